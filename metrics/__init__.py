@@ -1,0 +1,1 @@
+"""Scores of generated images: FID and LPIPS. They come with `--mode eval`; nothing here imports core."""
