@@ -1,0 +1,97 @@
+"""Residual blocks, adaptive instance normalisation and the high-pass filter (paper, appendix A)."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def activation():
+    return nn.LeakyReLU(0.2)
+
+
+class ResBlk(nn.Module):
+    """Pre-activation residual block of unit variance, optionally normalised and halving the size.
+
+    (N, dim_in, H, W) -> (N, dim_out, H, W), or H/2 and W/2 with `downsample`.
+    """
+
+    def __init__(self, dim_in, dim_out, normalize=False, downsample=False):
+        super().__init__()
+        self.downsample = downsample
+        self.act = activation()
+        self.conv1 = nn.Conv2d(dim_in, dim_in, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim_in, dim_out, 3, padding=1)
+        self.norm1 = nn.InstanceNorm2d(dim_in, affine=True) if normalize else nn.Identity()
+        self.norm2 = nn.InstanceNorm2d(dim_in, affine=True) if normalize else nn.Identity()
+        self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
+
+    def forward(self, x):
+        main = self._resample(self.conv1(self.act(self.norm1(x))))  # (N, dim_in, H/2, W/2)
+        main = self.conv2(self.act(self.norm2(main)))  # (N, dim_out, H/2, W/2)
+        skip = self._resample(self.conv1x1(x))  # (N, dim_out, H/2, W/2)
+        return (main + skip) / math.sqrt(2)
+
+    def _resample(self, x):
+        return F.avg_pool2d(x, 2) if self.downsample else x
+
+
+class AdaIN(nn.Module):
+    """Instance normalisation whose scale and shift come from a style code (paper, section 3.1).
+
+    x (N, C, H, W) and s (N, style_dim) -> (N, C, H, W). Either N may be 1 and is then shared.
+    """
+
+    def __init__(self, style_dim, num_features):
+        super().__init__()
+        self.norm = nn.InstanceNorm2d(num_features, affine=False)
+        self.fc = nn.Linear(style_dim, num_features * 2)
+
+    def forward(self, x, s):
+        gamma, beta = self.fc(s)[:, :, None, None].chunk(2, dim=1)  # (N, C, 1, 1) each
+        return (1 + gamma) * self.norm(x) + beta
+
+
+class AdainResBlk(nn.Module):
+    """Residual block styled by AdaIN, optionally doubling the size.
+
+    With the high-pass filter in use (w_hpf > 0) there is no skip path: what the source lends goes
+    through the filter alone. `conv1x1` then stays in the state dict, unused, as checkpoints have it.
+    """
+
+    def __init__(self, dim_in, dim_out, style_dim=64, w_hpf=0, upsample=False):
+        super().__init__()
+        self.has_skip = w_hpf == 0
+        self.upsample = upsample
+        self.act = activation()
+        self.conv1 = nn.Conv2d(dim_in, dim_out, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim_out, dim_out, 3, padding=1)
+        self.norm1 = AdaIN(style_dim, dim_in)
+        self.norm2 = AdaIN(style_dim, dim_out)
+        self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
+
+    def forward(self, x, s):
+        main = self.conv1(self._resample(self.act(self.norm1(x, s))))  # (N, dim_out, 2H, 2W)
+        main = self.conv2(self.act(self.norm2(main, s)))  # (N, dim_out, 2H, 2W)
+        if not self.has_skip:
+            return main
+        skip = self.conv1x1(self._resample(x))  # (N, dim_out, 2H, 2W)
+        return (main + skip) / math.sqrt(2)
+
+    def _resample(self, x):
+        return F.interpolate(x, scale_factor=2, mode="nearest") if self.upsample else x
+
+
+class HighPass(nn.Module):
+    """Edges of every channel: eight times the pixel minus its neighbours, over `w_hpf`."""
+
+    def __init__(self, w_hpf):
+        super().__init__()
+        kernel = torch.full((3, 3), -1.0)
+        kernel[1, 1] = 8.0
+        self.register_buffer("filter", kernel / w_hpf)
+
+    def forward(self, x):
+        channels = x.shape[1]
+        return F.conv2d(x, self.filter.expand(channels, 1, 3, 3), padding=1, groups=channels)

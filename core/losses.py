@@ -1,0 +1,57 @@
+"""The objective of StarGAN v2 (paper, section 2.2, equations 1 to 6).
+
+Pure functions of networks and tensors. Each returns (loss, {name: detached part}).
+"""
+
+import torch
+from torch.nn import functional as F
+
+
+def adversarial_loss(logits, target):
+    """Binary cross entropy of logits (N,) against a target of 0 or 1 (equation 1)."""
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+
+
+def r1_penalty(logits, x_real):
+    """Half the squared gradient norm at real images, mean over N (Mescheder et al. 2018, equation 9)."""
+    (gradient,) = torch.autograd.grad(logits.sum(), x_real, create_graph=True)  # (N, 3, H, W)
+    return 0.5 * gradient.square().flatten(1).sum(1).mean()
+
+
+def discriminator_loss(discriminator, x_real, y_org, x_fake, y_trg, lambda_reg):
+    """What D learns: real images of y_org from fakes of y_trg, with R1. x_fake carries no graph."""
+    x_real = x_real.detach().requires_grad_()  # R1 differentiates by the image
+    real_logits = discriminator(x_real, y_org)
+    parts = {
+        "real": adversarial_loss(real_logits, 1),
+        "fake": adversarial_loss(discriminator(x_fake, y_trg), 0),
+        "reg": r1_penalty(real_logits, x_real),
+    }
+    loss = parts["real"] + parts["fake"] + lambda_reg * parts["reg"]
+    return loss, _detached(parts)
+
+
+def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_ds, lambda_cyc):
+    """What G (and F, E) learn: to fool D, show the style, differ between styles, keep the source.
+
+    s_trg (N, style_dim) is the style to show and may carry a graph; s_trg2 is the other style that
+    the output must differ from, and x_fake2 made of it is a constant.
+    """
+    generator, encoder = nets.generator, nets.style_encoder
+    content = generator.content(x_src)
+    x_fake = generator.render(content, s_trg)
+    with torch.no_grad():
+        x_fake2 = generator.render(content.detach(), s_trg2)
+    x_rec = generator(x_fake, encoder(x_src, y_org))
+    parts = {
+        "adv": adversarial_loss(nets.discriminator(x_fake, y_trg), 1),  # equation 1
+        "sty": F.l1_loss(encoder(x_fake, y_trg), s_trg),  # equation 2
+        "ds": F.l1_loss(x_fake, x_fake2),  # equation 3
+        "cyc": F.l1_loss(x_rec, x_src),  # equation 4
+    }
+    loss = parts["adv"] + lambda_sty * parts["sty"] - lambda_ds * parts["ds"] + lambda_cyc * parts["cyc"]
+    return loss, _detached(parts)
+
+
+def _detached(parts):
+    return {name: part.detach() for name, part in parts.items()}

@@ -1,0 +1,198 @@
+"""The four networks of StarGAN v2 (paper, section 2 and appendix A) and how they are built.
+
+Shapes: N batch, C channels, H = W = img_size, D = num_domains. Images are RGB floats in [-1, 1].
+"""
+
+import copy
+import math
+from typing import NamedTuple
+
+import torch
+from munch import Munch
+from torch import nn
+from torch.nn import functional as F
+
+from core.blocks import AdainResBlk, HighPass, ResBlk, activation
+
+HIGH_PASS_SIZES = (32, 64, 128)  # resolutions at which the source lends its high frequencies
+
+
+class Content(NamedTuple):
+    """What the generator keeps of an image before it meets a style."""
+
+    features: torch.Tensor  # (N, C', H', W') behind the bottleneck
+    skips: dict  # resolution -> (N, C, H, W) masked high frequencies; empty without masks
+
+    def detach(self):
+        return self._each(torch.Tensor.detach)
+
+    def part(self, images):
+        """The content of a slice of the images."""
+        return self._each(lambda tensor: tensor[images])
+
+    @staticmethod
+    def join(contents):
+        """One content of all the images of several."""
+        sizes = contents[0].skips
+        return Content(
+            torch.cat([content.features for content in contents]),
+            {size: torch.cat([content.skips[size] for content in contents]) for size in sizes},
+        )
+
+    def _each(self, change):
+        return Content(change(self.features), {size: change(skip) for size, skip in self.skips.items()})
+
+
+class Generator(nn.Module):
+    """Translates images into a style: G(x, s) = render(content(x), s).
+
+    Whoever draws one image in several styles calls `content` once and `render` for each style.
+    """
+
+    def __init__(self, img_size=256, style_dim=64, max_conv_dim=512, w_hpf=1, channel_base=2**14):
+        super().__init__()
+        dim = channel_base // img_size
+        self.from_rgb = nn.Conv2d(3, dim, 3, padding=1)
+        self.encode = nn.ModuleList()
+        self.decode = nn.ModuleList()
+        self.to_rgb = nn.Sequential(nn.InstanceNorm2d(dim, affine=True), activation(), nn.Conv2d(dim, 3, 1))
+        if w_hpf > 0:
+            self.hpf = HighPass(w_hpf)
+
+        downsamplings = int(math.log2(img_size)) - 4 + (1 if w_hpf > 0 else 0)
+        for _ in range(downsamplings):
+            dim_out = min(dim * 2, max_conv_dim)
+            self.encode.append(ResBlk(dim, dim_out, normalize=True, downsample=True))
+            self.decode.insert(0, AdainResBlk(dim_out, dim, style_dim, w_hpf, upsample=True))
+            dim = dim_out
+        for _ in range(2):  # bottleneck
+            self.encode.append(ResBlk(dim, dim, normalize=True))
+            self.decode.insert(0, AdainResBlk(dim, dim, style_dim, w_hpf))
+
+    def forward(self, x, s, masks=None):
+        """x (N, 3, H, W) in [-1, 1], s (N, style_dim), masks: see `content` -> (N, 3, H, W), unclamped."""
+        return self.render(self.content(x, masks), s)
+
+    def content(self, x, masks=None):
+        """The half that sees only the image.
+
+        masks: None, or two tensors (N, 1, h, w) in [0, 1], for 32 px and for 64 and 128 px; they need
+        a generator with w_hpf > 0.
+        """
+        skips = {}
+        x = self.from_rgb(x)  # (N, dim, H, W)
+        for block in self.encode:
+            size = x.shape[2]
+            if masks is not None and size in HIGH_PASS_SIZES:
+                mask = masks[0] if size == 32 else masks[1]
+                mask = F.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False)
+                skips[size] = self.hpf(mask * x)
+            x = block(x)
+        return Content(x, skips)
+
+    def render(self, content, s):
+        """The half that sees the style. Of content and s, one may hold N = 1 and is then shared."""
+        x = content.features
+        for block in self.decode:
+            x = block(x, s)
+            if x.shape[2] in content.skips:
+                x = x + content.skips[x.shape[2]]
+        return self.to_rgb(x)  # (N, 3, H, W)
+
+
+class MappingNetwork(nn.Module):
+    """Random code to style code of a domain: z (N, latent_dim), y (N,) -> (N, style_dim)."""
+
+    def __init__(self, latent_dim=16, style_dim=64, num_domains=2, hidden_dim=512):
+        super().__init__()
+        self.shared = nn.Sequential(*_mlp(latent_dim, hidden_dim, layers=4))
+        self.unshared = nn.ModuleList(
+            nn.Sequential(*_mlp(hidden_dim, hidden_dim, layers=3), nn.Linear(hidden_dim, style_dim))
+            for _ in range(num_domains)
+        )
+
+    def forward(self, z, y):
+        h = self.shared(z)  # (N, hidden_dim)
+        return _select(torch.stack([head(h) for head in self.unshared], dim=1), y)
+
+
+class StyleEncoder(nn.Module):
+    """Image to style code in a domain: x (N, 3, H, W), y (N,) -> (N, style_dim)."""
+
+    def __init__(self, img_size=256, style_dim=64, num_domains=2, max_conv_dim=512, channel_base=2**14):
+        super().__init__()
+        layers, dim = _trunk(img_size, max_conv_dim, channel_base)
+        self.shared = nn.Sequential(*layers)
+        self.unshared = nn.ModuleList(nn.Linear(dim, style_dim) for _ in range(num_domains))
+
+    def forward(self, x, y):
+        h = self.shared(x).flatten(1)  # (N, dim)
+        return _select(torch.stack([head(h) for head in self.unshared], dim=1), y)
+
+
+class Discriminator(nn.Module):
+    """Real or fake, one logit for each domain: x (N, 3, H, W), y (N,) -> logits (N,)."""
+
+    def __init__(self, img_size=256, num_domains=2, max_conv_dim=512, channel_base=2**14):
+        super().__init__()
+        layers, dim = _trunk(img_size, max_conv_dim, channel_base)
+        self.main = nn.Sequential(*layers, nn.Conv2d(dim, num_domains, 1))
+
+    def forward(self, x, y):
+        return _select(self.main(x).flatten(1), y)  # (N, D) -> (N,)
+
+
+def _mlp(dim_in, dim_out, layers):
+    """Linear and ReLU, `layers` times, as a flat list."""
+    return [part for i in range(layers) for part in (nn.Linear(dim_out if i else dim_in, dim_out), nn.ReLU())]
+
+
+def _trunk(img_size, max_conv_dim, channel_base):
+    """Layers that reduce (N, 3, H, W) to (N, dim, 1, 1), and dim: shared by E and D."""
+    dim = channel_base // img_size
+    layers = [nn.Conv2d(3, dim, 3, padding=1)]
+    for _ in range(int(math.log2(img_size)) - 2):
+        dim_out = min(dim * 2, max_conv_dim)
+        layers.append(ResBlk(dim, dim_out, downsample=True))
+        dim = dim_out
+    return [*layers, activation(), nn.Conv2d(dim, dim, 4), activation()], dim
+
+
+def _select(outputs, y):
+    """The head of domain y for each sample: outputs (N, D, ...), y (N,) -> (N, ...).
+
+    All heads are computed: those not chosen get a gradient of zero, not none, so that Adam's weight
+    decay acts on every head at every step.
+    """
+    return outputs[torch.arange(len(y), device=y.device), y]
+
+
+def initialize(network):
+    """He initialisation (fan in, ReLU gain) of convolutions and linear layers; biases zero."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def build_model(args):
+    """Build G, F, E, D, initialised from args.seed, and moving-average copies of G, F, E that start equal.
+
+    Returns (nets, nets_ema), both Munch of name -> module, on the CPU.
+    """
+    size, base = args.img_size, args.channel_base
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(args.seed)
+        nets = Munch(
+            generator=Generator(size, args.style_dim, args.max_conv_dim, args.w_hpf, base),
+            mapping_network=MappingNetwork(args.latent_dim, args.style_dim, args.num_domains, args.hidden_dim),
+            style_encoder=StyleEncoder(size, args.style_dim, args.num_domains, args.max_conv_dim, base),
+            discriminator=Discriminator(size, args.num_domains, args.max_conv_dim, base),
+        )
+        for network in nets.values():
+            initialize(network)
+    nets_ema = Munch({name: copy.deepcopy(net) for name, net in nets.items() if name != "discriminator"})
+    for network in nets_ema.values():
+        network.requires_grad_(False)
+    return nets, nets_ema
