@@ -1,0 +1,110 @@
+"""Checkpoints: one file per step, a dict of name -> state_dict plus a plain `config` entry."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from core.errors import UserError
+from core.files import replacing
+
+CONFIG = "config"
+
+
+class CheckpointIO:
+    """Saves and loads a group of modules or optimizers under one name per step.
+
+    folder: where the files live. template: the file's name with a place for the step, such as
+    "{:06d}_nets.ckpt". It is formatted before it is joined to the folder: joined first, Windows takes
+    the colon for a drive letter's. modules: name -> object with a state_dict.
+    """
+
+    def __init__(self, folder, template, **modules):
+        self.folder = Path(folder) if isinstance(folder, str) else folder
+        self.template = template
+        self.modules = modules
+
+    def path(self, step):
+        return self.folder / self.template.format(step)
+
+    def steps(self):
+        """Steps that have a file, ascending."""
+        return saved_steps(self.folder, self.template)
+
+    def save(self, step, config=None):
+        """Write the file of `step`; `config` holds plain values that say what the modules are."""
+        content = {name: module.state_dict() for name, module in self.modules.items()}
+        with replacing(self.path(step)) as temporary:
+            torch.save({**content, CONFIG: config or {}}, temporary)
+
+    def load(self, step):
+        """Load the modules from the file of `step`. Raises UserError where file and modules differ."""
+        content = read_checkpoint(self.folder, self.template, step)
+        missing = [name for name in self.modules if not isinstance(content.get(name), dict)]
+        if missing:
+            raise UserError(f"{self.path(step)} has no entry {', '.join(missing)}: it is another kind of file")
+        states = {name: content[name] for name in self.modules}
+        for name, module in self.modules.items():
+            if isinstance(module, nn.Module):
+                states[name] = _fit(states[name], module, f"{self.path(step)}, {name}")
+        for name, module in self.modules.items():  # nothing is loaded before all of it fits
+            try:
+                module.load_state_dict(states[name])
+            except (ValueError, KeyError) as error:  # an optimizer's way to say so
+                raise UserError(f"{self.path(step)}, {name}, belongs to other networks ({error})") from error
+
+
+def saved_steps(folder, template):
+    """Steps whose file lies in the folder, ascending."""
+    suffix = template.partition("}")[2]
+    names = [path.name.removesuffix(suffix) for path in Path(folder).glob(f"*{suffix}")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def newest_step(folder, template):
+    """The newest step in the folder. Raises UserError where there is none."""
+    steps = saved_steps(folder, template)
+    if not steps:
+        raise UserError(
+            f"{folder} holds no checkpoint ({template.format(0).replace('0', '?')}): "
+            "train first, or point --checkpoint_dir to a folder that has one"
+        )
+    return steps[-1]
+
+
+def read_checkpoint(folder, template, step):
+    """Read the dict in a step's file, on the CPU, as data: nothing in it is executed."""
+    path = Path(folder) / template.format(step)
+    if not path.is_file():
+        steps = ", ".join(map(str, saved_steps(folder, template))) or "none"
+        raise UserError(f"{path} does not exist: give --resume_iter a step that is there (found: {steps})")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged or not a checkpoint: use another step or copy it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a checkpoint of StarGAN v2: use another file")
+    return content
+
+
+def read_config(folder, template, step):
+    """The `config` entry of a step's file; empty for a file of the reference, which has none."""
+    return read_checkpoint(folder, template, step).get(CONFIG, {})
+
+
+def _fit(state, module, where):
+    """Return the state dict under the module's own keys, or raise UserError with what differs."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}  # DataParallel's files
+    own = module.state_dict()
+    if "hpf.filter" in own:  # a constant, and missing from the official CelebA-HQ file
+        state.setdefault("hpf.filter", own["hpf.filter"])
+    differences = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unknown": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape),
+    }
+    found = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in differences.items() if keys)
+    if found:
+        raise UserError(f"{where} was made with other flags (img_size, num_domains, w_hpf, ...); {found}")
+    return state

@@ -1,0 +1,12 @@
+"""The one exception that is meant for the user's eyes."""
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one sentence: what is wrong and how to mend it.
+
+    main.py prints it without a traceback and ends with exit status 2.
+    """
+
+    def __init__(self, message):
+        # A DataLoader worker hands its exception on as a printed traceback whose last line is ours.
+        super().__init__(message.rpartition("UserError: ")[2].strip())

@@ -1,0 +1,133 @@
+import os
+from pathlib import PurePosixPath, PureWindowsPath
+
+import pytest
+import torch
+from torch import nn
+
+from core import checkpoint
+from core.checkpoint import CheckpointIO
+from core.errors import UserError
+from core.model import Generator
+
+TEMPLATE = "{:06d}_nets.ckpt"
+
+
+@pytest.fixture
+def io(tmp_path):
+    torch.manual_seed(0)
+    return CheckpointIO(str(tmp_path), TEMPLATE, first=nn.Linear(3, 2), second=nn.Linear(2, 1))
+
+
+def twin(io):
+    """A CheckpointIO of the same kind with other weights."""
+    return CheckpointIO(io.folder, TEMPLATE, first=nn.Linear(3, 2), second=nn.Linear(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        (PureWindowsPath("C:/expr/checkpoints"), "C:\\expr\\checkpoints\\000010_nets.ckpt"),
+        (PureWindowsPath("expr"), "expr\\000010_nets.ckpt"),
+        (PurePosixPath("/expr/checkpoints"), "/expr/checkpoints/000010_nets.ckpt"),
+        (PurePosixPath("ex{pr"), "ex{pr/000010_nets.ckpt"),
+    ],
+)
+def test_the_name_is_formatted_before_it_is_joined(folder, expected):
+    """ntpath and posixpath; braces in a folder's name are not ours."""
+    assert str(CheckpointIO(folder, TEMPLATE).path(10)) == expected
+
+
+def test_round_trip_and_a_new_file_each_step(io):
+    io.save(5, {"img_size": 64, "domains": ["cat", "dog"]})
+    old = {key: value.clone() for key, value in io.modules["first"].state_dict().items()}
+    nn.init.zeros_(io.modules["first"].weight)
+    io.save(123456)
+    assert io.steps() == [5, 123456]
+    other = twin(io)
+    other.load(5)
+    assert all(torch.equal(value, old[key]) for key, value in other.modules["first"].state_dict().items())
+    assert checkpoint.read_config(io.folder, TEMPLATE, 5) == {"img_size": 64, "domains": ["cat", "dog"]}
+    assert checkpoint.newest_step(io.folder, TEMPLATE) == 123456
+
+
+def test_the_file_is_a_plain_dict_of_state_dicts(io):
+    """What the reference reads: name -> state_dict; an entry more does no harm."""
+    io.save(1, {"step": 1})
+    content = torch.load(io.path(1), weights_only=True)
+    assert set(content) == {"first", "second", "config"}
+    assert list(content["first"]) == ["weight", "bias"]
+
+
+def test_a_save_that_fails_leaves_the_old_file(io, monkeypatch):
+    io.save(1)
+    before = io.path(1).read_bytes()
+
+    def half_written(content, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half_written)
+    with pytest.raises(UserError, match="No space left on device"):
+        io.save(1)
+    assert io.path(1).read_bytes() == before
+    assert [path.name for path in io.folder.iterdir()] == [io.path(1).name]
+
+
+def test_missing_step_names_those_that_are_there(io):
+    io.save(10)
+    with pytest.raises(UserError, match="000011_nets.ckpt does not exist.*found: 10"):
+        io.load(11)
+
+
+def test_no_checkpoint_at_all(tmp_path):
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        checkpoint.newest_step(tmp_path / "nowhere", TEMPLATE)
+
+
+class Trap:
+    """Unpickling this would run a command."""
+
+    def __reduce__(self):
+        return os.system, ("touch trapped",)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "code", "list", "bare"])
+def test_files_that_are_no_checkpoint(io, damage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    io.save(1)
+    whole = io.path(1).read_bytes()
+    if damage == "cut":
+        io.path(1).write_bytes(whole[: len(whole) // 2])
+    elif damage in ("text", "empty"):
+        io.path(1).write_bytes(b"<html>not found</html>" if damage == "text" else b"")
+    else:
+        torch.save({"code": {"first": Trap()}, "list": [1, 2], "bare": {"first": 3, "second": 4}}[damage], io.path(1))
+    with pytest.raises(UserError, match=r"000001_nets\.ckpt"):
+        io.load(1)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_differences_are_listed_and_nothing_is_loaded(io):
+    io.save(1)
+    other = CheckpointIO(io.folder, TEMPLATE, first=nn.Linear(3, 2), second=nn.Linear(2, 1, bias=False))
+    before = other.modules["first"].weight.clone()
+    with pytest.raises(UserError, match="second.*unknown: bias"):
+        other.load(1)
+    assert torch.equal(other.modules["first"].weight, before)
+    with pytest.raises(UserError, match="of another shape: weight"):
+        CheckpointIO(io.folder, TEMPLATE, second=nn.Linear(3, 1)).load(1)
+    with pytest.raises(UserError, match="has no entry third"):
+        CheckpointIO(io.folder, TEMPLATE, third=nn.Linear(3, 1)).load(1)
+
+
+def test_files_of_the_reference(tmp_path):
+    """DataParallel's prefix, and the official CelebA-HQ file's missing constant."""
+    torch.manual_seed(0)
+    shape = {"img_size": 32, "max_conv_dim": 8, "channel_base": 128}
+    original, own = Generator(**shape), Generator(**shape)
+    state = {f"module.{key}": value for key, value in original.state_dict().items() if key != "hpf.filter"}
+    torch.save({"generator": state}, tmp_path / TEMPLATE.format(1))
+    CheckpointIO(tmp_path, TEMPLATE, generator=own).load(1)
+    assert all(torch.equal(value, own.state_dict()[key]) for key, value in original.state_dict().items())
+    assert checkpoint.read_config(tmp_path, TEMPLATE, 1) == {}
