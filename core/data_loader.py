@@ -1,0 +1,205 @@
+"""Data sets of one folder per domain, balanced and reproducible loaders, and the InputFetcher.
+
+What training iteration i sees is a function of (seed, i): a sampler draws, for every iteration from a
+generator of its own, which images to take and one number for each; the image's crop and flip and its
+second reference are drawn from that number. So neither workers nor a resume change anything.
+"""
+
+from pathlib import Path
+
+import torch
+from munch import Munch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import v2
+
+from core.errors import UserError
+from core.images import read_rgb
+from core.runtime import random_generator, usable_cores
+
+
+def domain_names(root):
+    """Names of the sub-folders of root in label order. Stray files and hidden folders do not count."""
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give a folder with one sub-folder of images per domain")
+    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not names:
+        raise UserError(f"{root} has no sub-folders; put the images of each domain into one of its own")
+    return names
+
+
+class DomainFolder(ImageFolder):
+    """torchvision's ImageFolder over `domain_names`; items (image, label).
+
+    domains: names in label order, where root may hold only some of them; None: the sub-folders'.
+    """
+
+    def __init__(self, root, transform=None, domains=None):
+        self.domains = domains
+        super().__init__(str(root), transform, loader=read_rgb, is_valid_file=_is_image, allow_empty=True)
+        empty = [name for name in self.classes if self.class_to_idx[name] not in self.targets]
+        if empty:
+            raise UserError(f"{root} has no images in {', '.join(empty)}: add some or remove the folder")
+
+    def find_classes(self, directory):
+        names = domain_names(directory)
+        labels = {name: label for label, name in enumerate(self.domains or names)}
+        unknown = [name for name in names if name not in labels]
+        if unknown:
+            raise UserError(
+                f"{directory} has {', '.join(unknown)}, but the domains are {', '.join(labels)}: rename its sub-folders"
+            )
+        return names, {name: labels[name] for name in names}
+
+
+def _is_image(path):
+    """By its name: an image, and neither hidden nor in a hidden folder (editors leave copies there)."""
+    path = Path(path)
+    hidden = path.name.startswith(".") or path.parent.name.startswith(".")
+    return not hidden and path.suffix.lower() in IMG_EXTENSIONS
+
+
+class ReferenceDataset(Dataset):
+    """References; items (image, second image of the same domain, label).
+
+    The second one is drawn from torch's default generator, as torchvision's transforms are.
+    """
+
+    def __init__(self, root, transform=None):
+        self.images = DomainFolder(root, transform)
+        self.targets = self.images.targets
+        self.members = {}  # label -> indices of its images
+        for index, label in enumerate(self.targets):
+            self.members.setdefault(label, []).append(index)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        x_ref, label = self.images[index]
+        members = self.members[label]
+        x_ref2, _ = self.images[members[torch.randint(len(members), ()).item()]]
+        return x_ref, x_ref2, label
+
+
+class Drawn(Dataset):
+    """A data set whose chance is in the index: item (index, number) draws from that number alone."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, draw):
+        index, number = draw
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(number)
+            return self.dataset[index]
+
+
+class BalancedDraws(Sampler):
+    """Batches of (index, number) for the iterations start ... stop - 1, every domain equally likely.
+
+    Indices are drawn with replacement, with weight 1 / size of the image's domain.
+    """
+
+    def __init__(self, labels, batch_size, key, start, stop):
+        labels = torch.as_tensor(labels)
+        self.weights = (1 / labels.bincount().double())[labels]
+        self.batch_size, self.key, self.start, self.stop = batch_size, key, start, stop
+
+    def __len__(self):
+        return self.stop - self.start
+
+    def __iter__(self):
+        for iteration in range(self.start, self.stop):
+            generator = random_generator(*self.key, iteration)
+            indices = torch.multinomial(self.weights, self.batch_size, replacement=True, generator=generator)
+            numbers = torch.randint(2**62, (self.batch_size,), generator=generator)
+            yield list(zip(indices.tolist(), numbers.tolist(), strict=True))
+
+
+def train_transform(img_size, prob):
+    """Crop with probability `prob`, resize, flip, scale to [-1, 1]."""
+    return v2.Compose(
+        [
+            v2.RandomApply([v2.RandomResizedCrop(img_size, scale=(0.8, 1.0), ratio=(0.9, 1.1))], p=prob),
+            v2.Resize([img_size, img_size]),
+            v2.RandomHorizontalFlip(),
+            *_to_tensor(),
+        ]
+    )
+
+
+def test_transform(img_size):
+    """Resize without keeping the aspect ratio, scale to [-1, 1]."""
+    return v2.Compose([v2.Resize([img_size, img_size]), *_to_tensor()])
+
+
+def _to_tensor():
+    return [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
+
+
+def get_train_loader(
+    root, which="source", img_size=256, batch_size=8, prob=0.5, num_workers=4, seed=777, start=0, stop=None
+):
+    """Balanced batches for the iterations start ... stop - 1 (by default as many as make one epoch).
+
+    which: "source" gives (x (N, 3, H, W), y (N,)), "reference" gives (x, x2, y).
+    """
+    transform = train_transform(img_size, prob)
+    dataset = {"source": DomainFolder, "reference": ReferenceDataset}[which](root, transform)
+    if stop is None:
+        stop = start + max(1, len(dataset) // batch_size)
+    draws = BalancedDraws(dataset.targets, batch_size, (seed, which), start, stop)
+    return DataLoader(Drawn(dataset), batch_sampler=draws, **_loader_options(num_workers))
+
+
+def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers=4, seed=777, domains=None):
+    """Batches (x, y) of every image once, nothing dropped; shuffled in an order given by the seed."""
+    dataset = DomainFolder(root, test_transform(img_size), domains)
+    order = random_generator(seed, "test order")
+    return DataLoader(dataset, batch_size, shuffle=shuffle, generator=order, **_loader_options(num_workers))
+
+
+def _loader_options(num_workers):
+    # More workers than cores only take turns (and PyTorch warns).
+    return {"num_workers": min(num_workers, usable_cores()), "pin_memory": torch.cuda.is_available()}
+
+
+class InputFetcher:
+    """Endless inputs from loaders, on a device.
+
+    mode "train": Munch(x_src, y_src, x_ref, x_ref2, y_ref, z_trg, z_trg2); "val": Munch(x_src, y_src,
+    x_ref, y_ref); "test": Munch(x, y). Images are (N, 3, H, W), labels (N,), codes (N, latent_dim).
+    The codes of an iteration depend on (seed, iteration); the first one is `start`.
+    """
+
+    def __init__(self, loader, loader_ref=None, latent_dim=16, mode="train", seed=777, start=0, device="cpu"):
+        self.batches = _endless(loader)
+        self.batches_ref = _endless(loader_ref) if loader_ref is not None else self.batches
+        self.latent_dim, self.mode, self.seed = latent_dim, mode, seed
+        self.iteration, self.device = start, device
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        x, y = next(self.batches)
+        if self.mode == "test":
+            inputs = Munch(x=x, y=y)
+        elif self.mode == "val":
+            x_ref, y_ref = next(self.batches_ref)
+            inputs = Munch(x_src=x, y_src=y, x_ref=x_ref, y_ref=y_ref)
+        else:
+            x_ref, x_ref2, y_ref = next(self.batches_ref)
+            generator = random_generator(self.seed, "z", self.iteration)
+            z_trg, z_trg2 = torch.randn(2, len(y), self.latent_dim, generator=generator)
+            inputs = Munch(x_src=x, y_src=y, x_ref=x_ref, x_ref2=x_ref2, y_ref=y_ref, z_trg=z_trg, z_trg2=z_trg2)
+        self.iteration += 1
+        return Munch({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})
+
+
+def _endless(loader):
+    while True:
+        yield from loader

@@ -1,0 +1,188 @@
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core import data_loader
+from core.data_loader import InputFetcher, ReferenceDataset, get_test_loader, get_train_loader
+from core.errors import UserError
+
+
+@pytest.fixture
+def uneven(tmp_path):
+    """Two domains of 20 and 2 images whose colour is their domain's."""
+    for name, count, colour in (("red", 20, (255, 0, 0)), ("blue", 2, (0, 0, 255))):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            Image.new("RGB", (40, 30), colour).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+def take(loader, count):
+    return list(islice(loader, count))
+
+
+def assert_same(batches, others):
+    for batch, other in zip(batches, others, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+
+
+def test_labels_are_positions_in_sorted_order(uneven):
+    loader = get_train_loader(uneven, "reference", img_size=16, batch_size=8, num_workers=0)
+    for x, x2, y in take(loader, 2):
+        assert x.shape == x2.shape == (8, 3, 16, 16) and y.shape == (8,) and y.dtype == torch.int64
+        for images in (x, x2):  # blue is 0, red is 1; in [-1, 1]
+            torch.testing.assert_close(images[:, 2].amax((1, 2)), torch.where(y == 0, 1.0, -1.0))
+            torch.testing.assert_close(images[:, 0].amin((1, 2)), torch.where(y == 1, 1.0, -1.0))
+
+
+def test_domains_are_balanced(uneven):
+    loader = get_train_loader(uneven, "source", img_size=16, batch_size=50, num_workers=0, stop=10)
+    labels = torch.cat([y for _, y in loader])
+    assert len(loader) == 10 and abs(labels.float().mean() - 0.5) < 0.1
+
+
+def test_second_references_differ_from_the_first(shapes):
+    dataset = ReferenceDataset(shapes / "train", data_loader.test_transform(16))
+    pairs = [dataset[0] for _ in range(20)]
+    assert {label for _, _, label in pairs} == {0}
+    assert len({x2.sum().item() for _, x2, _ in pairs}) > 5
+
+
+def test_batches_do_not_depend_on_workers_or_start(shapes):
+    def loader(which, **options):
+        return get_train_loader(shapes / "train", which, 16, 4, seed=3, stop=6, **options)
+
+    for which in ("source", "reference"):
+        expected = take(loader(which, num_workers=0), 6)
+        torch.manual_seed(99)  # the program's own chance must not matter
+        assert_same(take(loader(which, num_workers=2), 6), expected)
+        assert_same(take(loader(which, num_workers=0, start=4), 2), expected[4:])
+    assert not torch.equal(expected[0][0], expected[1][0])
+    other = next(iter(get_train_loader(shapes / "train", "reference", 16, 4, num_workers=0, seed=4)))
+    assert not torch.equal(other[0], expected[0][0])
+
+
+def test_drawing_leaves_the_default_generator_alone(shapes):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    take(get_train_loader(shapes / "train", "reference", 16, 4, num_workers=0), 2)
+    dataset = data_loader.Drawn(ReferenceDataset(shapes / "train", data_loader.train_transform(16, 0.5)))
+    state = torch.get_rng_state()
+    dataset[0, 123]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(before) == len(state)
+
+
+def test_input_fetcher(shapes):
+    def fetch(start, count):
+        loaders = [
+            get_train_loader(shapes / "train", which, 16, 4, num_workers=0, seed=1, start=start, stop=5)
+            for which in ("source", "reference")
+        ]
+        return take(InputFetcher(*loaders, latent_dim=6, mode="train", seed=1, start=start), count)
+
+    whole = fetch(0, 5)
+    names = ["x_src", "y_src", "x_ref", "x_ref2", "y_ref", "z_trg", "z_trg2"]
+    assert list(whole[0]) == names
+    assert whole[0].z_trg.shape == (4, 6) and not torch.equal(whole[0].z_trg, whole[0].z_trg2)
+    assert not torch.equal(whole[0].z_trg, whole[1].z_trg)
+    for resumed, expected in zip(fetch(3, 2), whole[3:], strict=True):
+        assert all(torch.equal(resumed[name], expected[name]) for name in names)
+
+
+def test_input_fetcher_of_validation(shapes):
+    def loader():
+        return get_test_loader(shapes / "val", 16, batch_size=6, num_workers=0, seed=2)
+
+    first = next(InputFetcher(loader(), mode="val"))
+    again = next(InputFetcher(loader(), mode="val"))
+    assert list(first) == ["x_src", "y_src", "x_ref", "y_ref"]
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    fetcher = InputFetcher(loader(), mode="test")
+    assert [list(inputs) for inputs in take(fetcher, 3)] == [["x", "y"]] * 3  # 9 images, endlessly
+    assert sorted(torch.cat([y for _, y in loader()]).tolist()) == [0] * 3 + [1] * 3 + [2] * 3
+
+
+def test_train_transform_crops_and_flips():
+    """A picture whose left half is black: about half of the draws are flipped."""
+    array = np.zeros((64, 64, 3), np.uint8)
+    array[:, 32:] = 255
+    image = Image.fromarray(array)
+    torch.manual_seed(0)
+    plain = [data_loader.train_transform(32, 0.0)(image) for _ in range(100)]
+    lefts = Counter(x[:, :, :16].mean().round().item() for x in plain)
+    assert set(lefts) == {-1.0, 1.0} and min(lefts.values()) > 30
+    assert all(x.shape == (3, 32, 32) for x in plain)
+    cropped = [data_loader.train_transform(32, 1.0)(image).mean().item() for _ in range(20)]
+    assert len(set(cropped)) > 10
+    assert torch.equal(data_loader.test_transform(32)(image), data_loader.test_transform(32)(image))
+
+
+def test_stray_files_and_hidden_folders_are_no_domains(uneven):
+    (uneven / "notes.txt").write_text("x")
+    (uneven / ".cache").mkdir()
+    (uneven / "red" / ".hidden.png").write_text("not an image")
+    (uneven / "red" / "readme.md").write_text("x")
+    assert data_loader.domain_names(uneven) == ["blue", "red"]
+    assert len(data_loader.DomainFolder(uneven)) == 22
+
+
+def test_a_folder_may_hold_some_of_the_domains(uneven):
+    dataset = data_loader.DomainFolder(uneven, domains=["amber", "blue", "green", "red"])
+    assert set(dataset.targets) == {1, 3}
+    with pytest.raises(UserError, match="has red, but the domains are amber, blue"):
+        data_loader.DomainFolder(uneven, domains=["amber", "blue"])
+
+
+def test_folders_that_cannot_be_used(uneven, tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        data_loader.domain_names(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="has no sub-folders"):
+        data_loader.domain_names(uneven / "red")
+    (uneven / "green").mkdir()
+    with pytest.raises(UserError, match="has no images in green"):
+        get_train_loader(uneven)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_unreadable_image_is_named_in_one_sentence(uneven, num_workers):
+    (uneven / "blue" / "0.png").write_text("not an image")
+    with pytest.raises(UserError, match=r"0\.png cannot be read as an image") as caught:
+        list(get_test_loader(uneven, 16, num_workers=num_workers))
+    assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_datasets_can_be_pickled(shapes):
+    for which in ("source", "reference"):
+        loader = get_train_loader(shapes / "train", which, 16, 4, num_workers=0)
+        copy = pickle.loads(pickle.dumps(loader.dataset))
+        assert torch.equal(copy[0, 7][0], loader.dataset[0, 7][0])
+
+
+SPAWNED = """
+import torch, sys
+from core.data_loader import get_train_loader
+if __name__ == "__main__":
+    torch.multiprocessing.set_start_method("spawn")
+    loader = get_train_loader(sys.argv[1], "reference", 16, 4, num_workers=2, stop=3)
+    print(sum(x.double().sum().item() for x, _, _ in loader))
+"""
+
+
+def test_workers_started_by_spawn(shapes, tmp_path):
+    """As on Windows and macOS: a fresh interpreter imports the data set and gives the same pictures."""
+    script = tmp_path / "spawned.py"
+    script.write_text(SPAWNED)
+    done = subprocess.run(
+        [sys.executable, script, shapes / "train"], env={"PYTHONPATH": ".", "PATH": ""}, capture_output=True, text=True
+    )
+    loader = get_train_loader(shapes / "train", "reference", 16, 4, num_workers=0, stop=3)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == sum(x.double().sum().item() for x, _, _ in loader)
