@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core import sampling
+from core.images import to_uint8
+from core.model import build_model
+
+
+@pytest.fixture(scope="module")
+def nets():
+    import main
+
+    narrow = "--w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32 --num_domains 3"
+    return build_model(main.parse_args(["--mode", "sample", *narrow.split()]))[1]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    torch.manual_seed(0)
+    return torch.rand(5, 3, 32, 32) * 2 - 1, torch.rand(4, 3, 32, 32) * 2 - 1, torch.tensor([0, 0, 1, 2])
+
+
+def cells(grid):
+    """The grid's picture as (rows, columns, H, W, 3)."""
+    array, size = np.asarray(grid.canvas), grid.size
+    rows, columns = array.shape[0] // size, array.shape[1] // size
+    return array.reshape(rows, size, columns, size, 3).swapaxes(1, 2)
+
+
+def assert_equal_pictures(found, expected):
+    """The same pictures but for a rounding: batches of another size add up in another order."""
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+@torch.no_grad()
+def test_reference_grid_shows_every_source_in_every_style(nets, pictures, batch):
+    x_src, x_ref, y_ref = pictures
+    sources = sampling.read_sources(nets.generator, x_src.split(batch))
+    references = sampling.read_references(nets.style_encoder, zip(x_ref.split(batch), y_ref.split(batch), strict=True))
+    found = cells(sampling.reference_grid(nets.generator, sources, references, batch))
+    assert found.shape == (5, 6, 32, 32, 3)
+    assert (found[0, 0] == 255).all()
+    assert np.array_equal(found[0, 1:], to_uint8(x_src)) and np.array_equal(found[1:, 0], to_uint8(x_ref))
+    styles = nets.style_encoder(x_ref, y_ref)
+    for row, style in enumerate(styles, start=1):
+        expected = to_uint8(nets.generator(x_src, style.expand(5, -1)))
+        assert_equal_pictures(found[row, 1:], expected)
+
+
+@torch.no_grad()
+def test_cycle_grid(nets, pictures):
+    x_src, x_ref, y_ref = pictures
+    x_src, y_src = x_src[:4], torch.tensor([2, 1, 0, 0])
+    found = cells(sampling.cycle_grid(nets, x_src, y_src, x_ref, y_ref, batch=3))
+    x_fake = nets.generator(x_src, nets.style_encoder(x_ref, y_ref))
+    x_rec = nets.generator(x_fake, nets.style_encoder(x_src, y_src))
+    for row, images in enumerate((x_src, x_ref, x_fake, x_rec)):
+        assert_equal_pictures(found[row], to_uint8(images))
+
+
+@torch.no_grad()
+def test_latent_styles_are_pulled_towards_the_mean(nets):
+    z = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    F, y = nets.mapping_network, torch.tensor([1, 1, 1])
+    whole = sampling.latent_styles(F, z, 1, 1.0, seed=7)
+    torch.testing.assert_close(whole, F(z, y))
+    mean = sampling.latent_styles(F, z, 1, 0.0, seed=7)
+    assert torch.equal(mean[0], mean[1])
+    half = sampling.latent_styles(F, z, 1, 0.5, seed=7)
+    torch.testing.assert_close(half, (mean + whole) / 2)
+    many = F(torch.randn(20000, 16, generator=torch.Generator().manual_seed(1)), torch.full((20000,), 1)).mean(0)
+    torch.testing.assert_close(mean[0], many, atol=0.1, rtol=0)
+
+
+@torch.no_grad()
+def test_latent_grid(nets, pictures):
+    x_src = pictures[0][:2]
+    sources = sampling.read_sources(nets.generator, [x_src])
+    z = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    found = cells(sampling.latent_grid(nets, sources, z, num_domains=3, psi=1.0, seed=7, batch=2))
+    assert found.shape == (1 + 3 * 2, 2, 32, 32, 3)
+    style = nets.mapping_network(z[1:], torch.tensor([2]))  # last domain, last code: the last row
+    assert_equal_pictures(found[-1], to_uint8(nets.generator(x_src, style)))
+
+
+def test_huge_grids_are_split_into_pages_a_jpeg_can_hold():
+    assert sampling.grid_pages(15, 28, 256) == [(slice(0, 15), slice(0, 28))]
+    pages = sampling.grid_pages(300, 10, 256)
+    assert [s for s, _ in pages] == [slice(0, 254), slice(254, 300)]
+    Image.new("RGB", (255 * 256, 8)).save("/dev/null", format="JPEG")
+
+
+def test_chunks():
+    assert sampling.chunks(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]

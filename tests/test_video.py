@@ -1,0 +1,100 @@
+import av
+import numpy as np
+import pytest
+import torch
+
+from core import sampling, video
+from core.errors import UserError
+from core.images import to_uint8
+from core.model import build_model
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A generator, three sources and references in domains of 2, 1 and 3 images."""
+    import main
+
+    narrow = "--w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32 --num_domains 3"
+    nets = build_model(main.parse_args(["--mode", "sample", *narrow.split()]))[1]
+    torch.manual_seed(0)
+    x_src, x_ref = torch.rand(3, 3, 32, 32) * 2 - 1, torch.rand(6, 3, 32, 32) * 2 - 1
+    sources = sampling.read_sources(nets.generator, [x_src])
+    references = sampling.read_references(nets.style_encoder, [(x_ref, torch.tensor([0, 0, 1, 2, 2, 2]))])
+    return nets.generator, x_src, sources, references
+
+
+@pytest.fixture(scope="module")
+def frames(scene):
+    generator, _, sources, references = scene
+    pairs = video.reference_pairs(references.labels)
+    return list(video.reference_frames(generator, sources, references, pairs, batch=2))
+
+
+def test_pairs_stay_within_a_domain():
+    assert video.reference_pairs([0, 0, 1, 2, 2, 2]) == [(0, 1), (3, 4), (4, 5)]
+    assert video.reference_pairs([0, 1, 2]) == []
+    afhq = [0] * 10 + [1] * 8 + [2] * 10
+    assert video.frame_count(video.reference_pairs(afhq)) == 785
+
+
+def test_alphas():
+    assert len(video.ALPHAS) == 22 and video.ALPHAS[0] == 0 and video.ALPHAS[-1] == 1
+    assert video.ALPHAS[1] == pytest.approx(1 / (1 + np.exp(5)), rel=1e-6)
+    assert video.ALPHAS[20] == pytest.approx(1 / (1 + np.exp(-4.5)), rel=1e-6)
+
+
+def test_each_different_frame_is_computed_once(frames):
+    assert len(frames) == 3 * 31 + 10
+    assert len({id(frame) for frame in frames}) == 3 * 22
+    assert all(frame.shape == (64, 32 + 32 + 3 * 32, 3) for frame in frames)
+    assert all(frame is frames[-1] for frame in frames[-20:])
+
+
+@torch.no_grad()
+def test_a_frame_is_what_the_networks_give(scene, frames):
+    generator, x_src, sources, references = scene
+    alpha = 0.5  # sigmoid(0): the eleventh step of the second pair, references 3 and 4
+    frame = frames[31 + 11]
+    assert (frame[:16, :64] == 0).all() and (frame[:, 32:64] == 0).all()
+    scroll = np.concatenate([references.shown[3], references.shown[4]])
+    assert np.array_equal(frame[16:, :32], scroll[:48])
+    assert np.array_equal(frame[:32, 64:], np.concatenate(list(sources.shown), axis=1))
+    style = torch.lerp(references.styles[3], references.styles[4], alpha)
+    expected = to_uint8(generator(x_src, style.expand(3, -1)))
+    found = frame[32:, 64:].reshape(32, 3, 32, 3).swapaxes(0, 1)
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_a_pair_begins_where_the_last_one_ended(frames):
+    assert np.array_equal(frames[2 * 31][32:, 64:], frames[2 * 31 - 1][32:, 64:])
+
+
+def test_written_and_read_again(frames, tmp_path):
+    video.write_video(tmp_path / "video.mp4", iter(frames))
+    with av.open(tmp_path / "video.mp4") as container:
+        stream = container.streams.video[0]
+        assert (stream.codec.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.width, stream.height, stream.average_rate) == (160, 64, video.FRAMES_PER_SECOND)
+        assert float(stream.duration * stream.time_base) == pytest.approx(len(frames) / 12.5)
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    assert len(decoded) == len(frames)
+    assert [path.name for path in tmp_path.iterdir()] == ["video.mp4"]
+    # 4:2:0 halves the colour's resolution, so compare blocks of 8 x 8 of these noisy pictures.
+    blocks = [np.stack(images).reshape(-1, 8, 8, 20, 8, 3).mean((2, 4)) for images in (decoded, frames)]
+    assert np.abs(blocks[0] - blocks[1]).mean() < 3
+
+
+def test_a_video_that_fails_leaves_nothing(frames, tmp_path):
+    def failing():
+        yield frames[0]
+        raise UserError("stopped")
+
+    with pytest.raises(UserError, match="stopped"):
+        video.write_video(tmp_path / "video.mp4", failing())
+    assert not list(tmp_path.iterdir())
+
+
+def test_very_many_sources_are_split_into_pages():
+    assert video.video_pages(15, 256) == [slice(0, 15)]
+    assert video.video_pages(100, 256) == [slice(0, 62), slice(62, 100)]
+    assert video.MAX_SIDE >= 256 + 32 + 62 * 256
