@@ -1,0 +1,185 @@
+"""Flags: names, defaults, checks of values, and what a checkpoint says about its own."""
+
+import argparse
+import math
+
+from core.errors import UserError
+
+# What describes the networks; kept in the `config` entry of a checkpoint.
+NETWORK_FLAGS = (
+    "img_size", "num_domains", "latent_dim", "hidden_dim", "style_dim", "w_hpf", "channel_base", "max_conv_dim",
+)  # fmt: skip
+
+AT_LEAST = {  # least value that makes sense
+    "num_domains": 1, "latent_dim": 1, "hidden_dim": 1, "style_dim": 1, "max_conv_dim": 1, "channel_base": 1,
+    "lambda_reg": 0, "lambda_cyc": 0, "lambda_sty": 0, "lambda_ds": 0, "ds_iter": 1, "w_hpf": 0,
+    "randcrop_prob": 0, "total_iters": 1, "resume_iter": 0, "batch_size": 1, "val_batch_size": 1,
+    "lr": 0, "f_lr": 0, "beta1": 0, "beta2": 0, "ema_decay": 0, "weight_decay": 0, "num_outs_per_domain": 1,
+    "num_workers": 0, "print_every": 0, "sample_every": 0, "save_every": 0, "eval_every": 0,
+}  # fmt: skip
+
+UNSET = object()
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a wrong flag in one sentence instead of a page of usage."""
+
+    def error(self, message):
+        self.exit(2, f"error: {message} (python main.py --help lists all flags)\n")
+
+
+def build_parser():
+    """The parser of main.py. Names, types and defaults of the 41 flags of the reference are kept."""
+    parser = Parser(
+        description="StarGAN v2: translates images between domains, in the style of a reference or of a random code.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--mode", required=True, choices=["train", "sample", "eval", "align"], help="what to do")
+    parser.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="auto: CUDA if there is one"
+    )
+    _network_flags(parser.add_argument_group("networks"))
+    _training_flags(parser.add_argument_group("training"))
+    _folder_flags(parser.add_argument_group("folders and files"))
+    _step_flags(parser.add_argument_group("how often, in iterations (0: never)"))
+    return parser
+
+
+def _network_flags(group):
+    add = group.add_argument
+    add("--img_size", type=int, default=256, help="side of the square images, a power of two")
+    add("--num_domains", type=int, default=2, help="number of domains; left out, the sub-folders are counted")
+    add("--latent_dim", type=int, default=16, help="length of a random code z")
+    add("--hidden_dim", type=int, default=512, help="width of the mapping network")
+    add("--style_dim", type=int, default=64, help="length of a style code")
+    add("--channel_base", type=int, default=2**14, help="width next to the image is this / img_size")
+    add("--max_conv_dim", type=int, default=512, help="widest convolution")
+    add(
+        "--w_hpf", type=float, default=1,
+        help="weight of the high-pass skip for aligned faces; 0 for anything else, such as animals",
+    )  # fmt: skip
+
+
+def _training_flags(group):
+    add = group.add_argument
+    add("--lambda_reg", type=float, default=1, help="weight of R1, the penalty on D's gradient at real images")
+    add("--lambda_cyc", type=float, default=1, help="weight of cycle consistency: higher keeps more of the source")
+    add("--lambda_sty", type=float, default=1, help="weight of style reconstruction")
+    add("--lambda_ds", type=float, default=1, help="weight of diversity at the start (2 for animals)")
+    add("--ds_iter", type=int, default=100000, help="iterations over which lambda_ds falls to 0")
+    add("--randcrop_prob", type=float, default=0.5, help="probability of a random crop of a training image")
+    add("--total_iters", type=int, default=100000, help="iteration to stop at")
+    add("--resume_iter", type=int, default=0, help="step to load; sample: 0 takes the newest")
+    add("--batch_size", type=int, default=8, help="images per update; also how many go through G at once")
+    add("--val_batch_size", type=int, default=32, help="images shown in a snapshot; batch of evaluation")
+    add("--lr", type=float, default=1e-4, help="learning rate of G, E and D")
+    add("--f_lr", type=float, default=1e-6, help="learning rate of the mapping network F")
+    add("--beta1", type=float, default=0.0, help="Adam's beta 1")
+    add("--beta2", type=float, default=0.99, help="Adam's beta 2")
+    add("--weight_decay", type=float, default=1e-4, help="L2 weight decay")
+    add(
+        "--ema_decay",
+        type=float,
+        default=0.999,
+        help="decay of the moving averages; 0.99 for runs of some hundred iterations",
+    )
+    add("--num_outs_per_domain", type=int, default=10, help="outputs per source and domain in snapshots and eval")
+    add("--num_workers", type=int, default=4, help="processes that read images; 0: none")
+    add("--seed", type=int, default=777, help="what everything random depends on")
+
+
+def _folder_flags(group):
+    add = group.add_argument
+    faces = "assets/representative"
+    add("--train_img_dir", type=str, default="data/celeba_hq/train", help="one sub-folder per domain")
+    add("--val_img_dir", type=str, default="data/celeba_hq/val", help="the same sub-folders, other images")
+    add("--sample_dir", type=str, default="expr/samples", help="train: snapshot pictures")
+    add("--checkpoint_dir", type=str, default="expr/checkpoints", help="checkpoints")
+    add("--eval_dir", type=str, default="expr/eval", help="eval: images and scores")
+    add("--result_dir", type=str, default="expr/results", help="sample: grid and video")
+    add("--src_dir", type=str, default=f"{faces}/celeba_hq/src", help="sample: images to translate")
+    add("--ref_dir", type=str, default=f"{faces}/celeba_hq/ref", help="sample: images whose style to take")
+    add("--inp_dir", type=str, default=f"{faces}/custom/female", help="align: photographs")
+    add("--out_dir", type=str, default=f"{faces}/celeba_hq/src/female", help="align: aligned faces")
+    add("--wing_path", type=str, default="expr/checkpoints/wing.ckpt", help="face network, for w_hpf > 0")
+    add("--lm_path", type=str, default="expr/checkpoints/celeba_lm_mean.npz", help="mean face, for align")
+
+
+def _step_flags(group):
+    add = group.add_argument
+    add("--print_every", type=int, default=10, help="print the losses")
+    add("--sample_every", type=int, default=5000, help="write snapshot pictures")
+    add("--save_every", type=int, default=10000, help="save a checkpoint (also at the end)")
+    add("--eval_every", type=int, default=50000, help="evaluate")
+
+
+def parse_args(argv=None):
+    """Parse and check a command line -> Namespace with every flag, and beside them
+
+    given: names of the flags that were on the line; domains: None until folders or a checkpoint name them.
+    Exits with status 2 and one sentence where a value is wrong.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    # A second reading, over marks in place of defaults, tells which flags were on the line.
+    marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), UNSET)))
+    given = {name for name, value in vars(marked).items() if value is not UNSET}
+    args.given, args.domains = frozenset(given), None
+    try:
+        check_values(args)
+    except UserError as error:
+        parser.error(str(error))
+    return args
+
+
+def check_values(args):
+    """Raise UserError for the first value that makes no sense."""
+    for name, least in AT_LEAST.items():
+        value = getattr(args, name)
+        if not (math.isfinite(value) and value >= least):
+            raise UserError(f"--{name} is {value}, but must be a number from {least} up")
+    for name in ("beta1", "beta2", "ema_decay"):
+        if getattr(args, name) >= 1:
+            raise UserError(f"--{name} is {getattr(args, name)}, but must be less than 1")
+    if args.randcrop_prob > 1:
+        raise UserError(f"--randcrop_prob is {args.randcrop_prob}, but must be between 0 and 1")
+    if args.img_size < 16 or args.img_size.bit_count() != 1:
+        raise UserError(f"--img_size is {args.img_size}, but must be a power of two from 16 up, such as 256")
+    if args.channel_base < args.img_size:
+        raise UserError(f"--channel_base is {args.channel_base}, but must be at least --img_size {args.img_size}")
+
+
+def network_config(args, step):
+    """The `config` entry of a checkpoint: plain values that say what the networks are."""
+    return {name: getattr(args, name) for name in NETWORK_FLAGS} | {"domains": args.domains, "step": step}
+
+
+def adopt_config(args, config, where):
+    """Take the networks' flags from a checkpoint's config. A flag that was given and differs is an error."""
+    for name in NETWORK_FLAGS:
+        value = config.get(name, getattr(args, name))
+        if name in args.given and getattr(args, name) != value:
+            raise UserError(f"--{name} is {getattr(args, name)}, but {where} was made with {value}: leave it out")
+        setattr(args, name, value)
+    args.domains = config.get("domains")
+
+
+def settle_domains(args, found, where):
+    """Hold the sub-folders found in `where` against --num_domains and the checkpoint's domains.
+
+    Sets args.num_domains (counted where it was not given) and args.domains. Raises UserError.
+    """
+    if args.domains is not None:
+        if found != args.domains:
+            raise UserError(
+                f"{where} has the sub-folders {', '.join(found)}, but the domains are {', '.join(args.domains)}: "
+                "make them the same"
+            )
+        return
+    if "num_domains" in args.given and args.num_domains != len(found):
+        raise UserError(
+            f"--num_domains is {args.num_domains}, but {where} has {len(found)} sub-folders "
+            f"({', '.join(found)}): leave it out or give --num_domains {len(found)}"
+        )
+    args.num_domains, args.domains = len(found), found

@@ -1,0 +1,90 @@
+"""StarGAN v2 on the command line: python main.py --mode {train,sample,eval,align}; --help lists the flags."""
+
+import sys
+
+from munch import Munch
+
+from core import log, options, runtime
+from core.checkpoint import newest_step, read_config
+from core.data_loader import domain_names, get_test_loader, get_train_loader
+from core.errors import UserError
+from core.solver import NETS_EMA, Solver
+
+
+def parse_args(argv=None):
+    """Command line -> argparse.Namespace. Exits with status 2 and one sentence where a value is wrong."""
+    return options.parse_args(argv)
+
+
+def train(args):
+    if args.resume_iter >= args.total_iters:
+        raise UserError(f"--resume_iter {args.resume_iter} has reached --total_iters {args.total_iters}: raise it")
+    if args.resume_iter:
+        recall(args, args.resume_iter)
+    options.settle_domains(args, domain_names(args.train_img_dir), args.train_img_dir)
+    options.settle_domains(args, domain_names(args.val_img_dir), args.val_img_dir)
+    span = {"seed": args.seed, "start": args.resume_iter, "stop": args.total_iters}
+    shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
+    loaders = Munch(
+        src=get_train_loader(args.train_img_dir, "source", *shape, **span),
+        ref=get_train_loader(args.train_img_dir, "reference", *shape, **span),
+        val=get_test_loader(args.val_img_dir, args.img_size, args.val_batch_size, num_workers=0, seed=args.seed),
+    )
+    solver = start_solver(args)
+    if 0 < args.eval_every <= args.total_iters:
+        log.warn("evaluation is not part of this version yet: --eval_every is ignored")
+    solver.train(loaders)
+
+
+def sample(args):
+    args.resume_iter = args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA)
+    recall(args, args.resume_iter)
+    if args.domains is None:  # a file of the reference: labels are positions among the sub-folders
+        options.settle_domains(args, domain_names(args.ref_dir), args.ref_dir)
+    in_order = {"shuffle": False, "num_workers": args.num_workers}
+    loaders = Munch(
+        src=get_test_loader(args.src_dir, args.img_size, args.batch_size, **in_order),
+        ref=get_test_loader(args.ref_dir, args.img_size, args.batch_size, domains=args.domains, **in_order),
+    )
+    start_solver(args).sample(loaders)
+
+
+def evaluate(args):
+    start_solver(args).evaluate()
+
+
+def align(args):
+    raise UserError("--mode align is not part of this version yet: use --mode train or --mode sample")
+
+
+def recall(args, step):
+    """Let the checkpoint say what its networks are."""
+    config = read_config(args.checkpoint_dir, NETS_EMA, step)
+    if config:
+        options.adopt_config(args, config, f"step {step} in {args.checkpoint_dir}")
+
+
+def start_solver(args):
+    device = runtime.select_device(args.device)
+    log.say(f"Device: {runtime.describe_device(device)}, precision: fp32")
+    solver = Solver(args)
+    log.network_table(solver.nets or solver.nets_ema)
+    return solver
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    modes = {"train": train, "sample": sample, "eval": evaluate, "align": align}
+    try:
+        modes[args.mode](args)
+    except UserError as error:
+        log.error(error)
+        return 2
+    except KeyboardInterrupt:
+        log.error("stopped by Ctrl-C")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

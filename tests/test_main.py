@@ -1,0 +1,179 @@
+"""The program from its command line, on real files, with networks that are only narrow."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import main
+
+ROOT = Path(main.__file__).parent
+NARROW = "--w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32 --batch_size 2 --num_workers 0"
+
+
+def picture(path):
+    """An image file as a PIL image, the file closed."""
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def call(mode, flags="", **folders):
+    """Run main in this process -> exit status."""
+    paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
+    return main.main(["--mode", mode, *flags.split(), *paths])
+
+
+@pytest.fixture(scope="module")
+def run(shapes, tmp_path_factory):
+    """A run of two iterations by the program itself, and its folders."""
+    folder = tmp_path_factory.mktemp("run")
+    folders = {
+        "train_img_dir": shapes / "train",
+        "val_img_dir": shapes / "val",
+        "checkpoint_dir": folder / "checkpoints",
+        "sample_dir": folder / "samples",
+    }
+    flags = "--total_iters 2 --print_every 1 --sample_every 2 --val_batch_size 4 --num_outs_per_domain 2"
+    paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
+    command = [sys.executable, "main.py", "--mode", "train", *NARROW.split(), *flags.split(), *paths]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done, folders
+
+
+def test_console(run):
+    lines = run[0].stdout.splitlines()
+    assert lines[0].startswith("Device: c") and "precision: fp32" in lines[0]
+    table = {line.split()[0]: int(line.split()[1].replace(",", "")) for line in lines[1:6]}
+    assert list(table) == ["generator", "mapping_network", "style_encoder", "discriminator", "total"]
+    assert table["total"] == sum(table.values()) - table["total"]
+    line = lines[6]
+    assert line.startswith("Elapsed time [0:00:0") and "], Iteration [1/2], D/latent_real: [" in line
+    names = [word.rstrip(":") for word in line.split() if "/" in word and not word.startswith("[")]
+    parts = {"D": ("real", "fake", "reg"), "G": ("adv", "sty", "ds", "cyc")}
+    updates = [f"{net}/{by}_{part}" for net in "DG" for by in ("latent", "ref") for part in parts[net]]
+    assert names == [*updates, "G/lambda_ds"]
+    assert run[0].stderr == ""  # no terminal: no bar; no warnings either
+
+
+def test_files_of_a_run(run, shapes):
+    folders = run[1]
+    checkpoints = sorted(path.name for path in folders["checkpoint_dir"].iterdir())
+    assert checkpoints == ["000002_nets.ckpt", "000002_nets_ema.ckpt", "000002_optims.ckpt"]
+    nets = torch.load(folders["checkpoint_dir"] / "000002_nets.ckpt", weights_only=True)
+    assert nets["config"] == {
+        "img_size": 32, "num_domains": 3, "latent_dim": 16, "hidden_dim": 32, "style_dim": 64, "w_hpf": 0.0,
+        "channel_base": 256, "max_conv_dim": 16, "domains": ["circle", "square", "triangle"], "step": 2,
+    }  # fmt: skip
+    assert set(nets) == {"generator", "mapping_network", "style_encoder", "discriminator", "config"}
+    ema = torch.load(folders["checkpoint_dir"] / "000002_nets_ema.ckpt", weights_only=True)
+    assert set(ema) == {"generator", "mapping_network", "style_encoder", "config"}
+
+    sizes = {path.name: picture(path).size for path in folders["sample_dir"].iterdir()}
+    rows_of_latent = 1 + 3 * 2
+    assert sizes == {
+        "000002_cycle_consistency.jpg": (4 * 32, 4 * 32),
+        "000002_reference.jpg": (5 * 32, 5 * 32),
+        **{f"000002_latent_psi_{psi}.jpg": (4 * 32, rows_of_latent * 32) for psi in (0.5, 0.7, 1.0)},
+    }
+
+
+def test_resume_continues(run, capsys):
+    folders = run[1]
+    # Nothing says what the networks are: the checkpoint does.
+    flags = "--batch_size 2 --num_workers 0 --resume_iter 2 --total_iters 3 --print_every 1"
+    assert call("train", flags, **folders) == 0
+    said = capsys.readouterr().out
+    assert "Loaded step 2" in said and "Iteration [3/3]" in said and "Iteration [2/3]" not in said
+    assert (folders["checkpoint_dir"] / "000003_optims.ckpt").exists()
+    assert (folders["checkpoint_dir"] / "000002_optims.ckpt").exists()
+
+
+def test_snapshots_show_the_same_inputs(run, tmp_path):
+    """The first row of a grid holds the sources: the same in every run and at every step."""
+    folders = {**run[1], "sample_dir": tmp_path, "checkpoint_dir": tmp_path / "checkpoints"}
+    flags = f"{NARROW} --total_iters 2 --sample_every 1 --val_batch_size 4 --num_outs_per_domain 1"
+    assert call("train", flags, **folders) == 0
+    steps = [picture(tmp_path / f"00000{step}_latent_psi_1.0.jpg") for step in (1, 2)]
+    first_rows = [image.crop((0, 0, 128, 32)).tobytes() for image in steps]
+    assert first_rows[0] == first_rows[1]
+    assert steps[0].tobytes() != steps[1].tobytes()
+
+
+def test_sample_writes_grid_and_video(run, shapes, tmp_path, capsys):
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "result_dir": tmp_path}
+    folders |= {"src_dir": shapes / "val", "ref_dir": shapes / "val"}
+    assert call("sample", "--num_workers 0 --batch_size 4", **folders) == 0
+    assert picture(tmp_path / "reference.jpg").size == (10 * 32, 10 * 32)
+    with av.open(tmp_path / "video_ref.mp4") as container:
+        assert container.streams.video[0].frames == 6 * 31 + 10
+    said = capsys.readouterr().out
+    assert "reference.jpg" in said and "video_ref.mp4" in said
+
+
+def test_sample_takes_labels_from_the_checkpoint(run, shapes, tmp_path, capsys):
+    """References of one domain only: a grid in that domain, and no video where there is one reference."""
+    refs, full = tmp_path / "refs", tmp_path / "full"
+    shutil.copytree(shapes / "val", full)
+    (refs / "triangle").mkdir(parents=True)
+    shutil.copy(shapes / "val" / "triangle" / "00000.png", refs / "triangle")
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val"}
+    flags = "--num_workers 0 --batch_size 2 --resume_iter 2"
+    assert call("sample", flags, **folders, ref_dir=refs, result_dir=tmp_path / "one") == 0
+    assert "no video" in capsys.readouterr().err
+    assert not (tmp_path / "one" / "video_ref.mp4").exists()
+    assert call("sample", flags, **folders, ref_dir=full, result_dir=tmp_path / "all") == 0
+    rows = [np.asarray(picture(tmp_path / name / "reference.jpg")).astype(int) for name in ("one", "all")]
+    one, every = rows[0][32:64], rows[1].reshape(10, 32, 320, 3)
+    distances = np.abs(one - every).mean((1, 2, 3))  # to each row of the whole grid
+    assert distances.argmin() == 7 and distances[7] < 0.5 < np.delete(distances, 7).min()
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags", "said"),
+    [
+        ("train", "--num_domains 2", "--num_domains is 2, but"),
+        ("train", "--train_img_dir nowhere", "nowhere: no such folder"),
+        ("train", "--val_img_dir nowhere", "nowhere: no such folder"),
+        ("train", "--resume_iter 7 --total_iters 9", "does not exist"),
+        ("train", "--resume_iter 7 --total_iters 7", "has reached --total_iters"),
+        ("train", "--w_hpf 1", "needs the face network"),
+        ("train", "--device mps", "no Apple GPU"),
+        ("sample", "--checkpoint_dir nowhere", "holds no checkpoint"),
+        ("sample", "--src_dir nowhere", "nowhere: no such folder"),
+        ("sample", "--ref_dir nowhere", "nowhere: no such folder"),
+        ("sample", "--img_size 64", "--img_size is 64, but step"),
+        ("eval", "", "not part of this version"),
+        ("align", "", "not part of this version"),
+    ],
+)
+def test_user_errors_are_one_sentence_and_status_2(mode, flags, said, run, shapes, tmp_path, capsys):
+    folders = {**run[1], "src_dir": shapes / "val", "ref_dir": shapes / "val", "result_dir": tmp_path / "results"}
+    folders = {name: path for name, path in folders.items() if f"--{name}" not in flags}
+    status = call(mode, ("" if mode == "sample" else NARROW) + " " + flags, **folders)
+    message = capsys.readouterr().err
+    assert status == 2 and said in message
+    assert message.startswith("error: ") and message.count("\n") == 1 and "Traceback" not in message
+    assert not (tmp_path / "results").exists()
+
+
+def test_other_domains_for_validation(run, shapes, tmp_path, capsys):
+    shutil.copytree(shapes / "val", tmp_path / "val")
+    (tmp_path / "val" / "circle").rename(tmp_path / "val" / "zebra")
+    assert call("train", NARROW, **{**run[1], "val_img_dir": tmp_path / "val"}) == 2
+    assert "sub-folders square, triangle, zebra, but the domains are circle" in capsys.readouterr().err
+
+
+def test_an_empty_domain(run, shapes, tmp_path, capsys):
+    shutil.copytree(shapes / "train", tmp_path / "train")
+    for path in (tmp_path / "train" / "square").iterdir():
+        path.unlink()
+    assert call("train", NARROW, **{**run[1], "train_img_dir": tmp_path / "train"}) == 2
+    assert "has no images in square" in capsys.readouterr().err

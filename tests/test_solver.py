@@ -1,0 +1,168 @@
+import copy
+
+import pytest
+import torch
+from munch import Munch
+
+import main
+from core.errors import UserError
+from core.solver import Solver, due
+from tests import golden
+
+WIDTHS = [
+    pytest.param("training_64_narrow", id="narrow"),
+    pytest.param("training_64", id="full", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def trained(request):
+    """A Solver with golden weights in float64 after three golden iterations."""
+    expected = golden.read(f"{request.param}.json")
+    settings = expected["settings"]
+    del settings["batch"]  # a matter of the inputs
+    settings["ema_decay"] = settings.pop("ema_beta")
+    line = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    solver = Solver(main.parse_args(["--mode", "train", *line]))
+    for name, network in solver.nets.items():
+        golden.fill(name, network)
+        if name in solver.nets_ema:
+            solver.nets_ema[name].load_state_dict(network.state_dict())
+    for network in [*solver.nets.values(), *solver.nets_ema.values()]:
+        network.double()
+    start = copy.deepcopy(solver.nets)
+    losses = [solver.train_step(golden.iteration_inputs(number), number) for number in range(3)]
+    probe = golden.read(f"{request.param}_probe.npz")
+    return solver, start, losses, expected, probe
+
+
+def test_losses_of_three_iterations(trained):
+    _, _, losses, expected, _ = trained
+    for found, figures in zip(losses, expected["iterations"], strict=True):
+        assert list(found) == list(figures), "names in the order of the console line"
+        assert {name: float(value) for name, value in found.items()} == pytest.approx(figures, rel=1e-8)
+        assert not any(torch.is_tensor(value) and value.requires_grad for value in found.values())
+
+
+def test_parameters_after_three_iterations(trained):
+    solver, start, _, expected, _ = trained
+    for name, figures in expected["parameters"].items():
+        for (key, p), before in zip(solver.nets[name].named_parameters(), start[name].parameters(), strict=True):
+            found = {"moved": (p - before).abs().mean(), "mean": p.mean(), "norm": p.norm()}
+            assert {k: v.item() for k, v in found.items()} == pytest.approx(figures[key], rel=1e-8), f"{name}.{key}"
+
+
+@torch.no_grad()
+def test_networks_and_averages_after_three_iterations(trained):
+    solver, _, _, _, expected = trained
+    nets, ema = solver.nets, solver.nets_ema
+    y_org, y_trg = torch.tensor([0, 2]), torch.tensor([1, 0])
+    x, z = golden.image("x").double(), golden.code("z").double()
+    found = {
+        "fake": nets.generator(x, nets.mapping_network(z, y_trg)),
+        "fake_ema": ema.generator(x, ema.mapping_network(z, y_trg)),
+        "style_ref": nets.style_encoder(x, y_trg),
+        "style_ref_ema": ema.style_encoder(x, y_trg),
+        "logits": nets.discriminator(x, y_org),
+    }
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def inputs(args, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape, count = (2, 3, args.img_size, args.img_size), args.num_domains
+    return Munch(
+        **{name: torch.rand(shape, generator=generator) * 2 - 1 for name in ("x_src", "x_ref", "x_ref2")},
+        **{name: torch.randn(2, args.latent_dim, generator=generator) for name in ("z_trg", "z_trg2")},
+        **{name: torch.randint(count, (2,), generator=generator) for name in ("y_src", "y_ref")},
+    )
+
+
+def parameters(networks):
+    return {f"{n}.{k}": p.detach().clone() for n, net in networks.items() for k, p in net.named_parameters()}
+
+
+def test_only_learners_get_gradients_and_move(parse):
+    solver = Solver(parse("train", "--num_domains 2"))
+    seen = {}
+
+    def loss_of_networks():
+        seen.update({name: p.requires_grad for name, net in solver.nets.items() for p in net.parameters()})
+        code = inputs(solver.args).z_trg
+        loss = solver.nets.mapping_network(code, torch.tensor([0, 0])).sum()
+        return loss, {"sum": loss.detach()}
+
+    before = parameters(solver.nets)
+    losses = solver.update("F/", ("mapping_network",), loss_of_networks)
+    moved = {name for name, p in parameters(solver.nets).items() if not torch.equal(p, before[name])}
+    assert list(losses) == ["F/sum"]
+    assert [name for name, learns in seen.items() if learns] == ["mapping_network"]
+    assert moved and all(name.startswith("mapping_network") for name in moved)
+    # The head that was not asked for has zero gradients, not none: weight decay still moves it.
+    assert "mapping_network.unshared.1.0.weight" in moved
+
+
+def test_inputs_are_not_changed(parse):
+    solver = Solver(parse("train", "--num_domains 2"))
+    given = inputs(solver.args)
+    before = copy.deepcopy(given)
+    solver.train_step(given, 0)
+    assert all(torch.equal(given[name], before[name]) and not given[name].requires_grad for name in before)
+
+
+def test_lambda_ds_is_a_function_of_the_iteration(parse):
+    solver = Solver(parse("train", "--num_domains 2 --lambda_ds 2 --ds_iter 10"))
+    assert [solver.lambda_ds(i) for i in (0, 5, 10, 20)] == [2, 1, 0, 0]
+
+
+def test_averages(parse):
+    solver = Solver(parse("train", "--num_domains 2 --ema_decay 0.75"))
+    before = parameters(solver.nets_ema)
+    for network in solver.nets.values():
+        for p in network.parameters():
+            p.data += 1
+    solver.update_averages()
+    for name, p in parameters(solver.nets_ema).items():
+        torch.testing.assert_close(p, before[name] + 0.25)
+
+
+def test_resume_keeps_optimizers_and_takes_rates_from_the_flags(parse, tmp_path):
+    """Two iterations, saved, loaded, two more: the same as four; a rate given anew is the one in use."""
+    args = parse("train", "--num_domains 2", checkpoint_dir=tmp_path)
+    whole, first = Solver(args), Solver(args)
+    for i in range(4):
+        whole.train_step(inputs(args, i), i)
+    for i in range(2):
+        first.train_step(inputs(args, i), i)
+    first.save(2)
+    second = Solver(parse("train", "--num_domains 2 --seed 1", checkpoint_dir=tmp_path))
+    second.load(2)
+    for i in (2, 3):
+        second.train_step(inputs(args, i), i)
+    for networks, others in ((whole.nets, second.nets), (whole.nets_ema, second.nets_ema)):
+        resumed = parameters(others)
+        assert all(torch.equal(p, resumed[name]) for name, p in parameters(networks).items())
+
+    slower = Solver(parse("train", "--num_domains 2 --lr 1e-5", checkpoint_dir=tmp_path))
+    slower.load(2)
+    rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in slower.optims.items()}
+    assert rates == {"generator": 1e-5, "mapping_network": 1e-6, "style_encoder": 1e-5, "discriminator": 1e-5}
+    assert slower.optims.generator.state_dict()["state"][0]["step"] == 4  # two updates an iteration
+
+
+def test_only_training_holds_networks_and_optimizers(parse):
+    solver = Solver(parse("sample", "--num_domains 2"))
+    assert list(solver.nets_ema) == ["generator", "mapping_network", "style_encoder"]
+    assert not solver.nets and not solver.optims
+
+
+def test_what_this_version_does_not_have_is_one_sentence(parse):
+    with pytest.raises(UserError, match=r"--w_hpf 1 needs the face network.*--w_hpf 0"):
+        Solver(parse("train", "--w_hpf 1"))
+    with pytest.raises(UserError, match="--mode eval is not part"):
+        Solver(parse("eval")).evaluate()
+
+
+def test_due():
+    assert [i for i in range(1, 10) if due(i, 3)] == [3, 6, 9]
+    assert not any(due(i, 0) for i in range(10))
