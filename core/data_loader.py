@@ -177,7 +177,7 @@ class InputFetcher:
 
     def __init__(self, loader, loader_ref=None, latent_dim=16, mode="train", seed=777, start=0, device="cpu"):
         self.batches = _endless(loader)
-        self.batches_ref = _endless(loader_ref) if loader_ref is not None else self.batches
+        self.batches_ref = _endless(loader if loader_ref is None else loader_ref)  # a pass of its own
         self.latent_dim, self.mode, self.seed = latent_dim, mode, seed
         self.iteration, self.device = start, device
 

@@ -8,7 +8,7 @@ from munch import Munch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from core import log, runtime, sampling, video
-from core.checkpoint import CheckpointIO, newest_step
+from core.checkpoint import CheckpointIO
 from core.data_loader import InputFetcher
 from core.errors import UserError
 from core.losses import discriminator_loss, generator_loss
@@ -157,9 +157,8 @@ class Solver:
             nets.style_encoder, zip(x_ref.split(batch), inputs.y_ref.split(batch), strict=True)
         )
         prefix = Path(args.sample_dir) / f"{step:06d}"
-        both = min(len(x_src), len(x_ref))
-        pairs = (tensor[:both] for tensor in (x_src, inputs.y_src, x_ref, inputs.y_ref))
-        sampling.cycle_grid(nets, *pairs, batch).save(f"{prefix}_cycle_consistency.jpg")
+        cycle = sampling.cycle_grid(nets, x_src, inputs.y_src, x_ref, inputs.y_ref, batch)
+        cycle.save(f"{prefix}_cycle_consistency.jpg")
         sampling.reference_grid(nets.generator, sources, references, batch).save(f"{prefix}_reference.jpg")
         for psi in sampling.PSIS:
             grid = sampling.latent_grid(nets, sources, z_trg, args.num_domains, psi, args.seed, batch)
@@ -168,9 +167,12 @@ class Solver:
     # Sampling and evaluation
 
     def sample(self, loaders):
-        """Write reference.jpg and video_ref.mp4 of Munch(src, ref) of DataLoaders into args.result_dir."""
+        """Write reference.jpg and video_ref.mp4 into args.result_dir, from the step args.resume_iter.
+
+        loaders: Munch(src, ref) of DataLoaders of (x, y); the labels of src do not matter.
+        """
         args, nets, batch = self.args, self.nets_ema, self.args.batch_size
-        self.load(args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA))
+        self.load(args.resume_iter)
         sources = sampling.read_sources(
             nets.generator, (x.to(self.device) for x, _ in log.progress(loaders.src, desc="sources"))
         )

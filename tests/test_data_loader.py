@@ -1,8 +1,10 @@
+import os
 import pickle
 import subprocess
 import sys
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +107,7 @@ def test_input_fetcher_of_validation(shapes):
     again = next(InputFetcher(loader(), mode="val"))
     assert list(first) == ["x_src", "y_src", "x_ref", "y_ref"]
     assert all(torch.equal(first[name], again[name]) for name in first)
+    assert len(first.x_src) == len(first.x_ref) == 6 and not torch.equal(first.x_src, first.x_ref)
     fetcher = InputFetcher(loader(), mode="test")
     assert [list(inputs) for inputs in take(fetcher, 3)] == [["x", "y"]] * 3  # 9 images, endlessly
     assert sorted(torch.cat([y for _, y in loader()]).tolist()) == [0] * 3 + [1] * 3 + [2] * 3
@@ -180,9 +183,9 @@ def test_workers_started_by_spawn(shapes, tmp_path):
     """As on Windows and macOS: a fresh interpreter imports the data set and gives the same pictures."""
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)
-    done = subprocess.run(
-        [sys.executable, script, shapes / "train"], env={"PYTHONPATH": ".", "PATH": ""}, capture_output=True, text=True
-    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(data_loader.__file__).parents[1])}
+    command = [sys.executable, script, shapes / "train"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     loader = get_train_loader(shapes / "train", "reference", 16, 4, num_workers=0, stop=3)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == sum(x.double().sum().item() for x, _, _ in loader)

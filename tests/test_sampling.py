@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -90,7 +92,7 @@ def test_huge_grids_are_split_into_pages_a_jpeg_can_hold():
     assert sampling.grid_pages(15, 28, 256) == [(slice(0, 15), slice(0, 28))]
     pages = sampling.grid_pages(300, 10, 256)
     assert [s for s, _ in pages] == [slice(0, 254), slice(254, 300)]
-    Image.new("RGB", (255 * 256, 8)).save("/dev/null", format="JPEG")
+    Image.new("RGB", (255 * 256, 8)).save(io.BytesIO(), format="JPEG")
 
 
 def test_chunks():
