@@ -49,12 +49,8 @@ def sample(args):
     start_solver(args).sample(loaders)
 
 
-def evaluate(args):
-    start_solver(args).evaluate()
-
-
-def align(args):
-    raise UserError("--mode align is not part of this version yet: use --mode train or --mode sample")
+def not_yet(args):
+    raise UserError(f"--mode {args.mode} is not part of this version yet: use --mode train or --mode sample")
 
 
 def recall(args, step):
@@ -74,7 +70,7 @@ def start_solver(args):
 
 def main(argv=None):
     args = parse_args(argv)
-    modes = {"train": train, "sample": sample, "eval": evaluate, "align": align}
+    modes = {"train": train, "sample": sample, "eval": not_yet, "align": not_yet}
     try:
         modes[args.mode](args)
     except UserError as error:

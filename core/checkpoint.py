@@ -10,6 +10,9 @@ from core.errors import UserError
 from core.files import replacing
 
 CONFIG = "config"
+READ_ERRORS = (  # what torch.load and zip and pickle beneath it raise over damaged bytes
+    pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
+)  # fmt: skip
 
 
 class CheckpointIO:
@@ -36,7 +39,10 @@ class CheckpointIO:
         """Write the file of `step`; `config` holds plain values that say what the modules are."""
         content = {name: module.state_dict() for name, module in self.modules.items()}
         with replacing(self.path(step)) as temporary:
-            torch.save({**content, CONFIG: config or {}}, temporary)
+            try:
+                torch.save({**content, CONFIG: config or {}}, temporary)
+            except RuntimeError as error:  # how PyTorch's writer says that the disk is full
+                raise OSError("it could not be written to its end; is the disk full?") from error
 
     def load(self, step):
         """Load the modules from the file of `step`. Raises UserError where file and modules differ."""
@@ -81,9 +87,9 @@ def read_checkpoint(folder, template, step):
         raise UserError(f"{path} does not exist: give --resume_iter a step that is there (found: {steps})")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except READ_ERRORS as error:
         raise UserError(f"{path} is damaged or not a checkpoint: use another step or copy it again") from error
-    if not isinstance(content, dict):
+    if not (isinstance(content, dict) and isinstance(content.get(CONFIG, {}), dict)):
         raise UserError(f"{path} is not a checkpoint of StarGAN v2: use another file")
     return content
 
@@ -95,16 +101,20 @@ def read_config(folder, template, step):
 
 def _fit(state, module, where):
     """Return the state dict under the module's own keys, or raise UserError with what differs."""
-    state = {key.removeprefix("module."): value for key, value in state.items()}  # DataParallel's files
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}  # DataParallel's files
     own = module.state_dict()
     if "hpf.filter" in own:  # a constant, and missing from the official CelebA-HQ file
         state.setdefault("hpf.filter", own["hpf.filter"])
     differences = {
         "missing": sorted(own.keys() - state.keys()),
         "unknown": sorted(state.keys() - own.keys()),
-        "of another shape": sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape),
+        "of another shape": sorted(k for k in own.keys() & state.keys() if _shape(state[k]) != own[k].shape),
     }
     found = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in differences.items() if keys)
     if found:
         raise UserError(f"{where} was made with other flags (img_size, num_domains, w_hpf, ...); {found}")
     return state
+
+
+def _shape(value):
+    return value.shape if isinstance(value, torch.Tensor) else None

@@ -24,7 +24,10 @@ def domain_names(root):
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give a folder with one sub-folder of images per domain")
-    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    try:
+        names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{root} cannot be read ({error.strerror}): allow it or give another folder") from error
     if not names:
         raise UserError(f"{root} has no sub-folders; put the images of each domain into one of its own")
     return names
@@ -100,19 +103,22 @@ class Drawn(Dataset):
 class BalancedDraws(Sampler):
     """Batches of (index, number) for the iterations start ... stop - 1, every domain equally likely.
 
-    Indices are drawn with replacement, with weight 1 / size of the image's domain.
+    Indices are drawn with replacement, with weight 1 / size of the image's domain. Another pass goes
+    on with the iterations that follow.
     """
 
     def __init__(self, labels, batch_size, key, start, stop):
         labels = torch.as_tensor(labels)
         self.weights = (1 / labels.bincount().double())[labels]
-        self.batch_size, self.key, self.start, self.stop = batch_size, key, start, stop
+        self.batch_size, self.key, self.next, self.length = batch_size, key, start, stop - start
 
     def __len__(self):
-        return self.stop - self.start
+        return self.length
 
     def __iter__(self):
-        for iteration in range(self.start, self.stop):
+        iterations = range(self.next, self.next + self.length)
+        self.next = iterations.stop
+        for iteration in iterations:
             generator = random_generator(*self.key, iteration)
             indices = torch.multinomial(self.weights, self.batch_size, replacement=True, generator=generator)
             numbers = torch.randint(2**62, (self.batch_size,), generator=generator)
@@ -164,7 +170,7 @@ def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers
 
 def _loader_options(num_workers):
     # More workers than cores only take turns (and PyTorch warns).
-    return {"num_workers": min(num_workers, usable_cores()), "pin_memory": torch.cuda.is_available()}
+    return {"num_workers": min(num_workers, usable_cores())}
 
 
 class InputFetcher:

@@ -1,12 +1,17 @@
 """Images between files and tensors: RGB floats in [-1, 1] here, 8 bit there."""
 
+import struct
+
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from core.errors import UserError
 from core.files import replacing
 
 JPEG_MAX_SIDE = 65_500  # what libjpeg can write
+READ_ERRORS = (  # what Pillow raises over bytes that are no image, cut short, or far too many
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 
 def read_rgb(path):
@@ -14,7 +19,7 @@ def read_rgb(path):
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except READ_ERRORS as error:
         raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
 
 

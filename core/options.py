@@ -1,7 +1,6 @@
 """Flags: names, defaults, checks of values, and what a checkpoint says about its own."""
 
 import argparse
-import math
 
 from core.errors import UserError
 
@@ -18,6 +17,7 @@ AT_LEAST = {  # least value that makes sense
     "num_workers": 0, "print_every": 0, "sample_every": 0, "save_every": 0, "eval_every": 0,
 }  # fmt: skip
 
+MOST = 10**18  # what fits everywhere an integer goes
 UNSET = object()
 
 
@@ -137,8 +137,10 @@ def check_values(args):
     """Raise UserError for the first value that makes no sense."""
     for name, least in AT_LEAST.items():
         value = getattr(args, name)
-        if not (math.isfinite(value) and value >= least):
+        if not least <= value < MOST:  # not a number compares false
             raise UserError(f"--{name} is {value}, but must be a number from {least} up")
+    if not abs(args.seed) < MOST:
+        raise UserError(f"--seed is {args.seed}, but must be a number of at most 18 digits")
     for name in ("beta1", "beta2", "ema_decay"):
         if getattr(args, name) >= 1:
             raise UserError(f"--{name} is {getattr(args, name)}, but must be less than 1")
@@ -180,6 +182,6 @@ def settle_domains(args, found, where):
     if "num_domains" in args.given and args.num_domains != len(found):
         raise UserError(
             f"--num_domains is {args.num_domains}, but {where} has {len(found)} sub-folders "
-            f"({', '.join(found)}): leave it out or give --num_domains {len(found)}"
+            f"({', '.join(found)}): leave --num_domains out or make the two agree"
         )
     args.num_domains, args.domains = len(found), found

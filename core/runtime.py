@@ -46,8 +46,8 @@ def usable_cores():
 def random_generator(*key):
     """A CPU torch.Generator that depends on `key` alone: (seed, "z", iteration) say.
 
-    Everything random in the program is drawn from one of these, so that what iteration i sees is a
-    function of (seed, i): the same on every device, for every number of workers, and after a resume.
+    Batches and codes are drawn from these, so that what iteration i sees is a function of (seed, i):
+    the same on every device, for every number of workers, and after a resume.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))

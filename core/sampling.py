@@ -9,13 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from core.errors import UserError
 from core.images import JPEG_MAX_SIDE, Grid, to_uint8
 from core.model import Content
 from core.runtime import random_generator
 
 PSIS = (0.5, 0.7, 1.0)  # truncations shown in a snapshot
 MEAN_STYLE_CODES = 10_000
-SHOWN_DOMAINS = 5
+MOST_PIXELS = 2**27  # of one picture: half a gigabyte while it is made
 
 
 class Sources(NamedTuple):
@@ -70,9 +71,20 @@ def reference_grid(generator, sources, references, batch):
 
 
 def grid_pages(num_sources, num_references, size):
-    """Slices (of sources, of references) whose grid a JPEG can hold: one pair but for huge sets."""
+    """Slices (of sources, of references) whose grid one picture can hold: one pair but for huge sets."""
+    columns = min(num_sources, JPEG_MAX_SIDE // size - 1)
+    rows = min(JPEG_MAX_SIDE // size, MOST_PIXELS // (size * size * (1 + columns))) - 1
+    return [(s, r) for s in chunks(num_sources, columns) for r in chunks(num_references, max(1, rows))]
+
+
+def check_grid_side(cells, size):
+    """Raise UserError where a snapshot of so many cells, and one, cannot be a JPEG."""
     most = JPEG_MAX_SIDE // size - 1
-    return [(s, r) for s in chunks(num_sources, most) for r in chunks(num_references, most)]
+    if cells > most:
+        raise UserError(
+            f"a snapshot {cells} pictures of {size} px long cannot be a JPEG: lower --val_batch_size, or "
+            f"--num_outs_per_domain, so that it has at most {most}"
+        )
 
 
 @torch.no_grad()
@@ -89,22 +101,30 @@ def cycle_grid(nets, x_src, y_src, x_ref, y_ref, batch):
     return grid
 
 
+def shown_domains(num_domains):
+    """The domains a snapshot shows: the first five."""
+    return range(min(num_domains, 5))
+
+
 @torch.no_grad()
-def latent_styles(mapping_network, z, domain, psi, seed):
-    """Styles of codes z (N, latent_dim) in a domain, pulled towards its mean style; psi 1 leaves them."""
-    many = torch.randn(MEAN_STYLE_CODES, z.shape[1], generator=random_generator(seed, "mean style")).to(z)
-    codes = torch.cat([many, z])
-    styles = mapping_network(codes, torch.full((len(codes),), domain, device=z.device))
-    return torch.lerp(styles[: len(many)].mean(0), styles[len(many) :], psi)
+def latent_styles(mapping_network, z_trg, domains, seed):
+    """Styles of codes z_trg (N, latent_dim) in each domain, and the domains' mean styles.
+
+    Returns means (domains, 1, style_dim), styles (domains, N, style_dim). Truncation is
+    lerp(means, styles, psi): psi 1 leaves the styles, 0 gives the mean.
+    """
+    many = torch.randn(MEAN_STYLE_CODES, z_trg.shape[1], generator=random_generator(seed, "mean style"))
+    codes = torch.cat([many.to(z_trg), z_trg])
+    labels = [torch.full((len(codes),), domain, device=z_trg.device) for domain in domains]
+    styles = torch.stack([mapping_network(codes, y_trg) for y_trg in labels])
+    return styles[:, : len(many)].mean(1, keepdim=True), styles[:, len(many) :]
 
 
-def latent_grid(nets, sources, z_trg, num_domains, psi, seed, batch):
-    """Sources on top, then a row for each of the first five domains and each code of z_trg."""
-    domains = range(min(num_domains, SHOWN_DOMAINS))
-    styles = torch.cat([latent_styles(nets.mapping_network, z_trg, d, psi, seed) for d in domains])
+def latent_grid(generator, sources, styles, batch):
+    """Sources on top, then a row for each style."""
     grid = Grid(1 + len(styles), len(sources.shown), sources.shown.shape[1])
     grid.put(0, 0, sources.shown)
-    for number, row in enumerate(translate_rows(nets.generator, sources, styles, batch), start=1):
+    for number, row in enumerate(translate_rows(generator, sources, styles, batch), start=1):
         grid.put(number, 0, row)
     return grid
 

@@ -11,6 +11,7 @@ from core import log, runtime, sampling, video
 from core.checkpoint import CheckpointIO
 from core.data_loader import InputFetcher
 from core.errors import UserError
+from core.files import make_folder
 from core.losses import discriminator_loss, generator_loss
 from core.model import build_model
 from core.options import network_config
@@ -73,10 +74,11 @@ class Solver:
     def train_step(self, inputs, iteration):
         """One whole iteration (SPEC: two updates of D, two of G, the moving average).
 
-        inputs: Munch from InputFetcher's mode "train", on the device; iteration counts from 0.
+        inputs: Munch from InputFetcher's mode "train"; iteration counts from 0.
         Returns {loss name: scalar tensor}, detached and not yet waited for, and G/lambda_ds of the next.
         """
         nets, args = self.nets, self.args
+        inputs = Munch({name: tensor.to(self.device) for name, tensor in inputs.items()})
         x_src, y_org, y_trg = inputs.x_src, inputs.y_src, inputs.y_ref
         lambda_ds = self.lambda_ds(iteration)
         with torch.no_grad():  # G stands still in both updates of D
@@ -129,8 +131,14 @@ class Solver:
         """Train from args.resume_iter to args.total_iters on Munch(src, ref, val) of DataLoaders."""
         args = self.args
         start = args.resume_iter
+        for folder in (args.checkpoint_dir, args.sample_dir):
+            make_folder(folder)
+        rows = args.num_outs_per_domain * len(sampling.shown_domains(args.num_domains))
+        sampling.check_grid_side(max(args.val_batch_size, rows), args.img_size)
         if start:
             self.load(start)
+        elif self.checkpoints[0].steps():
+            log.warn(f"{args.checkpoint_dir} holds an earlier run, whose files equal steps of this one will replace")
         inputs_of = InputFetcher(loaders.src, loaders.ref, args.latent_dim, "train", args.seed, start, self.device)
         fixed = next(InputFetcher(loaders.val, mode="val", device=self.device))  # the same at every snapshot
         began = time.monotonic()
@@ -140,18 +148,17 @@ class Solver:
                 done = iteration + 1
                 if due(done, args.print_every):
                     log.loss_line(time.monotonic() - began, done, args.total_iters, losses)
-                if due(done, args.sample_every):
-                    self.snapshot(done, fixed)
                 if due(done, args.save_every) or done == args.total_iters:
                     self.save(done)
+                if due(done, args.sample_every):
+                    self.snapshot(done, fixed)
 
     def snapshot(self, step, inputs):
         """Write the pictures of a step from fixed inputs and codes, so that steps can be compared."""
         args, nets, batch = self.args, self.nets_ema, self.args.batch_size
         x_src, x_ref = inputs.x_src, inputs.x_ref
-        z_trg = torch.randn(
-            args.num_outs_per_domain, args.latent_dim, generator=runtime.random_generator(args.seed, "snapshot")
-        ).to(x_src)
+        codes = runtime.random_generator(args.seed, "snapshot")
+        z_trg = torch.randn(args.num_outs_per_domain, args.latent_dim, generator=codes).to(x_src)
         sources = sampling.read_sources(nets.generator, x_src.split(batch))
         references = sampling.read_references(
             nets.style_encoder, zip(x_ref.split(batch), inputs.y_ref.split(batch), strict=True)
@@ -160,11 +167,14 @@ class Solver:
         cycle = sampling.cycle_grid(nets, x_src, inputs.y_src, x_ref, inputs.y_ref, batch)
         cycle.save(f"{prefix}_cycle_consistency.jpg")
         sampling.reference_grid(nets.generator, sources, references, batch).save(f"{prefix}_reference.jpg")
+        domains = sampling.shown_domains(args.num_domains)
+        means, styles = sampling.latent_styles(nets.mapping_network, z_trg, domains, args.seed)
         for psi in sampling.PSIS:
-            grid = sampling.latent_grid(nets, sources, z_trg, args.num_domains, psi, args.seed, batch)
+            truncated = torch.lerp(means, styles, psi).flatten(0, 1)  # (domains * codes, style_dim)
+            grid = sampling.latent_grid(nets.generator, sources, truncated, batch)
             grid.save(f"{prefix}_latent_psi_{psi}.jpg")
 
-    # Sampling and evaluation
+    # Sampling
 
     def sample(self, loaders):
         """Write reference.jpg and video_ref.mp4 into args.result_dir, from the step args.resume_iter.
@@ -173,6 +183,7 @@ class Solver:
         """
         args, nets, batch = self.args, self.nets_ema, self.args.batch_size
         self.load(args.resume_iter)
+        make_folder(args.result_dir)
         sources = sampling.read_sources(
             nets.generator, (x.to(self.device) for x, _ in log.progress(loaders.src, desc="sources"))
         )
@@ -200,9 +211,6 @@ class Solver:
         path = Path(self.args.result_dir) / f"{name}{f'_{number}' if number > 1 else ''}{suffix}"
         write(path)
         log.say(f"Wrote {path}")
-
-    def evaluate(self):
-        raise UserError("--mode eval is not part of this version yet: use --mode train or --mode sample")
 
 
 def due(done, every):

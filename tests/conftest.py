@@ -17,7 +17,9 @@ def parse():
     """parse("train", "--img_size 32 ...", **paths) -> Namespace of a narrow network without masks."""
 
     def parse(mode, flags="", **folders):
-        narrow = "--w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32 --num_workers 0"
+        narrow = (
+            "--device cpu --w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32 --num_workers 0"
+        )
         paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
         return main.parse_args(["--mode", mode, *narrow.split(), *flags.split(), *paths])
 

@@ -59,19 +59,34 @@ def test_the_file_is_a_plain_dict_of_state_dicts(io):
     assert list(content["first"]) == ["weight", "bias"]
 
 
-def test_a_save_that_fails_leaves_the_old_file(io, monkeypatch):
+def test_a_full_disk_leaves_the_old_file(io):
+    resource = pytest.importorskip("resource")
     io.save(1)
     before = io.path(1).read_bytes()
-
-    def half_written(content, path):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", half_written)
-    with pytest.raises(UserError, match="No space left on device"):
-        io.save(1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(UserError, match="is the disk full"):
+            io.save(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert io.path(1).read_bytes() == before
     assert [path.name for path in io.folder.iterdir()] == [io.path(1).name]
+
+
+def test_flipped_bytes_never_give_a_traceback(io):
+    """Every outcome is a UserError or, where the flip hit a weight, a load."""
+    io.save(1, {"img_size": 64})
+    whole = io.path(1).read_bytes()
+    generator = torch.Generator().manual_seed(0)
+    refused = 0
+    for position in torch.randint(len(whole), (300,), generator=generator).tolist():
+        io.path(1).write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        try:
+            io.load(1)
+        except UserError:
+            refused += 1
+    assert refused > 20
 
 
 def test_missing_step_names_those_that_are_there(io):
@@ -92,7 +107,7 @@ class Trap:
         return os.system, ("touch trapped",)
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "code", "list", "bare"])
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "code", "list", "bare", "config", "values"])
 def test_files_that_are_no_checkpoint(io, damage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     io.save(1)
@@ -102,7 +117,14 @@ def test_files_that_are_no_checkpoint(io, damage, tmp_path, monkeypatch):
     elif damage in ("text", "empty"):
         io.path(1).write_bytes(b"<html>not found</html>" if damage == "text" else b"")
     else:
-        torch.save({"code": {"first": Trap()}, "list": [1, 2], "bare": {"first": 3, "second": 4}}[damage], io.path(1))
+        contents = {
+            "code": {"first": Trap()},
+            "list": [1, 2],
+            "bare": {"first": 3, "second": 4},
+            "config": {"first": {}, "second": {}, "config": "text"},
+            "values": {"first": {"weight": 1, 2: None}, "second": {}},
+        }
+        torch.save(contents[damage], io.path(1))
     with pytest.raises(UserError, match=r"000001_nets\.ckpt"):
         io.load(1)
     assert not (tmp_path / "trapped").exists()

@@ -48,6 +48,13 @@ def test_a_cut_image(tmp_path):
         images.read_rgb(tmp_path / "x.png")
 
 
+def test_an_image_too_large_to_be_honest(tmp_path, monkeypatch):
+    Image.new("L", (64, 64)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match=r"x\.png cannot be read.*decompression bomb"):
+        images.read_rgb(tmp_path / "x.png")
+
+
 def test_grid(tmp_path):
     grid = images.Grid(rows=2, columns=3, size=8)
     red, blue = (np.full((1, 8, 8, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))

@@ -64,34 +64,35 @@ def test_cycle_grid(nets, pictures):
 
 
 @torch.no_grad()
-def test_latent_styles_are_pulled_towards_the_mean(nets):
+def test_latent_styles_and_the_mean_they_are_pulled_to(nets):
     z = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
-    F, y = nets.mapping_network, torch.tensor([1, 1, 1])
-    whole = sampling.latent_styles(F, z, 1, 1.0, seed=7)
-    torch.testing.assert_close(whole, F(z, y))
-    mean = sampling.latent_styles(F, z, 1, 0.0, seed=7)
-    assert torch.equal(mean[0], mean[1])
-    half = sampling.latent_styles(F, z, 1, 0.5, seed=7)
-    torch.testing.assert_close(half, (mean + whole) / 2)
+    F = nets.mapping_network
+    means, styles = sampling.latent_styles(F, z, range(2), seed=7)
+    assert means.shape == (2, 1, 64) and styles.shape == (2, 3, 64)
+    torch.testing.assert_close(styles[1], F(z, torch.tensor([1, 1, 1])))
     many = F(torch.randn(20000, 16, generator=torch.Generator().manual_seed(1)), torch.full((20000,), 1)).mean(0)
-    torch.testing.assert_close(mean[0], many, atol=0.1, rtol=0)
+    torch.testing.assert_close(means[1, 0], many, atol=0.1, rtol=0)
+    assert not torch.allclose(means[0], means[1], atol=0.2)
 
 
 @torch.no_grad()
 def test_latent_grid(nets, pictures):
     x_src = pictures[0][:2]
     sources = sampling.read_sources(nets.generator, [x_src])
-    z = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
-    found = cells(sampling.latent_grid(nets, sources, z, num_domains=3, psi=1.0, seed=7, batch=2))
-    assert found.shape == (1 + 3 * 2, 2, 32, 32, 3)
-    style = nets.mapping_network(z[1:], torch.tensor([2]))  # last domain, last code: the last row
-    assert_equal_pictures(found[-1], to_uint8(nets.generator(x_src, style)))
+    styles = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
+    found = cells(sampling.latent_grid(nets.generator, sources, styles, batch=2))
+    assert found.shape == (1 + 6, 2, 32, 32, 3)
+    assert np.array_equal(found[0], to_uint8(x_src))
+    assert_equal_pictures(found[-1], to_uint8(nets.generator(x_src, styles[-1:].expand(2, -1))))
 
 
 def test_huge_grids_are_split_into_pages_a_jpeg_can_hold():
     assert sampling.grid_pages(15, 28, 256) == [(slice(0, 15), slice(0, 28))]
     pages = sampling.grid_pages(300, 10, 256)
-    assert [s for s, _ in pages] == [slice(0, 254), slice(254, 300)]
+    assert pages[::2] == [(slice(0, 254), slice(0, 7)), (slice(254, 300), slice(0, 7))]
+    for s, r in sampling.grid_pages(300, 300, 256):
+        assert (1 + s.stop - s.start) * (1 + r.stop - r.start) * 256 * 256 <= sampling.MOST_PIXELS
+    assert sampling.grid_pages(15, 112, 256) == [(slice(0, 15), slice(0, 112))]
     Image.new("RGB", (255 * 256, 8)).save(io.BytesIO(), format="JPEG")
 
 

@@ -1,0 +1,48 @@
+"""Does it learn? Coloured shapes take on the colours of their references."""
+
+import numpy as np
+import pytest
+
+import main
+from core.images import read_rgb
+from data import demo
+
+
+def colours(cell):
+    """Colours (2, 3) of the shape's middle and of the background in a picture (64, 64, 3)."""
+    return np.stack([np.median(cell[24:40, 24:40], (0, 1)), np.median(cell[4:12], (0, 1))])
+
+
+def score(path):
+    """Share of translations whose colours are nearer to the reference's than to the source's.
+
+    path: a grid of 64 px cells, sources on top and references on the left. -> (shape, background)
+    """
+    array = np.asarray(read_rgb(path)).astype(float)
+    rows, columns = array.shape[0] // 64, array.shape[1] // 64
+    cells = array.reshape(rows, 64, columns, 64, 3).swapaxes(1, 2)
+    found = np.array([[colours(cell) for cell in row] for row in cells])  # (rows, columns, 2, 3)
+    fakes, x_src, x_ref = found[1:, 1:], found[:1, 1:], found[1:, :1]
+    nearer = np.abs(fakes - x_ref).sum(-1) < np.abs(fakes - x_src).sum(-1)
+    distinct = np.abs(x_src - x_ref).sum(-1) > 100  # of like colours nothing can be said
+    return (nearer & distinct).sum((0, 1)) / distinct.sum((0, 1))
+
+
+@pytest.mark.slow
+def test_shapes_take_on_the_style_of_their_references(tmp_path):
+    demo.make(tmp_path, size=64, train=200, val=8)
+    folders = {
+        "train_img_dir": tmp_path / "train",
+        "val_img_dir": tmp_path / "val",
+        "checkpoint_dir": tmp_path,
+        "sample_dir": tmp_path,
+    }
+    flags = (
+        "--img_size 64 --channel_base 512 --max_conv_dim 64 --hidden_dim 128 --w_hpf 0 --num_workers 0 "
+        "--total_iters 800 --ds_iter 800 --lr 1.5e-3 --f_lr 1.5e-4 --ema_decay 0.99 --sample_every 800 "
+        "--val_batch_size 12 --num_outs_per_domain 2 --print_every 100"
+    )
+    paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
+    assert main.main(["--mode", "train", *flags.split(), *paths]) == 0
+    shape, background = score(tmp_path / "000800_reference.jpg")
+    assert background > 0.9 and shape > 0.6, (shape, background)
