@@ -9,7 +9,7 @@ DEMO := expr/demo
 demo: $(VENV)/.installed
 	$(BIN)/python -m data.demo --out data/demo --size 64 --train 100 --val 4
 	$(BIN)/python main.py --mode train --img_size 64 --channel_base 512 --max_conv_dim 64 --hidden_dim 128 --w_hpf 0 \
-		--batch_size 4 --total_iters 60 --ds_iter 60 --lr 5e-4 --f_lr 1e-4 --ema_decay 0.95 \
+		--batch_size 4 --total_iters 60 --ds_iter 60 --lr 1.5e-3 --f_lr 1.5e-4 --ema_decay 0.95 \
 		--sample_every 60 --val_batch_size 6 --num_outs_per_domain 2 \
 		--train_img_dir data/demo/train --val_img_dir data/demo/val \
 		--checkpoint_dir $(DEMO)/checkpoints --sample_dir $(DEMO)/samples
@@ -24,7 +24,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q
 
-# The golden numbers at full width, memory, and learning: about half an hour on two cores.
+# The golden numbers at full width, memory, and learning: about a quarter of an hour on two cores.
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m slow
 

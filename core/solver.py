@@ -181,7 +181,7 @@ class Solver:
 
         loaders: Munch(src, ref) of DataLoaders of (x, y); the labels of src do not matter.
         """
-        args, nets, batch = self.args, self.nets_ema, self.args.batch_size
+        args, nets = self.args, self.nets_ema
         self.load(args.resume_iter)
         make_folder(args.result_dir)
         sources = sampling.read_sources(
@@ -191,18 +191,24 @@ class Solver:
             nets.style_encoder,
             ((x.to(self.device), y.to(self.device)) for x, y in log.progress(loaders.ref, desc="references")),
         )
-        size = sources.shown.shape[1]
-        pages = sampling.grid_pages(len(sources.shown), len(references.shown), size)
+        self._write_grids(sources, references)
+        pairs = video.reference_pairs(references.labels)
+        if pairs:
+            self._write_videos(sources, references, pairs)
+        else:
+            log.warn("no video: it needs two references of one domain, in the same sub-folder of --ref_dir")
+
+    def _write_grids(self, sources, references):
+        generator, batch = self.nets_ema.generator, self.args.batch_size
+        pages = sampling.grid_pages(len(sources.shown), len(references.shown), self.args.img_size)
         for number, (s, r) in enumerate(pages, start=1):
-            grid = sampling.reference_grid(nets.generator, sources.part(s), references.part(r), batch)
+            grid = sampling.reference_grid(generator, sources.part(s), references.part(r), batch)
             self._write("reference", ".jpg", number, grid.save)
 
-        pairs = video.reference_pairs(references.labels)
-        if not pairs:
-            log.warn("no video: it needs two references of one domain, in the same sub-folder of --ref_dir")
-            return
-        for number, s in enumerate(video.video_pages(len(sources.shown), size), start=1):
-            frames = video.reference_frames(nets.generator, sources.part(s), references, pairs, batch)
+    def _write_videos(self, sources, references, pairs):
+        generator, batch = self.nets_ema.generator, self.args.batch_size
+        for number, s in enumerate(video.video_pages(len(sources.shown), self.args.img_size), start=1):
+            frames = video.reference_frames(generator, sources.part(s), references, pairs, batch)
             frames = log.progress(frames, total=video.frame_count(pairs), desc="video", unit="frame")
             self._write("video_ref", ".mp4", number, lambda path, frames=frames: video.write_video(path, frames))
 

@@ -15,6 +15,8 @@ from core.sampling import chunks, translate_rows
 FRAMES_PER_SECOND = Fraction(25, 2)
 GAP = 32  # black columns between the references and the sources
 MAX_SIDE = 16_384  # what the encoder takes
+# Wide frames are large: looking 5 frames ahead in place of 40 saves a quarter of a gigabyte and no quality.
+ENCODER = {"crf": "18", "preset": "veryfast", "rc-lookahead": "5"}
 ALPHAS = (0.0, *torch.sigmoid(torch.arange(-5, 5, 0.5)).tolist(), 1.0)  # 22 different frames of a pair
 HOLD = 10  # frames for which a pair's last one stands, and at the end once more
 
@@ -62,7 +64,7 @@ def write_video(path, frames):
     import av  # here, since training never needs it
 
     with replacing(path) as temporary, av.open(temporary, "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": "18"})
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=ENCODER)
         stream.pix_fmt = "yuv420p"
         bt709 = av.video.reformatter.Colorspace.ITU709
         codec = stream.codec_context  # untagged colours would be left to each player's guess
