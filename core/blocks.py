@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from core import ops
+
 
 def activation():
     return nn.LeakyReLU(0.2)
@@ -28,13 +30,11 @@ class ResBlk(nn.Module):
         self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
 
     def forward(self, x):
-        main = self._resample(self.conv1(self.act(self.norm1(x))))  # (N, dim_in, H/2, W/2)
+        main = self.act(self.norm1(x))
+        main = ops.conv_downsample(main, self.conv1) if self.downsample else self.conv1(main)  # (N, dim_in, H/2, W/2)
         main = self.conv2(self.act(self.norm2(main)))  # (N, dim_out, H/2, W/2)
-        skip = self._resample(self.conv1x1(x))  # (N, dim_out, H/2, W/2)
+        skip = self.conv1x1(ops.downsample(x) if self.downsample else x)  # (N, dim_out, H/2, W/2)
         return (main + skip) / math.sqrt(2)
-
-    def _resample(self, x):
-        return F.avg_pool2d(x, 2) if self.downsample else x
 
 
 class AdaIN(nn.Module):
@@ -72,15 +72,13 @@ class AdainResBlk(nn.Module):
         self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
 
     def forward(self, x, s):
-        main = self.conv1(self._resample(self.act(self.norm1(x, s))))  # (N, dim_out, 2H, 2W)
+        main = self.act(self.norm1(x, s))
+        main = ops.upsample_conv(main, self.conv1) if self.upsample else self.conv1(main)  # (N, dim_out, 2H, 2W)
         main = self.conv2(self.act(self.norm2(main, s)))  # (N, dim_out, 2H, 2W)
         if not self.has_skip:
             return main
-        skip = self.conv1x1(self._resample(x))  # (N, dim_out, 2H, 2W)
-        return (main + skip) / math.sqrt(2)
-
-    def _resample(self, x):
-        return F.interpolate(x, scale_factor=2, mode="nearest") if self.upsample else x
+        skip = self.conv1x1(x)  # before the doubling, where it is four times cheaper
+        return (main + (ops.upsample(skip) if self.upsample else skip)) / math.sqrt(2)
 
 
 class HighPass(nn.Module):

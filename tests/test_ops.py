@@ -1,0 +1,35 @@
+import pytest
+import torch
+from torch import nn
+
+from core import ops
+
+
+def plain_down(x, conv):
+    return ops.downsample(conv(x))
+
+
+def plain_up(x, conv):
+    return conv(ops.upsample(x))
+
+
+@pytest.mark.parametrize(
+    ("fused", "plain"), [(ops.conv_downsample, plain_down), (ops.upsample_conv, plain_up)], ids=["down", "up"]
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_fused_forms_are_exact(fused, plain, bias):
+    """Values, gradients and second gradients, borders included, for a random asymmetric kernel."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 5, 3, padding=1, bias=bias).double()
+    x = torch.randn(2, 3, 8, 6, dtype=torch.float64, requires_grad=True)
+    results = []
+    for form in (fused, plain):
+        y = form(x, conv)
+        weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).reshape(y.shape)
+        variables = [x, *conv.parameters()]
+        first = torch.autograd.grad((y.tanh() * weights).sum(), variables, create_graph=True)
+        second = torch.autograd.grad(first[0].square().sum(), [x, conv.weight])
+        results.append([y, *first, *second])
+    for found, expected in zip(*results, strict=True):
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
