@@ -62,7 +62,7 @@ def recall(args, step):
 
 def start_solver(args):
     device = runtime.select_device(args.device)
-    log.say(f"Device: {runtime.describe_device(device)}, precision: fp32")
+    log.say(f"Device: {runtime.describe_device(device)}, precision: {args.precision}")
     solver = Solver(args)
     log.network_table(solver.nets or solver.nets_ema)
     return solver

@@ -54,6 +54,8 @@ class CheckpointIO:
         for name, module in self.modules.items():
             if isinstance(module, nn.Module):
                 states[name] = _fit(states[name], module, f"{self.path(step)}, {name}")
+            else:
+                states[name] = _with_own_settings(states[name], module)
         for name, module in self.modules.items():  # nothing is loaded before all of it fits
             try:
                 module.load_state_dict(states[name])
@@ -114,6 +116,15 @@ def _fit(state, module, where):
     if found:
         raise UserError(f"{where} was made with other flags (img_size, num_domains, w_hpf, ...); {found}")
     return state
+
+
+def _with_own_settings(state, optimizer):
+    """An optimizer's saved moments beside the settings it has now: the flags of this run count."""
+    groups = [
+        {**own, "params": saved.get("params", [])}
+        for own, saved in zip(optimizer.state_dict()["param_groups"], state.get("param_groups", []), strict=False)
+    ]
+    return {"state": state.get("state", {}), "param_groups": groups}
 
 
 def _shape(value):

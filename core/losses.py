@@ -9,7 +9,13 @@ from torch.nn import functional as F
 
 def adversarial_loss(logits, target):
     """Binary cross entropy of logits (N,) against a target of 0 or 1 (equation 1)."""
+    logits = _at_least_single(logits)
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+
+
+def distance(x, y):
+    """Mean absolute difference of two tensors of one shape."""
+    return F.l1_loss(_at_least_single(x), _at_least_single(y))
 
 
 def r1_penalty(logits, x_real):
@@ -21,11 +27,13 @@ def r1_penalty(logits, x_real):
 def discriminator_loss(discriminator, x_real, y_org, x_fake, y_trg, lambda_reg):
     """What D learns: real images of y_org from fakes of y_trg, with R1. x_fake carries no graph."""
     x_real = x_real.detach().requires_grad_()  # R1 differentiates by the image
-    real_logits = discriminator(x_real, y_org)
+    with torch.autocast(x_real.device.type, enabled=False):  # and squares small numbers: never in bf16
+        real_logits = discriminator(x_real, y_org)
+        reg = r1_penalty(real_logits, x_real)
     parts = {
         "real": adversarial_loss(real_logits, 1),
         "fake": adversarial_loss(discriminator(x_fake, y_trg), 0),
-        "reg": r1_penalty(real_logits, x_real),
+        "reg": reg,
     }
     loss = parts["real"] + parts["fake"] + lambda_reg * parts["reg"]
     return loss, _detached(parts)
@@ -45,12 +53,17 @@ def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_
     x_rec = generator(x_fake, encoder(x_src, y_org))
     parts = {
         "adv": adversarial_loss(nets.discriminator(x_fake, y_trg), 1),  # equation 1
-        "sty": F.l1_loss(encoder(x_fake, y_trg), s_trg),  # equation 2
-        "ds": F.l1_loss(x_fake, x_fake2),  # equation 3
-        "cyc": F.l1_loss(x_rec, x_src),  # equation 4
+        "sty": distance(encoder(x_fake, y_trg), s_trg),  # equation 2
+        "ds": distance(x_fake, x_fake2),  # equation 3
+        "cyc": distance(x_rec, x_src),  # equation 4
     }
     loss = parts["adv"] + lambda_sty * parts["sty"] - lambda_ds * parts["ds"] + lambda_cyc * parts["cyc"]
     return loss, _detached(parts)
+
+
+def _at_least_single(x):
+    """Half precision, which autocast may hand over, is too coarse to sum up in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _detached(parts):

@@ -5,7 +5,7 @@ Shapes: N batch, C channels, H = W = img_size, D = num_domains. Images are RGB f
 
 import copy
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from munch import Munch
@@ -17,18 +17,18 @@ from core.blocks import AdainResBlk, HighPass, ResBlk, activation
 HIGH_PASS_SIZES = (32, 64, 128)  # resolutions at which the source lends its high frequencies
 
 
-class Content(NamedTuple):
-    """What the generator keeps of an image before it meets a style."""
+@dataclass(frozen=True)
+class Content:
+    """What the generator keeps of N images before it meets a style. Indexed by a slice of the images."""
 
     features: torch.Tensor  # (N, C', H', W') behind the bottleneck
     skips: dict  # resolution -> (N, C, H, W) masked high frequencies; empty without masks
 
+    def __getitem__(self, images):
+        return self._each(lambda tensor: tensor[images])
+
     def detach(self):
         return self._each(torch.Tensor.detach)
-
-    def part(self, images):
-        """The content of a slice of the images."""
-        return self._each(lambda tensor: tensor[images])
 
     @staticmethod
     def join(contents):
@@ -196,3 +196,15 @@ def build_model(args):
     for network in nets_ema.values():
         network.requires_grad_(False)
     return nets, nets_ema
+
+
+def compile_networks(nets):
+    """Compile F, E and the blocks of G in place; state dicts stay as they are.
+
+    D stays plain: R1 differentiates its gradient, which compiled code cannot. Of G the blocks are compiled,
+    since content and render are called by themselves.
+    """
+    for name in ("mapping_network", "style_encoder"):
+        nets[name].compile()
+    for block in [*nets.generator.encode, *nets.generator.decode]:
+        block.compile()

@@ -39,11 +39,34 @@ def build_parser():
     parser.add_argument(
         "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="auto: CUDA if there is one"
     )
+    _speed_flags(parser.add_argument_group("speed and memory"))
     _network_flags(parser.add_argument_group("networks"))
     _training_flags(parser.add_argument_group("training"))
     _folder_flags(parser.add_argument_group("folders and files"))
     _step_flags(parser.add_argument_group("how often, in iterations (0: never)"))
     return parser
+
+
+def _speed_flags(group):
+    add = group.add_argument
+    add(
+        "--micro_batch", type=_micro_batch, default="auto",
+        help="images through the networks at once: less memory, same update; auto: all, halved when memory runs out",
+    )  # fmt: skip
+    add(
+        "--precision", default="fp32", choices=["fp32", "tf32", "bf16"],
+        help="tf32: CUDA only; bf16: half the memory and twice the speed where the processor knows it; R1 stays fp32",
+    )  # fmt: skip
+    add("--channels_last", action="store_true", help="order tensors as NHWC")
+    add("--compile", action="store_true", help="compile G, F and E (minutes at the start)")
+
+
+def _micro_batch(text):
+    if text == "auto":
+        return text
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text} is neither auto nor a number from 1 up")
+    return int(text)
 
 
 def _network_flags(group):
@@ -71,7 +94,7 @@ def _training_flags(group):
     add("--randcrop_prob", type=float, default=0.5, help="probability of a random crop of a training image")
     add("--total_iters", type=int, default=100000, help="iteration to stop at")
     add("--resume_iter", type=int, default=0, help="step to load; sample: 0 takes the newest")
-    add("--batch_size", type=int, default=8, help="images per update; also how many go through G at once")
+    add("--batch_size", type=int, default=8, help="images per update")
     add("--val_batch_size", type=int, default=32, help="images shown in a snapshot; batch of evaluation")
     add("--lr", type=float, default=1e-4, help="learning rate of G, E and D")
     add("--f_lr", type=float, default=1e-6, help="learning rate of the mapping network F")

@@ -8,6 +8,7 @@ import os
 
 import torch
 
+from core import log
 from core.errors import UserError
 
 
@@ -32,10 +33,50 @@ def describe_device(device):
     return device.type
 
 
-def use_exact_float32():
-    """Make fp32 mean fp32: PyTorch lets cuDNN round convolution inputs to TF32 by default."""
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+def set_precision(name):
+    """Choose how fp32 products are made: PyTorch lets cuDNN round their inputs to TF32 by default."""
+    fp32 = "tf32" if name == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = fp32
+    torch.backends.cudnn.conv.fp32_precision = fp32
+
+
+def autocast(device, precision):
+    """The context in which networks run: bf16 casts convolutions and products, weights stay fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def chunks(count, size):
+    """Slices of at most `size` that cover range(count)."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+class MicroBatch:
+    """How many images go through the networks at once.
+
+    setting: a number, or "auto": the whole batch, halved for good each time memory runs out. (Where a
+    system ends a process that asks for too much, as Linux does for CPU memory, only a number helps.)
+    """
+
+    def __init__(self, setting, batch_size):
+        self.automatic = setting == "auto"
+        self.size = batch_size if self.automatic else min(setting, batch_size)
+
+    def fit(self, work):
+        """Return work(size), again with half the size where memory ran out; work must bear repeating."""
+        while True:
+            try:
+                return work(self.size)
+            except RuntimeError as error:
+                if not (_is_out_of_memory(error) and self.automatic and self.size > 1):
+                    raise
+            self.size //= 2  # outside the handler, whose traceback would keep the tensors alive
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            log.warn(f"memory ran out: going on with {self.size} images at once (--micro_batch {self.size})")
+
+
+def _is_out_of_memory(error):
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def usable_cores():

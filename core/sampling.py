@@ -12,7 +12,7 @@ import torch
 from core.errors import UserError
 from core.images import JPEG_MAX_SIDE, Grid, to_uint8
 from core.model import Content
-from core.runtime import random_generator
+from core.runtime import chunks, random_generator
 
 PSIS = (0.5, 0.7, 1.0)  # truncations shown in a snapshot
 MEAN_STYLE_CODES = 10_000
@@ -24,7 +24,7 @@ class Sources(NamedTuple):
     shown: np.ndarray  # uint8 (S, H, W, 3)
 
     def part(self, images):
-        return Sources(self.content.part(images), self.shown[images])
+        return Sources(self.content[images], self.shown[images])
 
 
 class References(NamedTuple):
@@ -55,7 +55,7 @@ def read_references(style_encoder, batches):
 @torch.no_grad()
 def translate_rows(generator, sources, styles, batch):
     """For each style, yield all sources in it: uint8 (S, H, W, 3)."""
-    parts = [sources.content.part(images) for images in chunks(len(sources.shown), batch)]
+    parts = [sources.content[images] for images in chunks(len(sources.shown), batch)]
     for s_trg in styles:
         yield np.concatenate([to_uint8(generator.render(part, s_trg[None])) for part in parts])
 
@@ -127,8 +127,3 @@ def latent_grid(generator, sources, styles, batch):
     for number, row in enumerate(translate_rows(generator, sources, styles, batch), start=1):
         grid.put(number, 0, row)
     return grid
-
-
-def chunks(count, size):
-    """Slices of at most `size` that cover range(count)."""
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,6 +1,7 @@
 """The Solver owns networks, moving averages, optimizers and checkpoints, and trains and samples."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from core.data_loader import InputFetcher
 from core.errors import UserError
 from core.files import make_folder
 from core.losses import discriminator_loss, generator_loss
-from core.model import build_model
+from core.model import Content, build_model, compile_networks
 from core.options import network_config
 
 NETS, NETS_EMA, OPTIMS = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
@@ -34,12 +35,16 @@ class Solver:
             )
         self.args = args
         self.device = runtime.select_device(args.device)
-        runtime.use_exact_float32()
+        runtime.set_precision(args.precision)
+        self.micro_batch = runtime.MicroBatch(args.micro_batch, args.batch_size)
         self.nets, self.nets_ema = build_model(args)
         if args.mode != "train":
             self.nets = Munch()
+        order = torch.channels_last if args.channels_last else torch.contiguous_format
         for network in [*self.nets.values(), *self.nets_ema.values()]:
-            network.to(self.device)
+            network.to(self.device, memory_format=order)
+        if args.compile:
+            compile_networks(self.nets or self.nets_ema)
         self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items()})
         self.average = get_ema_multi_avg_fn(args.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
@@ -52,6 +57,7 @@ class Solver:
             lr=args.f_lr if name == "mapping_network" else args.lr,
             betas=(args.beta1, args.beta2),
             weight_decay=args.weight_decay,
+            fused=True,
         )
 
     def save(self, step):
@@ -60,63 +66,89 @@ class Solver:
         log.say(f"Saved step {step} in {self.args.checkpoint_dir}")
 
     def load(self, step):
-        """Load everything this Solver has. The optimizers keep the flags' rates, not the file's."""
-        flags = {name: [_hyper(group) for group in o.param_groups] for name, o in self.optims.items()}
         for checkpoint in self.checkpoints:
             checkpoint.load(step)
-        for name, optimizer in self.optims.items():
-            for group, given in zip(optimizer.param_groups, flags[name], strict=True):
-                group.update(given)
         log.say(f"Loaded step {step} from {self.args.checkpoint_dir}")
 
     # Training
 
     def train_step(self, inputs, iteration):
-        """One whole iteration (SPEC: two updates of D, two of G, the moving average).
+        """One whole iteration: two updates of D, two of G (the first one with F and E), the averages.
 
-        inputs: Munch from InputFetcher's mode "train"; iteration counts from 0.
-        Returns {loss name: scalar tensor}, detached and not yet waited for, and G/lambda_ds of the next.
+        inputs: Munch from InputFetcher's mode "train"; iteration counts from 0. Returns {loss name:
+        scalar tensor}, detached and not yet waited for, and G/lambda_ds of the next iteration.
         """
         nets, args = self.nets, self.args
-        inputs = Munch({name: tensor.to(self.device) for name, tensor in inputs.items()})
-        x_src, y_org, y_trg = inputs.x_src, inputs.y_src, inputs.y_ref
+        inputs = Munch({name: self._place(tensor) for name, tensor in inputs.items()})
+        inputs.content = self._content(inputs.x_src)  # G stands still in both updates of D
         lambda_ds = self.lambda_ds(iteration)
-        with torch.no_grad():  # G stands still in both updates of D
-            content = nets.generator.content(x_src)
 
-        def loss_d(style_network, code):
+        def loss_d(batch, style_network, code):
             with torch.no_grad():
-                x_fake = nets.generator.render(content, style_network(code, y_trg))
-            return discriminator_loss(nets.discriminator, x_src, y_org, x_fake, y_trg, args.lambda_reg)
+                x_fake = nets.generator.render(batch.content, style_network(batch[code], batch.y_ref))
+            return discriminator_loss(
+                nets.discriminator, batch.x_src, batch.y_src, x_fake, batch.y_ref, args.lambda_reg
+            )
 
-        def loss_g(style_network, code, code2):
-            s_trg = style_network(code, y_trg)
+        def loss_g(batch, style_network, code):
+            s_trg = style_network(batch[code], batch.y_ref)
             with torch.no_grad():
-                s_trg2 = style_network(code2, y_trg)
+                s_trg2 = style_network(batch[f"{code}2"], batch.y_ref)
             weights = (args.lambda_sty, lambda_ds, args.lambda_cyc)
-            return generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, *weights)
+            return generator_loss(nets, batch.x_src, batch.y_src, batch.y_ref, s_trg, s_trg2, *weights)
 
-        F, E = nets.mapping_network, nets.style_encoder
+        latent = {"style_network": nets.mapping_network, "code": "z_trg"}
+        reference = {"style_network": nets.style_encoder, "code": "x_ref"}
         everyone = ("generator", "mapping_network", "style_encoder")
         losses = {}
-        losses |= self.update("D/latent_", ("discriminator",), lambda: loss_d(F, inputs.z_trg))
-        losses |= self.update("D/ref_", ("discriminator",), lambda: loss_d(E, inputs.x_ref))
-        losses |= self.update("G/latent_", everyone, lambda: loss_g(F, inputs.z_trg, inputs.z_trg2))
-        losses |= self.update("G/ref_", ("generator",), lambda: loss_g(E, inputs.x_ref, inputs.x_ref2))
+        losses |= self.update("D/latent_", ("discriminator",), partial(loss_d, **latent), inputs)
+        losses |= self.update("D/ref_", ("discriminator",), partial(loss_d, **reference), inputs)
+        losses |= self.update("G/latent_", everyone, partial(loss_g, **latent), inputs)
+        losses |= self.update("G/ref_", ("generator",), partial(loss_g, **reference), inputs)
         self.update_averages()
         return losses | {"G/lambda_ds": self.lambda_ds(iteration + 1)}
 
-    def update(self, prefix, learners, loss_of_networks):
-        """Step the learners down a loss; the other networks stand still and get no weight gradients."""
+    def update(self, prefix, learners, loss_of, inputs):
+        """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients."""
         for name, network in self.nets.items():
             network.requires_grad_(name in learners)
-        loss, parts = loss_of_networks()
-        for name in learners:
-            self.optims[name].zero_grad()
-        loss.backward()
+        parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size))
         for name in learners:
             self.optims[name].step()
         return {prefix + name: part for name, part in parts.items()}
+
+    def _accumulate(self, learners, loss_of, inputs, size):
+        """Leave the gradient of the batch's loss in the learners, `size` images at a time; return its parts.
+
+        Losses are means over images and no network mixes images, so weighted pieces add up exactly.
+        """
+        for name in learners:
+            self.optims[name].zero_grad()
+        count, parts = len(inputs.x_src), {}
+        for images in runtime.chunks(count, size):
+            share = (images.stop - images.start) / count
+            with self._arithmetic():
+                loss, piece = loss_of(Munch({name: value[images] for name, value in inputs.items()}))
+            (share * loss).backward()
+            parts = {name: parts.get(name, 0) + share * part for name, part in piece.items()}
+        return parts
+
+    @torch.no_grad()
+    def _content(self, x_src):
+        def content(size):
+            with self._arithmetic():
+                return Content.join([self.nets.generator.content(part) for part in x_src.split(size)])
+
+        return self.micro_batch.fit(content)
+
+    def _arithmetic(self):
+        return runtime.autocast(self.device, self.args.precision)
+
+    def _place(self, tensor):
+        """A tensor on the device, images in the order the networks want."""
+        if tensor.ndim == 4 and self.args.channels_last:
+            return tensor.to(self.device, memory_format=torch.channels_last)
+        return tensor.to(self.device)
 
     @torch.no_grad()
     def update_averages(self):
@@ -155,24 +187,28 @@ class Solver:
 
     def snapshot(self, step, inputs):
         """Write the pictures of a step from fixed inputs and codes, so that steps can be compared."""
-        args, nets, batch = self.args, self.nets_ema, self.args.batch_size
-        x_src, x_ref = inputs.x_src, inputs.x_ref
+        self.micro_batch.fit(partial(self._snapshot, step, inputs))
+
+    def _snapshot(self, step, inputs, size):
+        args, nets = self.args, self.nets_ema
+        x_src, x_ref, y_ref = self._place(inputs.x_src), self._place(inputs.x_ref), inputs.y_ref
         codes = runtime.random_generator(args.seed, "snapshot")
         z_trg = torch.randn(args.num_outs_per_domain, args.latent_dim, generator=codes).to(x_src)
-        sources = sampling.read_sources(nets.generator, x_src.split(batch))
-        references = sampling.read_references(
-            nets.style_encoder, zip(x_ref.split(batch), inputs.y_ref.split(batch), strict=True)
-        )
-        prefix = Path(args.sample_dir) / f"{step:06d}"
-        cycle = sampling.cycle_grid(nets, x_src, inputs.y_src, x_ref, inputs.y_ref, batch)
-        cycle.save(f"{prefix}_cycle_consistency.jpg")
-        sampling.reference_grid(nets.generator, sources, references, batch).save(f"{prefix}_reference.jpg")
         domains = sampling.shown_domains(args.num_domains)
-        means, styles = sampling.latent_styles(nets.mapping_network, z_trg, domains, args.seed)
-        for psi in sampling.PSIS:
-            truncated = torch.lerp(means, styles, psi).flatten(0, 1)  # (domains * codes, style_dim)
-            grid = sampling.latent_grid(nets.generator, sources, truncated, batch)
-            grid.save(f"{prefix}_latent_psi_{psi}.jpg")
+        prefix = Path(args.sample_dir) / f"{step:06d}"
+        with self._arithmetic():
+            sources = sampling.read_sources(nets.generator, x_src.split(size))
+            batches = zip(x_ref.split(size), y_ref.split(size), strict=True)
+            references = sampling.read_references(nets.style_encoder, batches)
+            cycle = sampling.cycle_grid(nets, x_src, inputs.y_src, x_ref, y_ref, size)
+            cycle.save(f"{prefix}_cycle_consistency.jpg")
+            grid = sampling.reference_grid(nets.generator, sources, references, size)
+            grid.save(f"{prefix}_reference.jpg")
+            means, styles = sampling.latent_styles(nets.mapping_network, z_trg, domains, args.seed)
+            for psi in sampling.PSIS:
+                truncated = torch.lerp(means, styles, psi).flatten(0, 1)  # (domains * codes, style_dim)
+                grid = sampling.latent_grid(nets.generator, sources, truncated, size)
+                grid.save(f"{prefix}_latent_psi_{psi}.jpg")
 
     # Sampling
 
@@ -181,36 +217,42 @@ class Solver:
 
         loaders: Munch(src, ref) of DataLoaders of (x, y); the labels of src do not matter.
         """
-        args, nets = self.args, self.nets_ema
-        self.load(args.resume_iter)
-        make_folder(args.result_dir)
-        sources = sampling.read_sources(
-            nets.generator, (x.to(self.device) for x, _ in log.progress(loaders.src, desc="sources"))
-        )
-        references = sampling.read_references(
-            nets.style_encoder,
-            ((x.to(self.device), y.to(self.device)) for x, y in log.progress(loaders.ref, desc="references")),
-        )
-        self._write_grids(sources, references)
-        pairs = video.reference_pairs(references.labels)
-        if pairs:
-            self._write_videos(sources, references, pairs)
-        else:
-            log.warn("no video: it needs two references of one domain, in the same sub-folder of --ref_dir")
+        self.load(self.args.resume_iter)
+        make_folder(self.args.result_dir)
+        with self._arithmetic():
+            sources, references = self.micro_batch.fit(partial(self._read, loaders))
+            self._write_grids(sources, references)
+            pairs = video.reference_pairs(references.labels)
+            if pairs:
+                self._write_videos(sources, references, pairs)
+            else:
+                log.warn("no video: it needs two references of one domain, in the same sub-folder of --ref_dir")
+
+    def _read(self, loaders, size):
+        def pieces(loader, name):
+            for batch in log.progress(loader, desc=name):
+                yield from zip(*(self._place(tensor).split(size) for tensor in batch), strict=True)
+
+        sources = sampling.read_sources(self.nets_ema.generator, (x for x, _ in pieces(loaders.src, "sources")))
+        return sources, sampling.read_references(self.nets_ema.style_encoder, pieces(loaders.ref, "references"))
 
     def _write_grids(self, sources, references):
-        generator, batch = self.nets_ema.generator, self.args.batch_size
         pages = sampling.grid_pages(len(sources.shown), len(references.shown), self.args.img_size)
         for number, (s, r) in enumerate(pages, start=1):
-            grid = sampling.reference_grid(generator, sources.part(s), references.part(r), batch)
-            self._write("reference", ".jpg", number, grid.save)
+            draw = partial(sampling.reference_grid, self.nets_ema.generator, sources.part(s), references.part(r))
+            self._write("reference", ".jpg", number, self.micro_batch.fit(draw).save)
 
     def _write_videos(self, sources, references, pairs):
-        generator, batch = self.nets_ema.generator, self.args.batch_size
+        def write(path, part, size):
+            frames = video.reference_frames(self.nets_ema.generator, part, references, pairs, size)
+            total = video.frame_count(pairs)
+            video.write_video(path, log.progress(frames, total=total, desc="video", unit="frame"))
+
         for number, s in enumerate(video.video_pages(len(sources.shown), self.args.img_size), start=1):
-            frames = video.reference_frames(generator, sources.part(s), references, pairs, batch)
-            frames = log.progress(frames, total=video.frame_count(pairs), desc="video", unit="frame")
-            self._write("video_ref", ".mp4", number, lambda path, frames=frames: video.write_video(path, frames))
+            part = sources.part(s)
+            self._write(
+                "video_ref", ".mp4", number, lambda path, part=part: self.micro_batch.fit(partial(write, path, part))
+            )
 
     def _write(self, name, suffix, number, write):
         """Write page `number` of a result; the first one has the plain name."""
@@ -222,7 +264,3 @@ class Solver:
 def due(done, every):
     """Whether `done` iterations call for what happens `every` so many; 0 is never."""
     return every > 0 and done % every == 0
-
-
-def _hyper(group):
-    return {name: value for name, value in group.items() if name != "params"}

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from core.files import replacing
-from core.sampling import chunks, translate_rows
+from core.runtime import chunks
+from core.sampling import translate_rows
 
 FRAMES_PER_SECOND = Fraction(25, 2)
 GAP = 32  # black columns between the references and the sources

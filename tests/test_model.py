@@ -95,9 +95,9 @@ def test_content_is_shared_by_styles(small):
 def test_content_splits_and_joins(small):
     G, x, s, masks = small
     content = G.content(x, masks)
-    joined = type(content).join([content.part(slice(0, 1)), content.part(slice(1, 3))])
+    joined = type(content).join([content[:1], content[1:]])
     assert torch.equal(G.render(joined, s), G.render(content, s))
-    torch.testing.assert_close(G.render(content.part(slice(1, 3)), s[1:]), G(x, s, masks)[1:])
+    torch.testing.assert_close(G.render(content[1:], s[1:]), G(x, s, masks)[1:])
 
 
 @torch.no_grad()

@@ -94,7 +94,3 @@ def test_huge_grids_are_split_into_pages_a_jpeg_can_hold():
         assert (1 + s.stop - s.start) * (1 + r.stop - r.start) * 256 * 256 <= sampling.MOST_PIXELS
     assert sampling.grid_pages(15, 112, 256) == [(slice(0, 15), slice(0, 112))]
     Image.new("RGB", (255 * 256, 8)).save(io.BytesIO(), format="JPEG")
-
-
-def test_chunks():
-    assert sampling.chunks(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]

@@ -3,27 +3,32 @@ import copy
 import pytest
 import torch
 from munch import Munch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import main
+from benchmarks import plain
 from core.errors import UserError
 from core.solver import Solver, due
 from tests import golden
 
-WIDTHS = [
-    pytest.param("training_64_narrow", id="narrow"),
-    pytest.param("training_64", id="full", marks=pytest.mark.slow),
+CASES = [  # golden file, --micro_batch
+    pytest.param(("training_64_narrow", "auto"), id="narrow"),
+    pytest.param(("training_64_narrow", "1"), id="narrow, image by image"),
+    pytest.param(("training_64", "2"), id="full", marks=pytest.mark.slow),
+    pytest.param(("training_64", "1"), id="full, image by image", marks=pytest.mark.slow),
 ]
 
 
-@pytest.fixture(scope="module", params=WIDTHS)
+@pytest.fixture(scope="module", params=CASES)
 def trained(request):
     """A Solver with golden weights in float64 after three golden iterations."""
-    expected = golden.read(f"{request.param}.json")
+    file, micro_batch = request.param
+    expected = golden.read(f"{file}.json")
     settings = expected["settings"]
     del settings["batch"]  # a matter of the inputs
     settings["ema_decay"] = settings.pop("ema_beta")
     line = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-    solver = Solver(main.parse_args(["--mode", "train", "--device", "cpu", *line]))
+    solver = Solver(main.parse_args(["--mode", "train", "--device", "cpu", "--micro_batch", micro_batch, *line]))
     for name, network in solver.nets.items():
         golden.fill(name, network)
         if name in solver.nets_ema:
@@ -32,7 +37,7 @@ def trained(request):
         network.double()
     start = copy.deepcopy(solver.nets)
     losses = [solver.train_step(golden.iteration_inputs(number), number) for number in range(3)]
-    probe = golden.read(f"{request.param}_probe.npz")
+    probe = golden.read(f"{file}_probe.npz")
     return solver, start, losses, expected, probe
 
 
@@ -68,13 +73,13 @@ def test_networks_and_averages_after_three_iterations(trained):
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
 
 
-def inputs(args, seed=0):
+def inputs(args, seed=0, count=2):
     generator = torch.Generator().manual_seed(seed)
-    shape, count = (2, 3, args.img_size, args.img_size), args.num_domains
+    shape = (count, 3, args.img_size, args.img_size)
     return Munch(
         **{name: torch.rand(shape, generator=generator) * 2 - 1 for name in ("x_src", "x_ref", "x_ref2")},
-        **{name: torch.randn(2, args.latent_dim, generator=generator) for name in ("z_trg", "z_trg2")},
-        **{name: torch.randint(count, (2,), generator=generator) for name in ("y_src", "y_ref")},
+        **{name: torch.randn(count, args.latent_dim, generator=generator) for name in ("z_trg", "z_trg2")},
+        **{name: torch.randint(args.num_domains, (count,), generator=generator) for name in ("y_src", "y_ref")},
     )
 
 
@@ -86,14 +91,13 @@ def test_only_learners_get_gradients_and_move(parse):
     solver = Solver(parse("train", "--num_domains 2"))
     seen = {}
 
-    def loss_of_networks():
+    def loss_of_code(batch):
         seen.update({name: p.requires_grad for name, net in solver.nets.items() for p in net.parameters()})
-        code = inputs(solver.args).z_trg
-        loss = solver.nets.mapping_network(code, torch.tensor([0, 0])).sum()
+        loss = solver.nets.mapping_network(batch.z_trg, torch.tensor([0, 0])).sum()
         return loss, {"sum": loss.detach()}
 
     before = parameters(solver.nets)
-    losses = solver.update("F/", ("mapping_network",), loss_of_networks)
+    losses = solver.update("F/", ("mapping_network",), loss_of_code, inputs(solver.args))
     moved = {name for name, p in parameters(solver.nets).items() if not torch.equal(p, before[name])}
     assert list(losses) == ["F/sum"]
     assert [name for name, learns in seen.items() if learns] == ["mapping_network"]
@@ -154,6 +158,75 @@ def test_only_training_holds_networks_and_optimizers(parse):
     solver = Solver(parse("sample", "--num_domains 2"))
     assert list(solver.nets_ema) == ["generator", "mapping_network", "style_encoder"]
     assert not solver.nets and not solver.optims
+
+
+def test_one_iteration_is_that_of_the_plain_procedure(parse):
+    """Against the reference's way of doing it (benchmarks/plain.py), with batches that do not divide."""
+    args = parse("train", "--num_domains 3 --micro_batch 2 --lambda_reg 0.7 --lambda_sty 0.6 --lambda_cyc 1.3")
+    given = inputs(args, count=3)
+    given = Munch({name: value.double() if value.is_floating_point() else value for name, value in given.items()})
+    ours, theirs = Solver(args), Solver(args)
+    for solver in (ours, theirs):
+        for network in [*solver.nets.values(), *solver.nets_ema.values()]:
+            network.double()
+    losses = ours.train_step(given, 3)
+    with plain.plain_arithmetic():
+        expected = plain.train_step(theirs, given, 3)
+    assert list(losses) == list(expected)
+    torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(parameters(ours.nets), parameters(theirs.nets), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(parameters(ours.nets_ema), parameters(theirs.nets_ema), rtol=1e-9, atol=1e-10)
+
+
+class Sync(TorchDispatchMode):
+    """Refuses what makes a CPU wait for its GPU: reading a tensor's value."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.overloadpacket not in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero), func
+        return func(*args, **(kwargs or {}))
+
+
+def test_an_iteration_never_waits_for_the_device(parse):
+    solver = Solver(parse("train", "--num_domains 2"))
+    with pytest.raises(AssertionError), Sync():
+        torch.ones(1).item()
+    with Sync():
+        solver.train_step(inputs(solver.args), 0)
+
+
+def test_networks_that_stand_still_get_no_weight_gradients(parse, monkeypatch):
+    solver = Solver(parse("train", "--num_domains 2"))
+    learned = []
+
+    def step(self, name=None):
+        learned.append({n for n, net in solver.nets.items() if any(p.requires_grad for p in net.parameters())})
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    solver.train_step(inputs(solver.args), 0)
+    everyone = {"generator", "mapping_network", "style_encoder"}
+    assert learned == [{"discriminator"}] * 2 + [everyone] * 3 + [{"generator"}]
+
+
+def test_bf16_is_close_and_keeps_weights_and_losses_in_fp32(parse):
+    args = parse("train", "--num_domains 2"), parse("train", "--num_domains 2 --precision bf16")
+    exact, rough = (Solver(a).train_step(inputs(a), 0) for a in args)
+    for name, value in exact.items():
+        assert float(rough[name]) == pytest.approx(float(value), rel=0.1, abs=0.02), name
+    solver = Solver(args[1])
+    losses = solver.train_step(inputs(args[1]), 0)
+    assert all(p.dtype == torch.float32 for network in solver.nets.values() for p in network.parameters())
+    assert {value.dtype for value in losses.values() if torch.is_tensor(value)} == {torch.float32}
+    # R1 sees a D in fp32: of the first update, before weights differ, it is the same to the last digits.
+    assert float(losses["D/latent_reg"]) == pytest.approx(float(exact["D/latent_reg"]), rel=1e-5)
+
+
+def test_channels_last_computes_the_same(parse):
+    args = parse("train", "--num_domains 2"), parse("train", "--num_domains 2 --channels_last")
+    usual, other = (Solver(a) for a in args)
+    expected, found = (solver.train_step(inputs(solver.args), 0) for solver in (usual, other))
+    assert other.nets.generator.from_rgb.weight.is_contiguous(memory_format=torch.channels_last)
+    for name in ("D/latent_real", "D/latent_fake", "D/latent_reg"):  # before Adam's signs turn noise into steps
+        assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-4)
 
 
 def test_masks_need_the_face_network(parse):

@@ -1,0 +1,1 @@
+"""What the program costs, measured: see README.md in this folder."""

@@ -1,0 +1,168 @@
+"""Cost of a training iteration: FLOPs, seconds and memory, plain against fused, in turn in one run.
+
+python -m benchmarks.train_step                      256 px, batch 2, on this machine's CPU
+python -m benchmarks.train_step --device cuda --batch_size 8
+python -m benchmarks.train_step --loader data/afhq/train
+"""
+
+import argparse
+import gc
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from munch import Munch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+import main as program
+from benchmarks import plain
+from core import runtime
+from core.data_loader import get_train_loader
+from core.solver import Solver
+
+CPU_VARIANTS = ("plain", "fused", "fused --precision bf16")
+CUDA_VARIANTS = (
+    "plain", "fused", "fused --precision tf32", "fused --precision bf16", "fused --precision bf16 --channels_last",
+    "fused --precision bf16 --compile", "fused --precision bf16 --channels_last --compile",
+)  # fmt: skip
+
+
+class FlopCounter(TorchDispatchMode):
+    """Counts what convolutions and matrix products cost, a multiply-add as two, second order included."""
+
+    def __init__(self):
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def make_solver(options, variant):
+    flags = variant.split()[1:]
+    size = ["--img_size", options.img_size, "--channel_base", options.channel_base, "--batch_size", options.batch_size]
+    fixed = ["--mode", "train", "--num_domains", 3, "--w_hpf", 0, "--device", options.device]
+    line = map(str, [*fixed, *size, "--micro_batch", options.micro_batch, *flags])
+    return Solver(program.parse_args(list(line)))
+
+
+def make_inputs(args, device):
+    generator = torch.Generator().manual_seed(0)
+    n, size = args.batch_size, args.img_size
+    images = {name: torch.rand(n, 3, size, size, generator=generator) * 2 - 1 for name in ("x_src", "x_ref", "x_ref2")}
+    codes = {name: torch.randn(n, args.latent_dim, generator=generator) for name in ("z_trg", "z_trg2")}
+    labels = {name: torch.randint(3, (n,), generator=generator) for name in ("y_src", "y_ref")}
+    return Munch({name: tensor.to(device) for name, tensor in {**images, **codes, **labels}.items()})
+
+
+def step(solver, variant, inputs, iteration):
+    """One iteration of a variant, until the device has finished it."""
+    if variant.startswith("plain"):
+        with plain.plain_arithmetic():
+            plain.train_step(solver, inputs, iteration)
+    else:
+        solver.train_step(inputs, iteration)
+    if solver.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def count_flops(options, variant):
+    """FLOPs per image of an iteration."""
+    solver = make_solver(options, variant.split()[0])
+    inputs = make_inputs(solver.args, solver.device)
+    with FlopCounter() as counter:
+        step(solver, variant.split()[0], inputs, 0)
+    return counter.flops / options.batch_size
+
+
+def peak_memory(device, reset=False):
+    """Most bytes held since the last reset; NaN where the system does not tell."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+        if reset:
+            torch.cuda.reset_peak_memory_stats()
+        return peak
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def measure(options, variants):
+    """Run the variants in turn, `runs` times after a warm-up -> {variant: (seconds of each run, peak memory)}."""
+    seconds, peaks = {variant: [] for variant in variants}, dict.fromkeys(variants, 0)
+    for number in range(options.runs + 1):
+        for variant in variants:
+            solver = make_solver(options, variant)
+            inputs = make_inputs(solver.args, solver.device)
+            if number == 0 or "--compile" in variant or solver.device.type == "cuda":
+                step(solver, variant, inputs, 0)  # warm up: kernels are chosen, compiled, memory is mapped
+            peak_memory(solver.device, reset=True)
+            began = time.perf_counter()
+            for iteration in range(options.iterations):
+                step(solver, variant, inputs, iteration)
+            if number:
+                seconds[variant].append((time.perf_counter() - began) / options.iterations)
+                peaks[variant] = max(peaks[variant], peak_memory(solver.device))
+            del solver, inputs
+            gc.collect()
+    return {variant: (seconds[variant], peaks[variant]) for variant in variants}
+
+
+def report_steps(options):
+    device = torch.device(options.device)
+    variants = options.variants or (CUDA_VARIANTS if device.type == "cuda" else CPU_VARIANTS)
+    print(f"{runtime.describe_device(device)}, torch {torch.__version__}, {options.img_size} px, ", end="")
+    print(f"batch {options.batch_size}, micro_batch {options.micro_batch}, median of {options.runs}")
+    flops = {form: count_flops(options, form) for form in dict.fromkeys(v.split()[0] for v in variants)}
+    found = measure(options, variants)
+    first = statistics.median(found[variants[0]][0])
+    print(f"{'variant':<48}{'GFLOP/img':>10}{'s/img':>9}{'s/it':>9}{'it/s':>8}{'TFLOP/s':>9}{'GB':>7}{'times':>7}")
+    for variant, (seconds, peak) in found.items():
+        median = statistics.median(seconds)
+        work = flops[variant.split()[0]]
+        print(
+            f"{variant:<48}{work / 1e9:>10.0f}{median / options.batch_size:>9.3f}{median:>9.3f}{1 / median:>8.2f}"
+            f"{work * options.batch_size / median / 1e12:>9.2f}{peak / 1e9:>7.2f}{first / median:>7.2f}"
+        )
+
+
+def report_loader(options):
+    print(f"{'workers':>8}{'images/s':>10}   (source and two references per sample, {options.img_size} px)")
+    for workers in options.workers:
+        loader = get_train_loader(options.loader, "reference", options.img_size, 8, num_workers=workers, stop=60)
+        batches = iter(loader)
+        for _ in range(10):
+            next(batches)
+        began = time.perf_counter()
+        count = sum(2 * len(y) for _, _, y in batches)
+        print(f"{workers:>8}{count / (time.perf_counter() - began):>10.1f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--img_size", type=int, default=256)
+    parser.add_argument("--channel_base", type=int, default=2**14)
+    parser.add_argument("--batch_size", type=int, default=2)
+    parser.add_argument("--micro_batch", default="auto")
+    parser.add_argument("--runs", type=int, default=3, help="counted runs of each variant")
+    parser.add_argument("--iterations", type=int, default=1, help="iterations in a run")
+    parser.add_argument("--variants", nargs="+", help='such as "plain" "fused --precision bf16"')
+    parser.add_argument("--loader", help="measure reading from this folder of domains instead")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    report_loader(options) if options.loader else report_steps(options)
+
+
+if __name__ == "__main__":
+    main()
