@@ -23,7 +23,8 @@ def train(args):
         recall(args, args.resume_iter)
     options.settle_domains(args, domain_names(args.train_img_dir), args.train_img_dir)
     options.settle_domains(args, domain_names(args.val_img_dir), args.val_img_dir)
-    span = {"seed": args.seed, "start": args.resume_iter, "stop": args.total_iters}
+    on_cuda = runtime.select_device(args.device).type == "cuda"
+    span = {"seed": args.seed, "start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda}
     shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
     loaders = Munch(
         src=get_train_loader(args.train_img_dir, "source", *shape, **span),

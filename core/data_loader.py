@@ -5,6 +5,7 @@ generator of its own, which images to take and one number for each; the image's 
 second reference are drawn from that number. So neither workers nor a resume change anything.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,11 +38,13 @@ class DomainFolder(ImageFolder):
     """torchvision's ImageFolder over `domain_names`; items (image, label).
 
     domains: names in label order, where root may hold only some of them; None: the sub-folders'.
+    least_side: see `read_rgb`.
     """
 
-    def __init__(self, root, transform=None, domains=None):
+    def __init__(self, root, transform=None, domains=None, least_side=None):
         self.domains = domains
-        super().__init__(str(root), transform, loader=read_rgb, is_valid_file=_is_image, allow_empty=True)
+        loader = partial(read_rgb, least_side=least_side)
+        super().__init__(str(root), transform, loader=loader, is_valid_file=_is_image, allow_empty=True)
         empty = [name for name in self.classes if self.class_to_idx[name] not in self.targets]
         if empty:
             raise UserError(f"{root} has no images in {', '.join(empty)}: add some or remove the folder")
@@ -70,8 +73,8 @@ class ReferenceDataset(Dataset):
     The second one is drawn from torch's default generator, as torchvision's transforms are.
     """
 
-    def __init__(self, root, transform=None):
-        self.images = DomainFolder(root, transform)
+    def __init__(self, root, transform=None, least_side=None):
+        self.images = DomainFolder(root, transform, least_side=least_side)
         self.targets = self.images.targets
         self.members = {}  # label -> indices of its images
         for index, label in enumerate(self.targets):
@@ -147,18 +150,30 @@ def _to_tensor():
 
 
 def get_train_loader(
-    root, which="source", img_size=256, batch_size=8, prob=0.5, num_workers=4, seed=777, start=0, stop=None
+    root,
+    which="source",
+    img_size=256,
+    batch_size=8,
+    prob=0.5,
+    num_workers=4,
+    seed=777,
+    start=0,
+    stop=None,
+    pin_memory=False,
 ):
     """Balanced batches for the iterations start ... stop - 1 (by default as many as make one epoch).
 
-    which: "source" gives (x (N, 3, H, W), y (N,)), "reference" gives (x, x2, y).
+    which: "source" gives (x (N, 3, H, W), y (N,)), "reference" gives (x, x2, y). pin_memory: for copies to
+    a CUDA device that do not wait.
     """
     transform = train_transform(img_size, prob)
-    dataset = {"source": DomainFolder, "reference": ReferenceDataset}[which](root, transform)
+    kind = {"source": DomainFolder, "reference": ReferenceDataset}[which]
+    dataset = kind(root, transform, least_side=2 * img_size)  # twice: a crop of it is still reduced
     if stop is None:
         stop = start + max(1, len(dataset) // batch_size)
     draws = BalancedDraws(dataset.targets, batch_size, (seed, which), start, stop)
-    return DataLoader(Drawn(dataset), batch_sampler=draws, **_loader_options(num_workers))
+    options = _loader_options(num_workers, pin_memory)
+    return DataLoader(Drawn(dataset), batch_sampler=draws, **options)
 
 
 def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers=4, seed=777, domains=None):
@@ -168,9 +183,9 @@ def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers
     return DataLoader(dataset, batch_size, shuffle=shuffle, generator=order, **_loader_options(num_workers))
 
 
-def _loader_options(num_workers):
-    # More workers than cores only take turns (and PyTorch warns).
-    return {"num_workers": min(num_workers, usable_cores())}
+def _loader_options(num_workers, pin_memory=False):
+    num_workers = min(num_workers, usable_cores())  # more would only take turns (and PyTorch warns)
+    return {"num_workers": num_workers, "persistent_workers": num_workers > 0, "pin_memory": pin_memory}
 
 
 class InputFetcher:
