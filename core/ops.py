@@ -20,9 +20,15 @@ A 1x1 convolution commutes with both, so skips use it on the side of the smaller
 
 Everything is made of differentiable parts, so gradients and the second gradients that R1 needs are
 those of the plain form, up to rounding. Modules keep their plain nn.Conv2d, so state dicts do not change.
+
+What is saved grows with the image, what the larger kernel costs does not: measured on a CPU at 512 channels,
+forward and backward, folding takes 0.6 of the plain time at 64 px, the same at 32, and three times it at 8.
 """
 
 from torch.nn import functional as F
+
+
+FOLD_FROM = 16  # side of the larger image; below, the plain form
 
 
 def downsample(x):
@@ -37,11 +43,15 @@ def upsample(x):
 
 def conv_downsample(x, conv):
     """downsample(conv(x)) for a 3x3 nn.Conv2d of padding 1: (N, C, H, W) -> (N, C', H/2, W/2)."""
+    if x.shape[2] < FOLD_FROM:
+        return downsample(conv(x))
     return F.conv2d(x, _four_shifts(conv.weight) / 4, conv.bias, stride=2, padding=1)
 
 
 def upsample_conv(x, conv):
     """conv(upsample(x)) for a 3x3 nn.Conv2d of padding 1: (N, C, H, W) -> (N, C', 2H, 2W)."""
+    if 2 * x.shape[2] < FOLD_FROM:
+        return conv(upsample(x))
     kernel = conv.weight.flip(2, 3).transpose(0, 1)  # (C, C', 3, 3)
     return F.conv_transpose2d(x, _four_shifts(kernel), conv.bias, stride=2, padding=1)
 

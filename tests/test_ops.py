@@ -17,11 +17,12 @@ def plain_up(x, conv):
     ("fused", "plain"), [(ops.conv_downsample, plain_down), (ops.upsample_conv, plain_up)], ids=["down", "up"]
 )
 @pytest.mark.parametrize("bias", [True, False])
-def test_fused_forms_are_exact(fused, plain, bias):
+@pytest.mark.parametrize("side", [4, 16], ids=["small", "large"])
+def test_fused_forms_are_exact(fused, plain, bias, side):
     """Values, gradients and second gradients, borders included, for a random asymmetric kernel."""
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 5, 3, padding=1, bias=bias).double()
-    x = torch.randn(2, 3, 8, 6, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 3, side, side + 2, dtype=torch.float64, requires_grad=True)
     results = []
     for form in (fused, plain):
         y = form(x, conv)
