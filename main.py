@@ -18,11 +18,12 @@ def parse_args(argv=None):
 
 def train(args):
     if args.resume_iter >= args.total_iters:
-        raise UserError(f"--resume_iter {args.resume_iter} has reached --total_iters {args.total_iters}: raise it")
+        raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
     if args.resume_iter:
         recall(args, args.resume_iter)
-    options.settle_domains(args, domain_names(args.train_img_dir), args.train_img_dir)
-    options.settle_domains(args, domain_names(args.val_img_dir), args.val_img_dir)
+    for flag in ("train_img_dir", "val_img_dir"):
+        folder = getattr(args, flag)
+        options.settle_domains(args, domain_names(folder, flag), folder)
     on_cuda = runtime.select_device(args.device).type == "cuda"
     span = {"seed": args.seed, "start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda}
     shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
@@ -32,6 +33,7 @@ def train(args):
         val=get_test_loader(args.val_img_dir, args.img_size, args.val_batch_size, num_workers=0, seed=args.seed),
     )
     solver = start_solver(args)
+    log.domain_line(args.domains, loaders.src.dataset.targets)
     if 0 < args.eval_every <= args.total_iters:
         log.warn("evaluation is not part of this version yet: --eval_every is ignored")
     solver.train(loaders)
@@ -40,8 +42,9 @@ def train(args):
 def sample(args):
     args.resume_iter = args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA)
     recall(args, args.resume_iter)
+    names = {flag: domain_names(getattr(args, flag), flag) for flag in ("src_dir", "ref_dir")}
     if args.domains is None:  # a file of the reference: labels are positions among the sub-folders
-        options.settle_domains(args, domain_names(args.ref_dir), args.ref_dir)
+        options.settle_domains(args, names["ref_dir"], args.ref_dir)
     in_order = {"shuffle": False, "num_workers": args.num_workers}
     loaders = Munch(
         src=get_test_loader(args.src_dir, args.img_size, args.batch_size, **in_order),
@@ -78,7 +81,7 @@ def main(argv=None):
         log.error(error)
         return 2
     except KeyboardInterrupt:
-        log.error("stopped by Ctrl-C")
+        log.error("stopped by Ctrl-C; --resume_iter continues from a saved step")
         return 130
     return 0
 

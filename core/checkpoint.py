@@ -73,6 +73,10 @@ def saved_steps(folder, template):
 def newest_step(folder, template):
     """The newest step in the folder. Raises UserError where there is none."""
     steps = saved_steps(folder, template)
+    if Path(folder).is_file():
+        raise UserError(
+            f"--checkpoint_dir {folder} is a file: give the folder it lies in, and its step by --resume_iter"
+        )
     if not steps:
         raise UserError(
             f"{folder} holds no checkpoint ({template.format(0).replace('0', '?')}): "
@@ -87,6 +91,10 @@ def read_checkpoint(folder, template, step):
     if not path.is_file():
         steps = ", ".join(map(str, saved_steps(folder, template))) or "none"
         raise UserError(f"{path} does not exist: give --resume_iter a step that is there (found: {steps})")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): allow it, or use another step") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except READ_ERRORS as error:
@@ -112,10 +120,16 @@ def _fit(state, module, where):
         "unknown": sorted(state.keys() - own.keys()),
         "of another shape": sorted(k for k in own.keys() & state.keys() if _shape(state[k]) != own[k].shape),
     }
-    found = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in differences.items() if keys)
+    found = "; ".join(f"{kind}: {_listed(keys)}" for kind, keys in differences.items() if keys)
     if found:
-        raise UserError(f"{where} was made with other flags (img_size, num_domains, w_hpf, ...); {found}")
+        raise UserError(
+            f"{where} does not fit: give the flags it was trained with (img_size, num_domains, w_hpf, ...); {found}"
+        )
     return state
+
+
+def _listed(keys, most=12):
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
 def _with_own_settings(state, optimizer):

@@ -20,17 +20,21 @@ from core.images import read_rgb
 from core.runtime import random_generator, usable_cores
 
 
-def domain_names(root):
-    """Names of the sub-folders of root in label order. Stray files and hidden folders do not count."""
-    root = Path(root)
+def domain_names(root, flag=None):
+    """Names of the sub-folders of root in label order. Stray files and hidden folders do not count.
+
+    flag: the one that gave the folder, to be named where something is wrong with it.
+    """
+    root, where = Path(root), f"--{flag} {root}" if flag else root
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give a folder with one sub-folder of images per domain")
+        kind = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"{where} {kind}: give a folder with one sub-folder of images per domain")
     try:
         names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     except OSError as error:
-        raise UserError(f"{root} cannot be read ({error.strerror}): allow it or give another folder") from error
+        raise UserError(f"{where} cannot be read ({error.strerror}): allow it or give another folder") from error
     if not names:
-        raise UserError(f"{root} has no sub-folders; put the images of each domain into one of its own")
+        raise UserError(f"{where} has no sub-folders; put the images of each domain into one of its own")
     return names
 
 
@@ -94,7 +98,7 @@ class Drawn(Dataset):
     """A data set whose chance is in the index: item (index, number) draws from that number alone."""
 
     def __init__(self, dataset):
-        self.dataset = dataset
+        self.dataset, self.targets = dataset, dataset.targets
 
     def __getitem__(self, draw):
         index, number = draw

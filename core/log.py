@@ -1,6 +1,7 @@
 """The console: the only module that prints. Results go to stdout, warnings and progress to stderr."""
 
 import sys
+from collections import Counter
 from datetime import timedelta
 
 from tqdm import tqdm
@@ -23,6 +24,12 @@ def error(sentence):
 def progress(items=None, **options):
     """A tqdm bar with rate and time left on a terminal, nothing elsewhere."""
     return tqdm(items, dynamic_ncols=True, disable=not sys.stderr.isatty(), **options)
+
+
+def domain_line(names, labels):
+    """Print the domains with their numbers of images."""
+    count = Counter(labels)
+    say("Domains: " + ", ".join(f"{name} ({count[label]})" for label, name in enumerate(names)))
 
 
 def network_table(networks):

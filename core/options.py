@@ -164,6 +164,9 @@ def check_values(args):
             raise UserError(f"--{name} is {value}, but must be a number from {least} up")
     if not abs(args.seed) < MOST:
         raise UserError(f"--seed is {args.seed}, but must be a number of at most 18 digits")
+    for name, value in vars(args).items():
+        if name.endswith(("_dir", "_path")) and not value:
+            raise UserError(f"--{name} is empty: give a path")
     for name in ("beta1", "beta2", "ema_decay"):
         if getattr(args, name) >= 1:
             raise UserError(f"--{name} is {getattr(args, name)}, but must be less than 1")

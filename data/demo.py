@@ -9,6 +9,7 @@ how large and how tilted. Every picture depends on (seed, part, domain, number) 
 import argparse
 import colorsys
 import math
+import sys
 import zlib
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def make(out, size=64, train=200, val=8, seed=0):
         for domain in CORNERS:
             folder = Path(out) / part / domain
             folder.mkdir(parents=True, exist_ok=True)
+            for old in folder.glob("[0-9][0-9][0-9][0-9][0-9].png"):  # of an earlier, perhaps larger, set
+                old.unlink()
             for number in range(count):
                 key = zlib.crc32(f"{seed} {part} {domain} {number}".encode())
                 draw(domain, size, np.random.default_rng(key)).save(folder / f"{number:05d}.png")
@@ -58,7 +61,14 @@ def main(argv=None):
     parser.add_argument("--val", type=int, default=8, help="validation images per domain")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    make(args.out, args.size, args.train, args.val, args.seed)
+    if min(args.size, args.train) < 1 or args.val < 0:
+        parser.error("--size and --train must be at least 1, --val at least 0")
+    try:
+        make(args.out, args.size, args.train, args.val, args.seed)
+    except OSError as error:
+        parser.error(f"{args.out} cannot be written ({error.strerror}): choose another --out")
+    total = len(CORNERS) * (args.train + args.val)
+    sys.stdout.write(f"Drew {total} pictures of {', '.join(CORNERS)} in {args.out}\n")
 
 
 if __name__ == "__main__":

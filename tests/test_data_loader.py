@@ -151,7 +151,7 @@ def test_a_folder_may_hold_some_of_the_domains(uneven):
 
 
 def test_folders_that_cannot_be_used(uneven, tmp_path):
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="does not exist"):
         data_loader.domain_names(tmp_path / "nowhere")
     with pytest.raises(UserError, match="has no sub-folders"):
         data_loader.domain_names(uneven / "red")

@@ -57,7 +57,8 @@ def test_console(run):
     table = {line.split()[0]: int(line.split()[1].replace(",", "")) for line in lines[1:6]}
     assert list(table) == ["generator", "mapping_network", "style_encoder", "discriminator", "total"]
     assert table["total"] == sum(table.values()) - table["total"]
-    line = lines[6]
+    assert lines[6] == "Domains: circle (12), square (12), triangle (12)"
+    line = lines[7]
     assert line.startswith("Elapsed time [0:00:0") and "], Iteration [1/2], D/latent_real: [" in line
     names = [word.rstrip(":") for word in line.split() if "/" in word and not word.startswith("[")]
     parts = {"D": ("real", "fake", "reg"), "G": ("adv", "sty", "ds", "cyc")}
@@ -143,15 +144,17 @@ def test_sample_takes_labels_from_the_checkpoint(run, shapes, tmp_path, capsys):
     ("mode", "flags", "said"),
     [
         ("train", "--num_domains 2", "--num_domains is 2, but"),
-        ("train", "--train_img_dir nowhere", "nowhere: no such folder"),
-        ("train", "--val_img_dir nowhere", "nowhere: no such folder"),
+        ("train", "--train_img_dir nowhere", "--train_img_dir nowhere does not exist"),
+        ("train", "--val_img_dir nowhere", "--val_img_dir nowhere does not exist"),
         ("train", "--resume_iter 7 --total_iters 9", "does not exist"),
         ("train", "--resume_iter 7 --total_iters 7", "has reached --total_iters"),
         ("train", "--w_hpf 1", "needs the face network"),
         ("train", "--device mps", "no Apple GPU"),
         ("sample", "--checkpoint_dir nowhere", "holds no checkpoint"),
-        ("sample", "--src_dir nowhere", "nowhere: no such folder"),
-        ("sample", "--ref_dir nowhere", "nowhere: no such folder"),
+        ("sample", "--src_dir nowhere", "--src_dir nowhere does not exist"),
+        ("sample", "--ref_dir nowhere", "--ref_dir nowhere does not exist"),
+        ("sample", "--src_dir README.md", "--src_dir README.md is a file"),
+        ("sample", "--checkpoint_dir README.md", "is a file: give the folder"),
         ("sample", "--img_size 64", "--img_size is 64, but step"),
         ("train", "--val_batch_size 2100", "cannot be a JPEG"),
         ("train", "--checkpoint_dir LICENSE/inside", "cannot be made a folder"),
@@ -176,7 +179,7 @@ def test_a_new_run_beside_old_files_is_warned(run, tmp_path, capsys):
     shutil.copytree(run[1]["checkpoint_dir"], tmp_path / "checkpoints")
     folders = {**run[1], "checkpoint_dir": tmp_path / "checkpoints"}
     assert call("train", f"{NARROW} --total_iters 1", **folders) == 0
-    assert "holds an earlier run" in capsys.readouterr().err
+    assert "of an earlier run" in capsys.readouterr().err
 
 
 def test_other_domains_for_validation(run, shapes, tmp_path, capsys):
