@@ -172,8 +172,8 @@ class Solver:
         elif self.checkpoints[0].steps():
             found = ", ".join(map(str, self.checkpoints[0].steps()))
             log.warn(
-                f"{args.checkpoint_dir} holds the steps {found} of an earlier run: equal ones are replaced, others stay, "
-                "and sampling takes the highest; another --checkpoint_dir keeps them apart"
+                f"{args.checkpoint_dir} holds the steps {found} of an earlier run: equal ones are replaced, others "
+                "stay, and sampling takes the highest; another --checkpoint_dir keeps them apart"
             )
         inputs_of = InputFetcher(loaders.src, loaders.ref, args.latent_dim, "train", args.seed, start, self.device)
         fixed = next(InputFetcher(loaders.val, mode="val", device=self.device))  # the same at every snapshot
