@@ -33,8 +33,10 @@ def describe_device(device):
     return device.type
 
 
-def set_precision(name):
+def set_precision(name, device):
     """Choose how fp32 products are made: PyTorch lets cuDNN round their inputs to TF32 by default."""
+    if name == "tf32" and device.type != "cuda":
+        raise UserError(f"--precision tf32 needs CUDA, but the networks run on {device.type}: leave it out")
     fp32 = "tf32" if name == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = fp32
     torch.backends.cudnn.conv.fp32_precision = fp32

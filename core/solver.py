@@ -35,7 +35,7 @@ class Solver:
             )
         self.args = args
         self.device = runtime.select_device(args.device)
-        runtime.set_precision(args.precision)
+        runtime.set_precision(args.precision, self.device)
         self.micro_batch = runtime.MicroBatch(args.micro_batch, args.batch_size)
         self.nets, self.nets_ema = build_model(args)
         if args.mode != "train":

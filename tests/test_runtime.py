@@ -22,6 +22,11 @@ def test_devices(monkeypatch):
     assert "threads" in runtime.describe_device(torch.device("cpu"))
 
 
+def test_tf32_is_for_cuda():
+    with pytest.raises(UserError, match="--precision tf32 needs CUDA, but the networks run on cpu"):
+        runtime.set_precision("tf32", torch.device("cpu"))
+
+
 def test_chunks():
     assert runtime.chunks(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
 

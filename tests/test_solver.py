@@ -229,6 +229,22 @@ def test_channels_last_computes_the_same(parse):
         assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-4)
 
 
+@pytest.mark.slow
+def test_compiled_networks_compute_the_same(parse):
+    """G, F and E compiled, D and its second order plain: three iterations in float64, and the same state keys."""
+    args = parse("train", "--num_domains 2"), parse("train", "--num_domains 2 --compile")
+    usual, compiled = (Solver(a) for a in args)
+    for solver in (usual, compiled):
+        for network in [*solver.nets.values(), *solver.nets_ema.values()]:
+            network.double()
+    for i in range(3):
+        given = inputs(args[0], i)
+        given = Munch({name: v.double() if v.is_floating_point() else v for name, v in given.items()})
+        expected, found = usual.train_step(given, i), compiled.train_step(given, i)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    assert list(compiled.nets.generator.state_dict()) == list(usual.nets.generator.state_dict())
+
+
 def test_masks_need_the_face_network(parse):
     with pytest.raises(UserError, match=r"--w_hpf 1 needs the face network.*--w_hpf 0"):
         Solver(parse("train", "--w_hpf 1"))
