@@ -25,8 +25,6 @@ What is saved grows with the image, what the larger kernel costs does not: measu
 forward and backward, folding takes 0.6 of the plain time at 64 px, the same at 32, and three times it at 8.
 """
 
-from functools import lru_cache
-
 import torch
 from torch.nn import functional as F
 
@@ -59,13 +57,10 @@ def upsample_conv(x, conv):
 
 
 def _four_shifts(kernel):
-    """The sum of a kernel's shifts by 0 and 1 along both axes: (C', C, 3, 3) -> (C', C, 4, 4)."""
-    shifts = _shift_matrix(kernel.device, kernel.dtype)
-    return (kernel.flatten(2) @ shifts).unflatten(2, (4, 4))  # one pass over the weights; pads and sums take many
+    """The sum of a kernel's shifts by 0 and 1 along both axes: (C', C, 3, 3) -> (C', C, 4, 4).
 
-
-@lru_cache
-def _shift_matrix(device, dtype):
-    """What takes a flat 3x3 kernel to the flat 4x4 sum of its shifts: (9, 16)."""
-    one_axis = torch.eye(3, 4) + torch.eye(4)[1:]  # (3, 4): to the same place and to the next
-    return torch.kron(one_axis, one_axis).to(device, dtype)
+    As one product over the weights, since pads and sums of them take many passes through memory.
+    """
+    options = {"dtype": kernel.dtype, "device": kernel.device}  # made there: a copy would wait for the device
+    one_axis = torch.eye(3, 4, **options) + torch.eye(4, **options)[1:]  # (3, 4): to its place and to the next
+    return (kernel.flatten(2) @ torch.kron(one_axis, one_axis)).unflatten(2, (4, 4))

@@ -230,6 +230,7 @@ def test_channels_last_computes_the_same(parse):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the compiler
 def test_compiled_networks_compute_the_same(parse):
     """G, F and E compiled, D and its second order plain: three iterations in float64, and the same state keys."""
     args = parse("train", "--num_domains 2"), parse("train", "--num_domains 2 --compile")
