@@ -54,12 +54,13 @@ class CheckpointIO:
         for name, module in self.modules.items():
             if isinstance(module, nn.Module):
                 states[name] = _fit(states[name], module, f"{self.path(step)}, {name}")
-            else:
-                states[name] = _with_own_settings(states[name], module)
         for name, module in self.modules.items():  # nothing is loaded before all of it fits
-            try:
+            if isinstance(module, nn.Module):
                 module.load_state_dict(states[name])
-            except (ValueError, KeyError) as error:  # an optimizer's way to say so
+                continue
+            try:
+                module.load_state_dict(_with_own_settings(states[name], module))
+            except (ValueError, LookupError, AttributeError, TypeError) as error:  # an optimizer's ways to say so
                 raise UserError(f"{self.path(step)}, {name}, belongs to other networks ({error})") from error
 
 
@@ -134,11 +135,9 @@ def _listed(keys, most=12):
 
 def _with_own_settings(state, optimizer):
     """An optimizer's saved moments beside the settings it has now: the flags of this run count."""
-    groups = [
-        {**own, "params": saved.get("params", [])}
-        for own, saved in zip(optimizer.state_dict()["param_groups"], state.get("param_groups", []), strict=False)
-    ]
-    return {"state": state.get("state", {}), "param_groups": groups}
+    pairs = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
+    groups = [{**own, "params": saved["params"]} for own, saved in pairs]
+    return {"state": state["state"], "param_groups": groups}
 
 
 def _shape(value):

@@ -153,3 +153,29 @@ def test_files_of_the_reference(tmp_path):
     CheckpointIO(tmp_path, TEMPLATE, generator=own).load(1)
     assert all(torch.equal(value, own.state_dict()[key]) for key, value in original.state_dict().items())
     assert checkpoint.read_config(tmp_path, TEMPLATE, 1) == {}
+
+
+def test_optimizers_keep_their_own_settings_and_refuse_others(tmp_path):
+    def adam(rate, *shape):
+        p = nn.Parameter(torch.ones(shape))
+        optimizer = torch.optim.Adam([p], lr=rate, fused=True)
+        p.sum().backward()
+        optimizer.step()
+        return CheckpointIO(tmp_path, TEMPLATE, net=optimizer)
+
+    adam(0.1, 3).save(1)
+    plain = torch.load(tmp_path / TEMPLATE.format(1), weights_only=True)
+    for key in ("fused", "foreach", "decoupled_weight_decay"):  # as older releases wrote it
+        plain["net"]["param_groups"][0].pop(key)
+    torch.save(plain, tmp_path / TEMPLATE.format(2))
+    for step in (1, 2):
+        slow = adam(0.01, 3)
+        slow.load(step)
+        group = slow.modules["net"].param_groups[0]
+        assert group["lr"] == 0.01 and group["fused"] is True
+        torch.testing.assert_close(slow.modules["net"].state_dict()["state"], plain["net"]["state"])
+        slow.modules["net"].step()
+    for broken in ({}, {"param_groups": [1], "state": {}}, {"param_groups": [], "state": {}}):
+        torch.save({"net": broken}, tmp_path / TEMPLATE.format(3))
+        with pytest.raises(UserError, match="belongs to other networks"):
+            adam(0.1, 3).load(3)
