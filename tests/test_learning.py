@@ -1,4 +1,4 @@
-"""Does it learn? Coloured shapes take on the style of their references (seven minutes on two cores)."""
+"""Does it learn? Coloured shapes take on the style of their references (five minutes on two cores)."""
 
 import numpy as np
 import pytest
@@ -39,4 +39,5 @@ def test_shapes_take_on_the_style_of_their_references(tmp_path):
     )
     paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
     assert main.main(["--mode", "train", *flags.split(), *paths]) == 0
-    assert score(tmp_path / "000800_reference.jpg") > 0.9
+    # Measured: 0.86 and 0.97 in two runs that differ in rounding; about 0.55 before it learns.
+    assert score(tmp_path / "000800_reference.jpg") > 0.75
