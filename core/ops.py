@@ -21,8 +21,9 @@ A 1x1 convolution commutes with both, so skips use it on the side of the smaller
 Everything is made of differentiable parts, so gradients and the second gradients that R1 needs are
 those of the plain form, up to rounding. Modules keep their plain nn.Conv2d, so state dicts do not change.
 
-What is saved grows with the image, what the larger kernel costs does not: measured on a CPU at 512 channels,
-forward and backward, folding takes 0.6 of the plain time at 64 px, the same at 32, and three times it at 8.
+What is saved grows with the image, what the larger kernel costs does not: folded, a convolution forward and
+backward takes 0.6 of the plain time at 64 px, 0.8 at 32, 1.5 at 16 and four times as much at 8 (CPU, batch 2,
+256 to 512 channels; benchmarks/README.md). At 16 px that is 1 % of an iteration, less with larger batches.
 """
 
 import torch

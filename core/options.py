@@ -55,7 +55,7 @@ def _speed_flags(group):
     )  # fmt: skip
     add(
         "--precision", default="fp32", choices=["fp32", "tf32", "bf16"],
-        help="tf32: CUDA only; bf16: half the memory and twice the speed where the processor knows it; R1 stays fp32",
+        help="tf32: CUDA only; bf16: less memory, and faster where the processor multiplies it faster; R1 stays fp32",
     )  # fmt: skip
     add("--channels_last", action="store_true", help="order tensors as NHWC")
     add("--compile", action="store_true", help="compile G, F and E (minutes at the start)")

@@ -63,11 +63,9 @@ def translate_rows(generator, sources, styles, batch):
 def reference_grid(generator, sources, references, batch):
     """Grid of (1 + references) x (1 + sources): sources on top, references on the left."""
     grid = Grid(1 + len(references.shown), 1 + len(sources.shown), sources.shown.shape[1])
-    grid.put(0, 1, sources.shown)
-    for number, row in enumerate(translate_rows(generator, sources, references.styles, batch), start=1):
-        grid.put(number, 0, references.shown[number - 1 : number])
-        grid.put(number, 1, row)
-    return grid
+    for number in range(len(references.shown)):
+        grid.put(1 + number, 0, references.shown[number : number + 1])
+    return _with_translations(grid, 1, generator, sources, references.styles, batch)
 
 
 def grid_pages(num_sources, num_references, size):
@@ -123,7 +121,12 @@ def latent_styles(mapping_network, z_trg, domains, seed):
 def latent_grid(generator, sources, styles, batch):
     """Sources on top, then a row for each style."""
     grid = Grid(1 + len(styles), len(sources.shown), sources.shown.shape[1])
-    grid.put(0, 0, sources.shown)
+    return _with_translations(grid, 0, generator, sources, styles, batch)
+
+
+def _with_translations(grid, column, generator, sources, styles, batch):
+    """The grid with the sources on top and a row for each style, from a column on."""
+    grid.put(0, column, sources.shown)
     for number, row in enumerate(translate_rows(generator, sources, styles, batch), start=1):
-        grid.put(number, 0, row)
+        grid.put(number, column, row)
     return grid

@@ -2,6 +2,7 @@ import pytest
 
 import main
 from data import demo
+from tests.command import NARROW, as_flags
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +18,7 @@ def parse():
     """parse("train", "--img_size 32 ...", **paths) -> Namespace of a narrow network without masks."""
 
     def parse(mode, flags="", **folders):
-        narrow = (
-            "--device cpu --w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32 --num_workers 0"
-        )
-        paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
-        return main.parse_args(["--mode", mode, *narrow.split(), *flags.split(), *paths])
+        narrow = f"{NARROW} --num_workers 0"
+        return main.parse_args(["--mode", mode, *narrow.split(), *flags.split(), *as_flags(folders)])
 
     return parse

@@ -12,12 +12,11 @@ import torch
 from PIL import Image
 
 import main
+from tests import command
+from tests.command import as_flags
 
 ROOT = Path(main.__file__).parent
-NARROW = (
-    "--device cpu --w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32 "
-    "--batch_size 2 --num_workers 0"
-)
+NARROW = f"{command.NARROW} --batch_size 2 --num_workers 0"
 
 
 def picture(path):
@@ -29,7 +28,7 @@ def picture(path):
 
 def call(mode, flags="", **folders):
     """Run main in this process -> exit status."""
-    paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
+    paths = as_flags(folders)
     return main.main(["--mode", mode, *flags.split(), *paths])
 
 
@@ -44,9 +43,9 @@ def run(shapes, tmp_path_factory):
         "sample_dir": folder / "samples",
     }
     flags = "--total_iters 2 --print_every 1 --sample_every 2 --val_batch_size 4 --num_outs_per_domain 2"
-    paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
-    command = [sys.executable, "main.py", "--mode", "train", *NARROW.split(), *flags.split(), *paths]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    paths = as_flags(folders)
+    line = [sys.executable, "main.py", "--mode", "train", *NARROW.split(), *flags.split(), *paths]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done, folders
 

@@ -11,6 +11,7 @@ import main
 from core.images import read_rgb
 from core.solver import Solver
 from data import demo
+from tests.command import as_flags
 
 NARROW = "--device cpu --w_hpf 0 --img_size 256 --channel_base 2048 --max_conv_dim 32 --num_domains 3"
 
@@ -45,7 +46,7 @@ def test_a_long_wide_video_needs_little_memory(tmp_path):
         "ref_dir": tmp_path / "ref" / "train",
         "result_dir": tmp_path / "results",
     }
-    paths = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
+    paths = as_flags(folders)
     args = main.parse_args(["--mode", "train", *NARROW.split(), *paths])
     args.domains = sorted(demo.CORNERS)
     Solver(args).save(1)

@@ -5,17 +5,16 @@ import pytest
 import torch
 from PIL import Image
 
+import main
 from core import sampling
 from core.images import to_uint8
 from core.model import build_model
+from tests.command import NARROW
 
 
 @pytest.fixture(scope="module")
 def nets():
-    import main
-
-    narrow = "--w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32 --num_domains 3"
-    return build_model(main.parse_args(["--mode", "sample", *narrow.split()]))[1]
+    return build_model(main.parse_args(["--mode", "sample", *NARROW.split(), "--num_domains", "3"]))[1]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from benchmarks import plain
 from core.errors import UserError
 from core.solver import Solver, due
 from tests import golden
+from tests.command import as_flags
 
 CASES = [  # golden file, --micro_batch
     pytest.param(("training_64_narrow", "auto"), id="narrow"),
@@ -27,7 +28,7 @@ def trained(request):
     settings = expected["settings"]
     del settings["batch"]  # a matter of the inputs
     settings["ema_decay"] = settings.pop("ema_beta")
-    line = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    line = as_flags(settings)
     solver = Solver(main.parse_args(["--mode", "train", "--device", "cpu", "--micro_batch", micro_batch, *line]))
     for name, network in solver.nets.items():
         golden.fill(name, network)

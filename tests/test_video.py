@@ -3,19 +3,18 @@ import numpy as np
 import pytest
 import torch
 
+import main
 from core import sampling, video
 from core.errors import UserError
 from core.images import to_uint8
 from core.model import build_model
+from tests.command import NARROW
 
 
 @pytest.fixture(scope="module")
 def scene():
     """A generator, three sources and references in domains of 2, 1 and 3 images."""
-    import main
-
-    narrow = "--w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32 --num_domains 3"
-    nets = build_model(main.parse_args(["--mode", "sample", *narrow.split()]))[1]
+    nets = build_model(main.parse_args(["--mode", "sample", *NARROW.split(), "--num_domains", "3"]))[1]
     torch.manual_seed(0)
     x_src, x_ref = torch.rand(3, 3, 32, 32) * 2 - 1, torch.rand(6, 3, 32, 32) * 2 - 1
     sources = sampling.read_sources(nets.generator, [x_src])
