@@ -5,9 +5,12 @@ import sys
 from munch import Munch
 
 from core import log, options, runtime
-from core.checkpoint import newest_step, read_config
-from core.data_loader import domain_names, get_test_loader, get_train_loader
+from core.checkpoint import newest_step
+from core.data_loader import get_sample_loader, get_test_loader, get_train_loader
 from core.errors import UserError
+from core.folders import domain_names, find_references, images_below, sub_folders
+from core.options import style_kinds
+from core.recall import name_domains, recall, settle_domains, target_labels
 from core.solver import NETS_EMA, Solver
 
 
@@ -20,10 +23,10 @@ def train(args):
     if args.resume_iter >= args.total_iters:
         raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
     if args.resume_iter:
-        recall(args, args.resume_iter)
+        recall(args, NETS_EMA, args.resume_iter)
     for flag in ("train_img_dir", "val_img_dir"):
         folder = getattr(args, flag)
-        options.settle_domains(args, domain_names(folder, flag), folder)
+        settle_domains(args, domain_names(folder, flag), folder)
     on_cuda = runtime.select_device(args.device).type == "cuda"
     span = {"seed": args.seed, "start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda}
     shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
@@ -41,27 +44,20 @@ def train(args):
 
 def sample(args):
     args.resume_iter = args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA)
-    recall(args, args.resume_iter)
-    names = {flag: domain_names(getattr(args, flag), flag) for flag in ("src_dir", "ref_dir")}
-    if args.domains is None:  # a file of the reference: labels are positions among the sub-folders
-        options.settle_domains(args, names["ref_dir"], args.ref_dir)
-    in_order = {"shuffle": False, "num_workers": args.num_workers}
-    loaders = Munch(
-        src=get_test_loader(args.src_dir, args.img_size, args.batch_size, **in_order),
-        ref=get_test_loader(args.ref_dir, args.img_size, args.batch_size, domains=args.domains, **in_order),
-    )
+    recall(args, NETS_EMA, args.resume_iter)
+    by_reference = any("reference" in style_kinds(args, output) for output in args.outputs)
+    name_domains(args, sub_folders(args.ref_dir) if by_reference or "ref_dir" in args.given else [])
+    targets = target_labels(args.target_domains, args.domains)
+    images = {"src": [(path, 0) for path in images_below(args.src_dir, "src_dir")]}
+    if by_reference:
+        images["ref"] = find_references(args.ref_dir, args.domains, targets)
+    shape = (args.img_size, args.batch_size, args.num_workers, args.resize)
+    loaders = Munch({name: get_sample_loader(samples, *shape) for name, samples in images.items()})
     start_solver(args).sample(loaders)
 
 
 def not_yet(args):
     raise UserError(f"--mode {args.mode} is not part of this version yet: use --mode train or --mode sample")
-
-
-def recall(args, step):
-    """Let the checkpoint say what its networks are."""
-    config = read_config(args.checkpoint_dir, NETS_EMA, step)
-    if config:
-        options.adopt_config(args, config, f"step {step} in {args.checkpoint_dir}")
 
 
 def start_solver(args):

@@ -1,6 +1,7 @@
 """Checkpoints: one file per step, a dict of name -> state_dict plus a plain `config` entry."""
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -86,8 +87,11 @@ def newest_step(folder, template):
     return steps[-1]
 
 
-def read_checkpoint(folder, template, step):
-    """Read the dict in a step's file, on the CPU, as data: nothing in it is executed."""
+def read_checkpoint(folder, template, step, mapped=False):
+    """Read the dict in a step's file, on the CPU, as data: nothing in it is executed.
+
+    mapped: leave tensors on the disk until they are used, which is soon or not at all.
+    """
     path = Path(folder) / template.format(step)
     if not path.is_file():
         steps = ", ".join(map(str, saved_steps(folder, template))) or "none"
@@ -97,7 +101,8 @@ def read_checkpoint(folder, template, step):
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): allow it, or use another step") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = mapped and zipfile.is_zipfile(path)  # as PyTorch has written them since 1.6
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except READ_ERRORS as error:
         raise UserError(f"{path} is damaged or not a checkpoint: use another step or copy it again") from error
     if not (isinstance(content, dict) and isinstance(content.get(CONFIG, {}), dict)):
@@ -105,14 +110,14 @@ def read_checkpoint(folder, template, step):
     return content
 
 
-def read_config(folder, template, step):
-    """The `config` entry of a step's file; empty for a file of the reference, which has none."""
-    return read_checkpoint(folder, template, step).get(CONFIG, {})
+def plain_keys(state):
+    """A state dict without the prefix that DataParallel's files carry."""
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
 def _fit(state, module, where):
     """Return the state dict under the module's own keys, or raise UserError with what differs."""
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}  # DataParallel's files
+    state = plain_keys(state)
     own = module.state_dict()
     if "hpf.filter" in own:  # a constant, and missing from the official CelebA-HQ file
         state.setdefault("hpf.filter", own["hpf.filter"])

@@ -11,64 +11,39 @@ from pathlib import Path
 import torch
 from munch import Munch
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
-from core.errors import UserError
-from core.images import read_rgb
+from core.folders import domain_names, images_below
+from core.images import read_rgb, squared
 from core.runtime import random_generator, usable_cores
 
 
-def domain_names(root, flag=None):
-    """Names of the sub-folders of root in label order. Stray files and hidden folders do not count.
+class ImageList(Dataset):
+    """Given images in a given order; items (image, label). samples: list of (path, label).
 
-    flag: the one that gave the folder, to be named where something is wrong with it.
-    """
-    root, where = Path(root), f"--{flag} {root}" if flag else root
-    if not root.is_dir():
-        kind = "is a file" if root.exists() else "does not exist"
-        raise UserError(f"{where} {kind}: give a folder with one sub-folder of images per domain")
-    try:
-        names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"{where} cannot be read ({error.strerror}): allow it or give another folder") from error
-    if not names:
-        raise UserError(f"{where} has no sub-folders; put the images of each domain into one of its own")
-    return names
-
-
-class DomainFolder(ImageFolder):
-    """torchvision's ImageFolder over `domain_names`; items (image, label).
-
-    domains: names in label order, where root may hold only some of them; None: the sub-folders'.
     least_side: see `read_rgb`.
     """
 
-    def __init__(self, root, transform=None, domains=None, least_side=None):
-        self.domains = domains
-        loader = partial(read_rgb, least_side=least_side)
-        super().__init__(str(root), transform, loader=loader, is_valid_file=_is_image, allow_empty=True)
-        empty = [name for name in self.classes if self.class_to_idx[name] not in self.targets]
-        if empty:
-            raise UserError(f"{root} has no images in {', '.join(empty)}: add some or remove the folder")
+    def __init__(self, samples, transform=None, least_side=None):
+        self.samples, self.transform, self.least_side = samples, transform, least_side
+        self.targets = [label for _, label in samples]
 
-    def find_classes(self, directory):
-        names = domain_names(directory)
-        labels = {name: label for label, name in enumerate(self.domains or names)}
-        unknown = [name for name in names if name not in labels]
-        if unknown:
-            raise UserError(
-                f"{directory} has {', '.join(unknown)}, but the domains are {', '.join(labels)}: rename its sub-folders"
-            )
-        return names, {name: labels[name] for name in names}
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        path, label = self.samples[index]
+        image = read_rgb(path, self.least_side)
+        return image if self.transform is None else self.transform(image), label
 
 
-def _is_image(path):
-    """By its name: an image, and neither hidden nor in a hidden folder (editors leave copies there)."""
-    path = Path(path)
-    hidden = path.name.startswith(".") or path.parent.name.startswith(".")
-    return not hidden and path.suffix.lower() in IMG_EXTENSIONS
+class DomainFolder(ImageList):
+    """The images of a folder with one sub-folder per domain, labelled by `domain_names`."""
+
+    def __init__(self, root, transform=None, least_side=None):
+        folders = [Path(root, name) for name in domain_names(root)]
+        samples = [(path, label) for label, folder in enumerate(folders) for path in images_below(folder)]
+        super().__init__(samples, transform, least_side)
 
 
 class ReferenceDataset(Dataset):
@@ -144,9 +119,9 @@ def train_transform(img_size, prob):
     )
 
 
-def test_transform(img_size):
-    """Resize without keeping the aspect ratio, scale to [-1, 1]."""
-    return v2.Compose([v2.Resize([img_size, img_size]), *_to_tensor()])
+def test_transform(img_size, resize="stretch"):
+    """Make square, in one of the ways of `core.images.squared`; scale to [-1, 1]."""
+    return v2.Compose([partial(squared, size=img_size, resize=resize), *_to_tensor()])
 
 
 def _to_tensor():
@@ -180,11 +155,17 @@ def get_train_loader(
     return DataLoader(Drawn(dataset), batch_sampler=draws, **options)
 
 
-def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers=4, seed=777, domains=None):
+def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers=4, seed=777):
     """Batches (x, y) of every image once, nothing dropped; shuffled in an order given by the seed."""
-    dataset = DomainFolder(root, test_transform(img_size), domains)
+    dataset = DomainFolder(root, test_transform(img_size))
     order = random_generator(seed, "test order")
     return DataLoader(dataset, batch_size, shuffle=shuffle, generator=order, **_loader_options(num_workers))
+
+
+def get_sample_loader(samples, img_size=256, batch_size=8, num_workers=4, resize="stretch"):
+    """Batches (x, y) of given (path, label), in their order."""
+    dataset = ImageList(samples, test_transform(img_size, resize))
+    return DataLoader(dataset, batch_size, **_loader_options(num_workers))
 
 
 def _loader_options(num_workers, pin_memory=False):

@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,3 +37,20 @@ def make_folder(path):
         raise UserError(f"{path} cannot be made a folder ({error.strerror}): choose another one") from error
     if not os.access(path, os.W_OK):
         raise UserError(f"{path} is not writable: choose another folder")
+
+
+def file_names(paths):
+    """A different name for each path, to build file names from: its stem where that is enough to tell them
+    apart, else with its folder, its suffix, or a number before it."""
+    ways = (lambda p: p.stem, lambda p: f"{p.parent.name}-{p.stem}", lambda p: f"{p.parent.name}-{p.name}")
+    for way in ways:
+        names = [safe_name(way(Path(path))) for path in paths]
+        if len({name.casefold() for name in names}) == len(names):
+            return names
+    return [f"{number:05d}-{name}" for number, name in enumerate(names)]
+
+
+def safe_name(text, most=60):
+    """Text as part of a file name on every system: without separators and the like, at most 60 bytes long."""
+    plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
+    return plain.encode(errors="replace")[:most].decode(errors="ignore").strip(" .") or "_"

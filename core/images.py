@@ -1,9 +1,10 @@
 """Images between files and tensors: RGB floats in [-1, 1] here, 8 bit there."""
 
+import math
 import struct
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from core.errors import UserError
 from core.files import replacing
@@ -17,6 +18,7 @@ READ_ERRORS = (  # what Pillow raises over bytes that are no image, cut short, o
 def read_rgb(path, least_side=None):
     """Read an image file upright, as an RGB PIL image. Raises UserError where it cannot be read.
 
+    What is transparent becomes white; 16-bit and floating-point greys are scaled, not clipped, to 8 bit.
     least_side: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
     keep at least this; of a 1024 px picture for 256 px that changes pixels by 0.3 / 255 and takes half the time.
     """
@@ -24,9 +26,32 @@ def read_rgb(path, least_side=None):
         with Image.open(path) as image:
             if least_side is not None:
                 image.draft("RGB", (least_side, least_side))
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _rgb(ImageOps.exif_transpose(image))
     except READ_ERRORS as error:
         raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
+
+
+def _rgb(image):
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    if image.mode[0] in "IF":  # more than 8 bit; Pillow would cut off what is above 255
+        array = np.nan_to_num(np.asarray(image, np.float32))
+        scales = [65535] if image.mode.startswith("I;16") else [1, 255, 65535] if image.mode == "F" else [255, 65535]
+        most = next((scale for scale in scales if array.max() <= scale), array.max())
+        return Image.fromarray((array * (255 / most)).clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def squared(image, size, resize="stretch"):
+    """A PIL image as size x size: "stretch" does not keep its shape; "crop" cuts the longer side to the
+    middle; "pad" fits all of it in and leaves white beside it."""
+    bilinear = Image.Resampling.BILINEAR
+    if resize == "crop":
+        return ImageOps.fit(image, (size, size), bilinear)
+    if resize == "pad":
+        return ImageOps.pad(image, (size, size), bilinear, color="white")
+    return image.resize((size, size), bilinear)
 
 
 def to_uint8(x):
@@ -36,18 +61,41 @@ def to_uint8(x):
 
 
 class Grid:
-    """A picture of rows x columns equal cells without padding, white where nothing is put."""
+    """A picture of rows x columns equal cells without padding, white where nothing is put.
 
-    def __init__(self, rows, columns, size):
-        self.size = size
-        self.canvas = Image.new("RGB", (columns * size, rows * size), "white")
+    row_titles, column_titles: empty, or a text for each row (left of it; lines by newline) or column (above it).
+    """
+
+    def __init__(self, rows, columns, size, row_titles=(), column_titles=()):
+        self.size, self.font = size, ImageFont.load_default(max(10, size // 12))
+        gap = self.font.size // 2
+        width = max((self.font.getlength(line) for title in row_titles for line in title.split("\n")), default=0)
+        self.left = min(math.ceil(width), 2 * size) + 2 * gap if row_titles else 0
+        self.top = 2 * self.font.size if column_titles else 0
+        self.canvas = Image.new("RGB", (self.left + columns * size, self.top + rows * size), "white")
+        draw = ImageDraw.Draw(self.canvas)
+        for row, title in enumerate(row_titles):
+            text = "\n".join(self._shortened(line, self.left - 2 * gap) for line in title.split("\n"))
+            place = (self.left - gap, self.top + (row + 0.5) * size)
+            draw.multiline_text(place, text, "black", self.font, anchor="rm", align="right")
+        for column, title in enumerate(column_titles):
+            place = (self.left + (column + 0.5) * size, self.top / 2)
+            draw.text(place, self._shortened(title, size - gap), "black", self.font, anchor="mm")
 
     def put(self, row, column, images):
         """Place uint8 images (N, size, size, 3) side by side, the first at (row, column)."""
         strip = Image.fromarray(np.concatenate(list(images), axis=1))  # (size, N * size, 3)
-        self.canvas.paste(strip, (column * self.size, row * self.size))
+        self.canvas.paste(strip, (self.left + column * self.size, self.top + row * self.size))
 
     def save(self, path):
         """Write a JPEG (or what the suffix says) under its final name once it is whole."""
         with replacing(path) as temporary:
             self.canvas.save(temporary, quality=95, subsampling=0)
+
+    def _shortened(self, text, width):
+        """The text, or as much of its two ends as fits into so many pixels."""
+        short, kept = text, len(text)
+        while kept and self.font.getlength(short) > width:
+            kept -= 1
+            short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+        return short

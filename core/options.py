@@ -14,11 +14,14 @@ AT_LEAST = {  # least value that makes sense
     "lambda_reg": 0, "lambda_cyc": 0, "lambda_sty": 0, "lambda_ds": 0, "ds_iter": 1, "w_hpf": 0,
     "randcrop_prob": 0, "total_iters": 1, "resume_iter": 0, "batch_size": 1, "val_batch_size": 1,
     "lr": 0, "f_lr": 0, "beta1": 0, "beta2": 0, "ema_decay": 0, "weight_decay": 0, "num_outs_per_domain": 1,
-    "num_workers": 0, "print_every": 0, "sample_every": 0, "save_every": 0, "eval_every": 0,
+    "num_workers": 0, "psi": 0, "print_every": 0, "sample_every": 0, "save_every": 0, "eval_every": 0,
 }  # fmt: skip
 
 MOST = 10**18  # what fits everywhere an integer goes
 UNSET = object()
+
+OUTPUTS = ("reference", "latent", "video_ref", "video_latent", "images")
+MOST_SEEDS = 10_000
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,6 +45,7 @@ def build_parser():
     _speed_flags(parser.add_argument_group("speed and memory"))
     _network_flags(parser.add_argument_group("networks"))
     _training_flags(parser.add_argument_group("training"))
+    _sampling_flags(parser.add_argument_group("sampling"))
     _folder_flags(parser.add_argument_group("folders and files"))
     _step_flags(parser.add_argument_group("how often, in iterations (0: never)"))
     return parser
@@ -112,6 +116,58 @@ def _training_flags(group):
     add("--seed", type=int, default=777, help="what everything random depends on")
 
 
+def _sampling_flags(group):
+    add = group.add_argument
+    add(
+        "--outputs", type=_outputs, default="reference,video_ref",
+        help="what to make, separated by commas: reference (grid of sources by references), latent (grids of sources "
+        "by seeds), video_ref, video_latent, images (a file for each source and style)",
+    )  # fmt: skip
+    add("--target_domains", type=_names, help="domains to translate into, separated by commas; left out: all")
+    add(
+        "--domain_names", type=_names,
+        help="names of the domains in label order, for a checkpoint that does not know them",
+    )  # fmt: skip
+    add("--seeds", type=_seeds, default="0-9", help="random styles, such as 0-9,20; a number is always the same style")
+    add("--psi", type=float, default=1, help="truncation of random styles: 1 leaves them, 0 gives the mean style")
+    add("--labels", action="store_true", help="write the names of domains and files beside grids")
+    add(
+        "--resize", default="stretch", choices=["stretch", "crop", "pad"],
+        help="how pictures become square: without keeping their shape, cut, or with white beside them",
+    )  # fmt: skip
+    add("--video_format", default="mp4", choices=["mp4", "gif", "webp"], help="videos: H.264, or animated pictures")
+
+
+def _outputs(text):
+    names = _names(text)
+    unknown = [name for name in names if name not in OUTPUTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(OUTPUTS)}")
+    return names
+
+
+def _names(text):
+    """A comma-separated list, each name once."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    if "" in names:
+        raise argparse.ArgumentTypeError(f"'{text}' has an empty name: separate names by single commas")
+    return names
+
+
+def _seeds(text):
+    """'0-2,20' -> [0, 1, 2, 20]"""
+    seeds = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < MOST):
+            raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers and ranges such as 0-9,20")
+        if len(seeds) + int(last) - int(first) >= MOST_SEEDS:
+            raise argparse.ArgumentTypeError(f"'{text}' is more than {MOST_SEEDS} seeds: ask for fewer at a time")
+        seeds += range(int(first), int(last) + 1)
+    return list(dict.fromkeys(seeds))
+
+
 def _folder_flags(group):
     add = group.add_argument
     faces = "assets/representative"
@@ -178,36 +234,12 @@ def check_values(args):
         raise UserError(f"--channel_base is {args.channel_base}, but must be at least --img_size {args.img_size}")
 
 
-def network_config(args, step):
-    """The `config` entry of a checkpoint: plain values that say what the networks are."""
-    return {name: getattr(args, name) for name in NETWORK_FLAGS} | {"domains": args.domains, "step": step}
+def style_kinds(args, output):
+    """Where an output takes its styles from: "reference", "seed".
 
-
-def adopt_config(args, config, where):
-    """Take the networks' flags from a checkpoint's config. A flag that was given and differs is an error."""
-    for name in NETWORK_FLAGS:
-        value = config.get(name, getattr(args, name))
-        if name in args.given and getattr(args, name) != value:
-            raise UserError(f"--{name} is {getattr(args, name)}, but {where} was made with {value}: leave it out")
-        setattr(args, name, value)
-    args.domains = config.get("domains")
-
-
-def settle_domains(args, found, where):
-    """Hold the sub-folders found in `where` against --num_domains and the checkpoint's domains.
-
-    Sets args.num_domains (counted where it was not given) and args.domains. Raises UserError.
+    Images are made of references; where --seeds is given, of seeds; where --ref_dir is given too, of both.
     """
-    if args.domains is not None:
-        if found != args.domains:
-            raise UserError(
-                f"{where} has the sub-folders {', '.join(found)}, but the domains are {', '.join(args.domains)}: "
-                "make them the same"
-            )
-        return
-    if "num_domains" in args.given and args.num_domains != len(found):
-        raise UserError(
-            f"--num_domains is {args.num_domains}, but {where} has {len(found)} sub-folders "
-            f"({', '.join(found)}): leave --num_domains out or make the two agree"
-        )
-    args.num_domains, args.domains = len(found), found
+    if output != "images":
+        return ["seed"] if "latent" in output else ["reference"]
+    given = [kind for kind, flag in (("reference", "ref_dir"), ("seed", "seeds")) if flag in args.given]
+    return given or ["reference"]

@@ -4,36 +4,43 @@ Networks see at most `batch` images at a time, whatever is asked for. What is ke
 content and an 8-bit copy, of a reference its style and an 8-bit copy.
 """
 
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from core import log
 from core.errors import UserError
+from core.files import file_names
 from core.images import JPEG_MAX_SIDE, Grid, to_uint8
 from core.model import Content
 from core.runtime import chunks, random_generator
 
 PSIS = (0.5, 0.7, 1.0)  # truncations shown in a snapshot
 MEAN_STYLE_CODES = 10_000
-MOST_PIXELS = 2**27  # of one picture: half a gigabyte while it is made
+MOST_PIXELS = 2**25  # of one picture: 128 MB while it is made, and what viewers open
 
 
 class Sources(NamedTuple):
     content: Content  # of S images
     shown: np.ndarray  # uint8 (S, H, W, 3)
+    names: list = ()  # S texts, to title a column or name a file
+    paths: list = ()
 
-    def part(self, images):
-        return Sources(self.content[images], self.shown[images])
 
+class Styles(NamedTuple):
+    """Styles of references or of random codes, each in a domain."""
 
-class References(NamedTuple):
-    styles: torch.Tensor  # (R, style_dim)
-    shown: np.ndarray  # uint8 (R, H, W, 3)
+    codes: torch.Tensor  # (R, style_dim)
     labels: list  # R integers
+    shown: np.ndarray | None = None  # the references, uint8 (R, H, W, 3)
+    names: list = ()  # R texts
+    origins: list = ()  # R dicts: what the style is made of
 
-    def part(self, images):
-        return References(self.styles[images], self.shown[images], self.labels[images])
+    def part(self, chosen):
+        """Those of a slice."""
+        return Styles(*(value if value is None else value[chosen] for value in self))
 
 
 @torch.no_grad()
@@ -48,31 +55,92 @@ def read_sources(generator, batches):
 def read_references(style_encoder, batches):
     """Take in batches of x_ref (N, 3, H, W), y_ref (N,)."""
     read = [(style_encoder(x_ref, y_ref), to_uint8(x_ref), y_ref) for x_ref, y_ref in batches]
-    styles, shown, labels = zip(*read, strict=True)
-    return References(torch.cat(styles), np.concatenate(shown), torch.cat(labels).tolist())
+    codes, shown, labels = zip(*read, strict=True)
+    return Styles(torch.cat(codes), torch.cat(labels).tolist(), np.concatenate(shown))
+
+
+def source_groups(generator, loader, most, fit, place):
+    """Yield the sources of a DataLoader, at most so many at a time, as Sources.
+
+    fit: calls work(size) with the number of images that may go through the networks at once. place: puts
+    a tensor where the networks are.
+    """
+    paths = [path for path, _ in loader.dataset.samples]
+    names = file_names(paths)
+    images = (x_src for x_batch, _ in loader for x_src in x_batch)
+    for group in chunks(len(paths), most):
+        x_src = place(torch.stack(list(islice(images, group.stop - group.start))))  # (N, 3, H, W)
+        sources = fit(lambda size, x_src=x_src: read_sources(generator, x_src.split(size)))
+        yield sources._replace(names=names[group], paths=paths[group])
+
+
+def reference_styles(style_encoder, loader, fit, place):
+    """The references of a DataLoader as Styles. fit, place: as in `source_groups`."""
+
+    def read(size):
+        pieces = (
+            piece
+            for batch in log.progress(loader, desc="references", unit="batch")
+            for piece in zip(*(place(tensor).split(size) for tensor in batch), strict=True)
+        )
+        return read_references(style_encoder, pieces)
+
+    samples = loader.dataset.samples
+    names = [""] * len(samples)
+    for domain in {label for _, label in samples}:  # a name needs to be its own within its domain only
+        members = [index for index, (_, label) in enumerate(samples) if label == domain]
+        for index, name in zip(members, file_names([samples[index][0] for index in members]), strict=True):
+            names[index] = name
+    return fit(read)._replace(names=names, origins=[{"reference": str(path)} for path, _ in samples])
+
+
+def seed_styles(mapping_network, domains, seeds, psi, latent_dim, seed):
+    """Styles of random codes, one for each of `seeds`, in each of the domains.
+
+    psi: truncation, 1 leaves them as they are, 0 gives each domain's mean style, made from `seed`.
+    """
+    codes = latent_styles(mapping_network, codes_of_seeds(seeds, latent_dim), domains)
+    if psi != 1:
+        means = mean_styles(mapping_network, latent_dim, domains, seed)
+        codes = torch.lerp(means[:, None], codes, psi)
+    names = [str(number) for number in seeds] * len(domains)
+    origins = [{"seed": number, "psi": psi} for number in seeds] * len(domains)
+    return in_domains(codes, domains)._replace(names=names, origins=origins)
 
 
 @torch.no_grad()
-def translate_rows(generator, sources, styles, batch):
-    """For each style, yield all sources in it: uint8 (S, H, W, 3)."""
+def translate_rows(generator, sources, codes, batch):
+    """For each style code, yield all sources in it: uint8 (S, H, W, 3)."""
     parts = [sources.content[images] for images in chunks(len(sources.shown), batch)]
-    for s_trg in styles:
+    for s_trg in codes:
         yield np.concatenate([to_uint8(generator.render(part, s_trg[None])) for part in parts])
 
 
-def reference_grid(generator, sources, references, batch):
-    """Grid of (1 + references) x (1 + sources): sources on top, references on the left."""
-    grid = Grid(1 + len(references.shown), 1 + len(sources.shown), sources.shown.shape[1])
-    for number in range(len(references.shown)):
-        grid.put(1 + number, 0, references.shown[number : number + 1])
-    return _with_translations(grid, 1, generator, sources, references.styles, batch)
+def style_grid(sources, styles, rows, domains=None):
+    """The sources on top, then a row for each style; on the left the references, where there are any.
+
+    rows: as from `translate_rows`. domains: names in label order, to title rows and columns; None: no titles.
+    """
+    column = 0 if styles.shown is None else 1  # where the sources begin
+    titles = ()
+    if domains is not None:
+        kind = "" if column else "seed "
+        of_rows = [f"{domains[label]}\n{kind}{name}" for label, name in zip(styles.labels, styles.names, strict=True)]
+        titles = (["", *of_rows], [""] * column + list(sources.names))
+    grid = Grid(1 + len(styles.labels), column + len(sources.shown), sources.shown.shape[1], *titles)
+    grid.put(0, column, sources.shown)
+    for number, row in enumerate(rows, start=1):
+        if column:
+            grid.put(number, 0, styles.shown[number - 1 : number])
+        grid.put(number, column, row)
+    return grid
 
 
-def grid_pages(num_sources, num_references, size):
-    """Slices (of sources, of references) whose grid one picture can hold: one pair but for huge sets."""
-    columns = min(num_sources, JPEG_MAX_SIDE // size - 1)
-    rows = min(JPEG_MAX_SIDE // size, MOST_PIXELS // (size * size * (1 + columns))) - 1
-    return [(s, r) for s in chunks(num_sources, columns) for r in chunks(num_references, max(1, rows))]
+def grid_pages(num_sources, num_styles, size):
+    """Slices of the styles whose grids with all the sources are of a size that can be made and viewed."""
+    columns = 1 + num_sources
+    rows = min(JPEG_MAX_SIDE // size, MOST_PIXELS // (size * size * columns)) - 1
+    return chunks(num_styles, max(1, rows))
 
 
 def check_grid_side(cells, size):
@@ -104,29 +172,25 @@ def shown_domains(num_domains):
     return range(min(num_domains, 5))
 
 
+def codes_of_seeds(seeds, latent_dim):
+    """A random code for each seed, from a generator of its own: (seeds, latent_dim)."""
+    return torch.cat([torch.randn(1, latent_dim, generator=random_generator(seed, "code")) for seed in seeds])
+
+
+def mean_styles(mapping_network, latent_dim, domains, seed):
+    """The style of each domain that truncation pulls to, a mean over many codes: (domains, style_dim)."""
+    many = torch.randn(MEAN_STYLE_CODES, latent_dim, generator=random_generator(seed, "mean style"))
+    return latent_styles(mapping_network, many, domains).mean(1)
+
+
 @torch.no_grad()
-def latent_styles(mapping_network, z_trg, domains, seed):
-    """Styles of codes z_trg (N, latent_dim) in each domain, and the domains' mean styles.
-
-    Returns means (domains, 1, style_dim), styles (domains, N, style_dim). Truncation is
-    lerp(means, styles, psi): psi 1 leaves the styles, 0 gives the mean.
-    """
-    many = torch.randn(MEAN_STYLE_CODES, z_trg.shape[1], generator=random_generator(seed, "mean style"))
-    codes = torch.cat([many.to(z_trg), z_trg])
-    labels = [torch.full((len(codes),), domain, device=z_trg.device) for domain in domains]
-    styles = torch.stack([mapping_network(codes, y_trg) for y_trg in labels])
-    return styles[:, : len(many)].mean(1, keepdim=True), styles[:, len(many) :]
+def latent_styles(mapping_network, z_trg, domains):
+    """Styles of codes z_trg (N, latent_dim) in each domain: (domains, N, style_dim)."""
+    z_trg = z_trg.to(next(mapping_network.parameters()))
+    labels = [torch.full((len(z_trg),), domain, device=z_trg.device) for domain in domains]
+    return torch.stack([mapping_network(z_trg, y_trg) for y_trg in labels])
 
 
-def latent_grid(generator, sources, styles, batch):
-    """Sources on top, then a row for each style."""
-    grid = Grid(1 + len(styles), len(sources.shown), sources.shown.shape[1])
-    return _with_translations(grid, 0, generator, sources, styles, batch)
-
-
-def _with_translations(grid, column, generator, sources, styles, batch):
-    """The grid with the sources on top and a row for each style, from a column on."""
-    grid.put(0, column, sources.shown)
-    for number, row in enumerate(translate_rows(generator, sources, styles, batch), start=1):
-        grid.put(number, column, row)
-    return grid
+def in_domains(codes, domains):
+    """Style codes (domains, N, style_dim) as Styles, domain after domain."""
+    return Styles(codes.flatten(0, 1), [domain for domain in domains for _ in range(codes.shape[1])])

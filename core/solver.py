@@ -15,7 +15,9 @@ from core.errors import UserError
 from core.files import make_folder
 from core.losses import discriminator_loss, generator_loss
 from core.model import Content, build_model, compile_networks
-from core.options import network_config
+from core.options import style_kinds
+from core.recall import network_config, target_labels
+from core.results import Results
 
 NETS, NETS_EMA, OPTIMS = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
 
@@ -30,8 +32,8 @@ class Solver:
     def __init__(self, args):
         if args.w_hpf > 0:
             raise UserError(
-                f"--w_hpf {args.w_hpf:g} needs the face network, which this version does not have yet: "
-                "give --w_hpf 0 (right for anything but aligned faces)"
+                f"w_hpf {args.w_hpf:g} needs the face network, which this version does not have yet: train with "
+                "--w_hpf 0 (right for anything but aligned faces), sample from a checkpoint made with it"
             )
         self.args = args
         self.device = runtime.select_device(args.device)
@@ -206,63 +208,44 @@ class Solver:
             references = sampling.read_references(nets.style_encoder, batches)
             cycle = sampling.cycle_grid(nets, x_src, inputs.y_src, x_ref, y_ref, size)
             cycle.save(f"{prefix}_cycle_consistency.jpg")
-            grid = sampling.reference_grid(nets.generator, sources, references, size)
-            grid.save(f"{prefix}_reference.jpg")
-            means, styles = sampling.latent_styles(nets.mapping_network, z_trg, domains, args.seed)
+            shown = {"reference": references}
+            means = sampling.mean_styles(nets.mapping_network, args.latent_dim, domains, args.seed)
+            free = sampling.latent_styles(nets.mapping_network, z_trg, domains)
             for psi in sampling.PSIS:
-                truncated = torch.lerp(means, styles, psi).flatten(0, 1)  # (domains * codes, style_dim)
-                grid = sampling.latent_grid(nets.generator, sources, truncated, size)
-                grid.save(f"{prefix}_latent_psi_{psi}.jpg")
+                codes = torch.lerp(means[:, None], free, psi)
+                shown[f"latent_psi_{psi}"] = sampling.in_domains(codes, domains)
+            for name, styles in shown.items():
+                rows = sampling.translate_rows(nets.generator, sources, styles.codes, size)
+                sampling.style_grid(sources, styles, rows).save(f"{prefix}_{name}.jpg")
 
     # Sampling
 
     def sample(self, loaders):
-        """Write reference.jpg and video_ref.mp4 into args.result_dir, from the step args.resume_iter.
+        """Write args.outputs into args.result_dir, with the networks of the step args.resume_iter.
 
-        loaders: Munch(src, ref) of DataLoaders of (x, y); the labels of src do not matter.
+        loaders: Munch(src, ref) of DataLoaders of (x, y) over a data set with `samples`, a list of (path,
+        label). The labels of src do not matter; ref is needed by outputs in the style of references only.
         """
-        self.load(self.args.resume_iter)
-        make_folder(self.args.result_dir)
+        args, nets, fit = self.args, self.nets_ema, self.micro_batch.fit
+        self.load(args.resume_iter)
+        make_folder(args.result_dir)
+        domains = args.domains or [str(label) for label in range(args.num_domains)]
+        results = Results(nets.generator, args.result_dir, fit, domains, args.labels, args.video_format)
+        wanted = [(output, kind) for output in args.outputs for kind in style_kinds(args, output)]
+        styles = {}
         with self._arithmetic():
-            sources, references = self.micro_batch.fit(partial(self._read, loaders))
-            self._write_grids(sources, references)
-            pairs = video.reference_pairs(references.labels)
-            if pairs:
-                self._write_videos(sources, references, pairs)
-            else:
-                log.warn("no video: it needs two references of one domain, in the same sub-folder of --ref_dir")
-
-    def _read(self, loaders, size):
-        def pieces(loader, name):
-            for batch in log.progress(loader, desc=name):
-                yield from zip(*(self._place(tensor).split(size) for tensor in batch), strict=True)
-
-        sources = sampling.read_sources(self.nets_ema.generator, (x for x, _ in pieces(loaders.src, "sources")))
-        return sources, sampling.read_references(self.nets_ema.style_encoder, pieces(loaders.ref, "references"))
-
-    def _write_grids(self, sources, references):
-        pages = sampling.grid_pages(len(sources.shown), len(references.shown), self.args.img_size)
-        for number, (s, r) in enumerate(pages, start=1):
-            draw = partial(sampling.reference_grid, self.nets_ema.generator, sources.part(s), references.part(r))
-            self._write("reference", ".jpg", number, self.micro_batch.fit(draw).save)
-
-    def _write_videos(self, sources, references, pairs):
-        def write(path, part, size):
-            frames = video.reference_frames(self.nets_ema.generator, part, references, pairs, size)
-            total = video.frame_count(pairs)
-            video.write_video(path, log.progress(frames, total=total, desc="video", unit="frame"))
-
-        for number, s in enumerate(video.video_pages(len(sources.shown), self.args.img_size), start=1):
-            part = sources.part(s)
-            self._write(
-                "video_ref", ".mp4", number, lambda path, part=part: self.micro_batch.fit(partial(write, path, part))
-            )
-
-    def _write(self, name, suffix, number, write):
-        """Write page `number` of a result; the first one has the plain name."""
-        path = Path(self.args.result_dir) / f"{name}{f'_{number}' if number > 1 else ''}{suffix}"
-        write(path)
-        log.say(f"Wrote {path}")
+            kinds = {kind for _, kind in wanted}
+            if "reference" in kinds:
+                styles["reference"] = sampling.reference_styles(nets.style_encoder, loaders.ref, fit, self._place)
+            if "seed" in kinds:
+                labels = target_labels(args.target_domains, domains) or range(args.num_domains)
+                random = (args.seeds, args.psi, args.latent_dim, args.seed)
+                styles["seed"] = sampling.seed_styles(nets.mapping_network, labels, *random)
+            most = video.most_sources(args.img_size)
+            for sources in sampling.source_groups(nets.generator, loaders.src, most, fit, self._place):
+                for output, kind in wanted:
+                    results.write(output, sources, styles[kind])
+        results.finish()
 
 
 def due(done, every):

@@ -1,29 +1,37 @@
-"""The interpolation video: references of a domain melt into one another, all sources follow.
+"""The interpolation video: styles of a domain melt into one another, all sources follow.
 
 Frames are made one at a time and go straight to the encoder, so memory does not grow with length.
 """
 
 from fractions import Fraction
 from itertools import chain, pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from core.files import replacing
-from core.runtime import chunks
 from core.sampling import translate_rows
 
 FRAMES_PER_SECOND = Fraction(25, 2)
 GAP = 32  # black columns between the references and the sources
-MAX_SIDE = 16_384  # what the encoder takes
-# Wide frames are large: looking 5 frames ahead in place of 40 saves a quarter of a gigabyte and no quality.
-ENCODER = {"crf": "18", "preset": "veryfast", "rc-lookahead": "5"}
+MAX_SIDE = 16_383  # what the encoders take
+FORMATS = {  # suffix -> codec, pixels, meaning of the pixels, settings of the codec, settings of the file
+    # Wide frames are large: looking 5 frames ahead in place of 40 saves a quarter of a gigabyte and no quality.
+    ".mp4": (
+        "libx264", "yuv420p", "itu709", {"crf": "18", "preset": "veryfast", "rc-lookahead": "5"},
+        {"movflags": "+faststart"},
+    ),
+    ".gif": ("gif", "pal8", None, {}, {"loop": "0"}),
+    ".webp": ("libwebp_anim", "yuv420p", "itu601", {"quality": "90"}, {"loop": "0"}),
+}  # fmt: skip
 ALPHAS = (0.0, *torch.sigmoid(torch.arange(-5, 5, 0.5)).tolist(), 1.0)  # 22 different frames of a pair
 HOLD = 10  # frames for which a pair's last one stands, and at the end once more
 
 
-def reference_pairs(labels):
-    """Indices (i, i + 1) of consecutive references of one domain."""
+def style_pairs(labels):
+    """Indices (i, i + 1) of consecutive styles of one domain."""
     return [(i, j) for i, j in pairwise(range(len(labels))) if labels[i] == labels[j]]
 
 
@@ -31,52 +39,80 @@ def frame_count(pairs):
     return len(pairs) * (len(ALPHAS) - 1 + HOLD) + HOLD
 
 
-def video_pages(num_sources, size):
-    """Slices of the sources whose frames the encoder takes: one but for very many sources."""
-    return chunks(num_sources, max(1, (MAX_SIDE - size - GAP) // size))
+def most_sources(size):
+    """How many sources fit into a frame that the encoders take."""
+    return max(1, (MAX_SIDE - size - GAP) // size)
 
 
-def reference_frames(generator, sources, references, pairs, batch):
-    """Yield the frames, uint8 (2H, W + 32 + S * W, 3). A frame that stands is computed once.
+def video_frames(generator, sources, styles, pairs, batch):
+    """Yield the frames, uint8 (2H, W + 32 + S * W, 3), or without the references' window (2H, S * W, 3).
 
-    pairs: as from `reference_pairs`, not empty.
+    pairs: as from `style_pairs`, not empty. Nothing is translated twice: a frame that stands is the same
+    array again, and a pair that begins where the last one ended takes over its translations.
     """
-    size = sources.shown.shape[1]
     above = _side_by_side(sources.shown)
+    reached, row = None, None  # the style in which the last frame shows the sources, and they in it
     for previous, following in pairs:
-        scroll = np.concatenate([references.shown[previous], references.shown[following]])  # (2H, W, 3)
-        styles = [torch.lerp(references.styles[previous], references.styles[following], alpha) for alpha in ALPHAS]
-        rows = translate_rows(generator, sources, styles, batch)
+        codes = [torch.lerp(styles.codes[previous], styles.codes[following], alpha) for alpha in ALPHAS]
+        known = [row] if reached == previous else []
+        rows = chain(known, translate_rows(generator, sources, codes[len(known) :], batch))
         for alpha, row in zip(ALPHAS, rows, strict=True):
-            top = int(size * (1 - alpha))
-            window = np.zeros((2 * size, size + GAP, 3), np.uint8)
-            window[top:, :size] = scroll[: 2 * size - top]
-            translated = np.concatenate([above, _side_by_side(row)])  # (2H, S * W, 3)
-            frame = np.concatenate([window, translated], axis=1)
+            frame = np.concatenate([above, _side_by_side(row)])  # (2H, S * W, 3)
+            if styles.shown is not None:
+                window = _window(styles.shown[previous], styles.shown[following], alpha)
+                frame = np.concatenate([window, frame], axis=1)
             yield from [frame] * (HOLD if alpha == 1 else 1)
+        reached = following
     yield from [frame] * HOLD
 
 
+def _window(previous, following, alpha):
+    """The references scrolling by, one above the other: (2H, W + 32, 3)."""
+    size = len(previous)
+    top = int(size * (1 - alpha))
+    window = np.zeros((2 * size, size + GAP, 3), np.uint8)
+    window[top:, :size] = np.concatenate([previous, following])[: 2 * size - top]
+    return window
+
+
 def write_video(path, frames):
-    """Encode uint8 frames (H, W, 3) of even sides as H.264, yuv420p, 12.5 frames a second.
+    """Encode uint8 frames (H, W, 3) of even sides, 12.5 a second, as the suffix says: .mp4 is H.264 in yuv420p,
+    .gif and .webp are animated pictures that repeat for ever.
 
     The file takes its name once it is whole.
     """
     import av  # here, since training never needs it
 
-    with replacing(path) as temporary, av.open(temporary, "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=ENCODER)
-        stream.pix_fmt = "yuv420p"
-        bt709 = av.video.reformatter.Colorspace.ITU709
-        codec = stream.codec_context  # untagged colours would be left to each player's guess
-        codec.color_primaries = codec.color_trc = codec.colorspace = codec.color_range = 1
-        frames = iter(frames)
-        first = next(frames)
-        stream.height, stream.width = first.shape[:2]
-        for image in chain([first], frames):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=bt709)))
+    codec, pixels, colours, settings, file_settings = FORMATS[Path(path).suffix]
+    with replacing(path) as temporary, av.open(temporary, "w", options=file_settings) as container:
+        stream = container.add_stream(codec, rate=FRAMES_PER_SECOND, options=settings)
+        stream.pix_fmt = pixels
+        if codec == "libx264":  # untagged colours would be left to each player's guess
+            context = stream.codec_context
+            context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
+        last = None
+        for number, array in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = array.shape[:2]
+            if array is not last and pixels == "pal8":
+                frame = av.VideoFrame.from_ndarray(_with_palette(array), format=pixels)
+            elif array is not last:
+                frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
+                    format=pixels, dst_colorspace=colours
+                )
+            frame.pts, frame.time_base, last = number, 1 / FRAMES_PER_SECOND, array
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _with_palette(array):
+    """A picture in 256 colours of its own: indices (H, W), colours (256, 4) as alpha, red, green, blue."""
+    image = Image.fromarray(array)
+    chosen = image.reduce(4).quantize(256)
+    colours = np.array(chosen.getpalette(), np.uint8).reshape(-1, 3)
+    palette = np.full((256, 4), 255, np.uint8)
+    palette[: len(colours), 1:] = colours
+    return np.asarray(image.quantize(palette=chosen)), palette  # with dithering
 
 
 def _side_by_side(images):

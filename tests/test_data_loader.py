@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core import data_loader
+from core import data_loader, folders
 from core.data_loader import InputFetcher, ReferenceDataset, get_test_loader, get_train_loader
 from core.errors import UserError
 
@@ -139,24 +139,26 @@ def test_stray_files_and_hidden_folders_are_no_domains(uneven):
     (uneven / ".cache").mkdir()
     (uneven / "red" / ".hidden.png").write_text("not an image")
     (uneven / "red" / "readme.md").write_text("x")
-    assert data_loader.domain_names(uneven) == ["blue", "red"]
+    assert folders.domain_names(uneven) == ["blue", "red"]
     assert len(data_loader.DomainFolder(uneven)) == 22
 
 
-def test_a_folder_may_hold_some_of_the_domains(uneven):
-    dataset = data_loader.DomainFolder(uneven, domains=["amber", "blue", "green", "red"])
-    assert set(dataset.targets) == {1, 3}
-    with pytest.raises(UserError, match="has red, but the domains are amber, blue"):
-        data_loader.DomainFolder(uneven, domains=["amber", "blue"])
+def test_given_images_in_their_order(uneven):
+    samples = [(uneven / "red" / "3.png", 7), (uneven / "blue" / "1.png", 2), (uneven / "red" / "0.png", 7)]
+    batches = list(data_loader.get_sample_loader(samples, 16, batch_size=2, num_workers=0))
+    assert [y.tolist() for _, y in batches] == [[7, 2], [7]]
+    assert [x[:, 0].amax((1, 2)).tolist() for x, _ in batches] == [[1, -1], [1]]
+    padded, _ = next(iter(data_loader.get_sample_loader(samples, 16, 1, 0, resize="pad")))
+    assert (padded[0, :, 0] == 1).all() and padded[0, 1, 8].tolist() == [-1] * 16  # 40 x 30: white above
 
 
 def test_folders_that_cannot_be_used(uneven, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        data_loader.domain_names(tmp_path / "nowhere")
+        folders.domain_names(tmp_path / "nowhere")
     with pytest.raises(UserError, match="has no sub-folders"):
-        data_loader.domain_names(uneven / "red")
+        folders.domain_names(uneven / "red")
     (uneven / "green").mkdir()
-    with pytest.raises(UserError, match="has no images in green"):
+    with pytest.raises(UserError, match="green has no images"):
         get_train_loader(uneven)
 
 

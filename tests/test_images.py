@@ -33,6 +33,49 @@ def test_reading_honours_orientation_and_modes(tmp_path):
         assert images.read_rgb(tmp_path / f"{mode}.png").mode == "RGB"
 
 
+def test_more_than_8_bit_is_scaled_not_cut(tmp_path):
+    ramp = np.linspace(0, 1, 256 * 4, dtype=np.float32).reshape(4, 256)
+    expected = np.round(ramp * 255)
+    files = {
+        "uint16.png": (ramp * 65535).round().astype(np.uint16),
+        "uint16.tif": (ramp * 65535).round().astype(np.uint16),
+        "int32.tif": (ramp * 65535).round().astype(np.int32),
+        "int8bit.tif": expected.astype(np.int32),
+        "unit.tif": ramp,
+        "float.tif": ramp * 255,
+    }
+    for name, array in files.items():
+        Image.fromarray(array).save(tmp_path / name)
+        found = np.asarray(images.read_rgb(tmp_path / name)).astype(float)
+        assert np.abs(found - expected[:, :, None]).max() <= 1, name
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    assert not np.asarray(images.read_rgb(tmp_path / "nan.tif")).any()
+
+
+def test_what_is_transparent_becomes_white(tmp_path):
+    red = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    red.putpixel((0, 0), (0, 0, 0, 0))
+    red.save(tmp_path / "rgba.png")
+    Image.new("LA", (2, 1), (0, 51)).save(tmp_path / "la.png")
+    palette = red.convert("RGB").quantize(2)
+    palette.save(tmp_path / "p.png", transparency=palette.getpixel((0, 0)))
+    pixels = {name: np.asarray(images.read_rgb(tmp_path / f"{name}.png"))[0].tolist() for name in ("rgba", "la", "p")}
+    assert pixels["rgba"] == pixels["p"] == [[255, 255, 255], [255, 0, 0]]
+    assert pixels["la"] == [[204] * 3] * 2
+
+
+def test_making_square():
+    wide = Image.new("RGB", (64, 32), "red")
+    wide.paste("blue", (0, 0, 16, 32))
+    stretched, cropped, padded = (np.asarray(images.squared(wide, 16, way)) for way in ("stretch", "crop", "pad"))
+    assert stretched.shape == cropped.shape == padded.shape == (16, 16, 3)
+    assert (stretched[:, 0] == (0, 0, 255)).all() and (stretched[:, -1] == (255, 0, 0)).all()
+    assert (cropped[:, 1:] == (255, 0, 0)).all()  # the blue quarter is cut off
+    assert (padded[:4] == 255).all() and (padded[12:] == 255).all() and (padded[8, 0] == (0, 0, 255)).all()
+    for way in ("stretch", "crop", "pad"):
+        assert images.squared(Image.new("RGB", (1, 900)), 16, way).size == (16, 16)
+
+
 def test_a_large_jpeg_may_be_decoded_smaller(tmp_path):
     """Reduced to 64 px, the picture stays within 2 / 255 of the plain way on average."""
     noise = np.random.default_rng(0).normal(0, 25, (512, 384, 3))
@@ -77,6 +120,16 @@ def test_grid(tmp_path):
     assert array.shape == (16, 24, 3)
     assert (array[:8] == 255).all() and (array[8:, :8] == 255).all()
     assert (array[8:, 8:16] == (255, 0, 0)).all() and (array[8:, 16:] == (0, 0, 255)).all()
+
+
+def test_titles_are_shortened_to_their_place():
+    grid = images.Grid(
+        1, 2, 48, ["a very long name of a reference in a row"], ["short", "a very long name of a source"]
+    )
+    title = grid._shortened("a very long name of a source", 40)
+    assert grid.font.getlength(title) <= 40 and title[0] == "a" and title[-1] == "e" and "…" in title
+    assert grid._shortened("short", 40) == "short" and grid._shortened("x", 1) == "…"
+    assert grid.left <= 48 * 3 and grid.canvas.size == (grid.left + 96, grid.top + 48)
 
 
 def test_a_grid_that_cannot_be_written_leaves_nothing(tmp_path):

@@ -1,5 +1,6 @@
 """The program from its command line, on real files, with networks that are only narrow."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 import main
+from core import video
 from tests import command
 from tests.command import as_flags
 
@@ -139,6 +141,89 @@ def test_sample_takes_labels_from_the_checkpoint(run, shapes, tmp_path, capsys):
     assert distances.argmin() == 7 and distances[7] < 0.5 < np.delete(distances, 7).min()
 
 
+def test_every_output(run, shapes, tmp_path, capsys):
+    """Sources from a flat folder, styles of one reference in two domains and of three seeds."""
+    reference = shapes / "val" / "square" / "00002.png"
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val" / "circle", "ref_dir": reference}
+    flags = (
+        "--outputs reference,latent,video_ref,video_latent,images --target_domains triangle,circle --seeds 4-5,9 "
+        "--psi 0.7 --labels --resize crop --video_format webp --num_workers 0 --batch_size 2"
+    )
+    assert call("sample", flags, **folders, result_dir=tmp_path) == 0
+    assert "no video_ref.webp: a video needs two references" in capsys.readouterr().err
+    files = {path.name for path in tmp_path.iterdir()}
+    singles = {f"0000{s}__{d}__{style}.png" for s in range(3) for d in ("triangle", "circle") for style in (4, 5, 9)}
+    singles |= {f"0000{s}__{d}__00002.png" for s in range(3) for d in ("triangle", "circle")}
+    grids = {"reference.jpg", "latent_circle.jpg", "latent_triangle.jpg"}
+    assert files == singles | grids | {"video_latent.webp", "manifest.jsonl"}
+    with Image.open(tmp_path / "video_latent.webp") as movie:
+        assert movie.size == (3 * 32, 2 * 32)
+    manifest = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    assert {entry["file"] for entry in manifest} == singles and len(manifest) == len(singles)
+    entry = next(entry for entry in manifest if entry["file"] == "00001__triangle__9.png")
+    source = str(shapes / "val" / "circle" / "00001.png")
+    assert entry == {**entry, "source": source, "domain": "triangle", "seed": 9, "psi": 0.7}
+    entry = next(entry for entry in manifest if entry["file"] == "00001__circle__00002.png")
+    assert entry == {**entry, "source": source, "domain": "circle", "reference": str(reference)}
+
+
+def test_a_seed_is_the_same_picture_whatever_else_is_made(run, shapes, tmp_path):
+    """Another batch, other seeds, other sources, no references at hand."""
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val", "result_dir": tmp_path / "many"}
+    flags = "--outputs images --num_workers 0 --target_domains square"
+    assert call("sample", f"{flags} --batch_size 5 --seeds 0-7", **folders) == 0
+    folders |= {"src_dir": shapes / "val" / "circle" / "00001.png", "result_dir": tmp_path / "one"}
+    assert call("sample", f"{flags} --batch_size 1 --seeds 6", **folders) == 0
+    pictures = [tmp_path / "many" / "circle-00001__square__6.png", tmp_path / "one" / "00001__square__6.png"]
+    many, one = (np.asarray(picture(path)).astype(int) for path in pictures)
+    assert np.abs(many - one).max() <= 1
+    other = np.asarray(picture(tmp_path / "many" / "circle-00001__square__5.png")).astype(int)
+    assert np.abs(many - other).max() > 1
+
+
+def test_names_of_seeds_and_references_do_not_collide(run, shapes, tmp_path):
+    (tmp_path / "ref").mkdir()
+    shutil.copy(shapes / "val" / "square" / "00000.png", tmp_path / "ref" / "3.png")
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val" / "circle" / "00001.png"}
+    folders |= {"ref_dir": tmp_path / "ref", "result_dir": tmp_path / "out"}
+    flags = "--outputs images --num_workers 0 --target_domains square --seeds 3"
+    assert call("sample", flags, **folders) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"00001__square__3.png", "00001__square__seed3.png", "manifest.jsonl"}
+
+
+def test_more_sources_than_fit_at_once(run, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "most_sources", lambda size: 4)
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val", "ref_dir": shapes / "val"}
+    flags = "--num_workers 0 --batch_size 3 --target_domains circle --outputs reference,video_ref,images"
+    assert call("sample", flags, **folders, result_dir=tmp_path) == 0
+    sizes = [picture(tmp_path / f"reference{page}.jpg").size for page in ("", "_2", "_3")]
+    assert sizes == [(5 * 32, 4 * 32), (5 * 32, 4 * 32), (2 * 32, 4 * 32)]
+    assert {path.name for path in tmp_path.glob("*.mp4")} == {"video_ref.mp4", "video_ref_2.mp4", "video_ref_3.mp4"}
+    assert len(list(tmp_path.glob("*.png"))) == 9 * 3
+    last = np.asarray(picture(tmp_path / "reference_3.jpg")).astype(int)[:32, 32:]
+    assert np.abs(last - np.asarray(picture(shapes / "val" / "triangle" / "00002.png").resize((32, 32)))).mean() < 10
+
+
+def test_a_file_of_the_reference_needs_no_flags(run, shapes, tmp_path, capsys):
+    content = torch.load(run[1]["checkpoint_dir"] / "000002_nets_ema.ckpt", weights_only=True)
+    del content["config"]
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(content, tmp_path / "checkpoints" / "000002_nets_ema.ckpt")
+    folders = {"src_dir": shapes / "val", "ref_dir": shapes / "val"}
+    for kind, where in (("own", run[1]["checkpoint_dir"]), ("old", tmp_path / "checkpoints")):
+        flags = "--num_workers 0 --outputs reference --resume_iter 2"
+        assert call("sample", flags, checkpoint_dir=where, result_dir=tmp_path / kind, **folders) == 0
+    assert (tmp_path / "own" / "reference.jpg").read_bytes() == (tmp_path / "old" / "reference.jpg").read_bytes()
+    folders |= {"checkpoint_dir": tmp_path / "checkpoints", "result_dir": tmp_path / "none"}
+    shutil.copytree(shapes / "val" / "square", tmp_path / "refs" / "square")
+    flags = "--num_workers 0 --outputs reference --resume_iter 2"
+    assert call("sample", flags, **{**folders, "ref_dir": tmp_path / "refs"}) == 2
+    assert "the sub-folder square, but the domains are 0, 1, 2" in capsys.readouterr().err
+    named = f"{flags} --domain_names circle,square,triangle"
+    assert call("sample", named, **{**folders, "ref_dir": tmp_path / "refs"}) == 0
+
+
 @pytest.mark.parametrize(
     ("mode", "flags", "said"),
     [
@@ -152,7 +237,12 @@ def test_sample_takes_labels_from_the_checkpoint(run, shapes, tmp_path, capsys):
         ("sample", "--checkpoint_dir nowhere", "holds no checkpoint"),
         ("sample", "--src_dir nowhere", "--src_dir nowhere does not exist"),
         ("sample", "--ref_dir nowhere", "--ref_dir nowhere does not exist"),
-        ("sample", "--src_dir README.md", "--src_dir README.md is a file"),
+        ("sample", "--ref_dir tests", "--ref_dir tests has the sub-folder golden, but the domains are circle"),
+        ("sample", "--ref_dir assets", "--ref_dir assets has no sub-folders, so what domain"),
+        ("sample", "--src_dir core", "--src_dir core has no images"),
+        ("sample", "--target_domains lion", "--target_domains lion: the domains are circle, square, triangle"),
+        ("sample", "--domain_names a,b", "--domain_names has 2 names, but the checkpoint has 3"),
+        ("sample", "--w_hpf 1", "--w_hpf is 1.0, but step"),
         ("sample", "--checkpoint_dir README.md", "is a file: give the folder"),
         ("sample", "--img_size 64", "--img_size is 64, but step"),
         ("train", "--val_batch_size 2100", "cannot be a JPEG"),
@@ -174,6 +264,15 @@ def test_user_errors_are_one_sentence_and_status_2(mode, flags, said, run, shape
     assert not (tmp_path / "results").exists()
 
 
+def test_a_text_file_named_jpg_leaves_nothing_behind(run, shapes, tmp_path, capsys):
+    shutil.copytree(shapes / "val", tmp_path / "src")
+    (tmp_path / "src" / "square" / "00001.jpg").write_text("not an image")
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "ref_dir": shapes / "val", "result_dir": tmp_path / "out"}
+    assert call("sample", "--num_workers 0", src_dir=tmp_path / "src", **folders) == 2
+    assert "00001.jpg cannot be read as an image" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_new_run_beside_old_files_is_warned(run, tmp_path, capsys):
     shutil.copytree(run[1]["checkpoint_dir"], tmp_path / "checkpoints")
     folders = {**run[1], "checkpoint_dir": tmp_path / "checkpoints"}
@@ -193,4 +292,4 @@ def test_an_empty_domain(run, shapes, tmp_path, capsys):
     for path in (tmp_path / "train" / "square").iterdir():
         path.unlink()
     assert call("train", NARROW, **{**run[1], "train_img_dir": tmp_path / "train"}) == 2
-    assert "has no images in square" in capsys.readouterr().err
+    assert "square has no images" in capsys.readouterr().err

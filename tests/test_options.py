@@ -4,7 +4,6 @@ import pytest
 
 import main
 from core import options
-from core.errors import UserError
 from tests import golden
 
 
@@ -50,6 +49,14 @@ def test_mode_is_required(capsys):
         ("--micro_batch some", "neither auto nor a number"),
         ("--precision half", "invalid choice"),
         ("--mode dream", "invalid choice"),
+        ("--outputs reference,movie", "movie is none of reference"),
+        ("--outputs ,", "empty name"),
+        ("--seeds 5-3", "not a list of numbers"),
+        ("--seeds x", "not a list of numbers"),
+        ("--seeds 0-10000", "more than 10000 seeds"),
+        ("--psi -1", "--psi is -1"),
+        ("--video_format avi", "invalid choice"),
+        ("--resize squeeze", "invalid choice"),
         ("--batchsize 4", "unrecognized arguments"),
     ],
 )
@@ -66,31 +73,28 @@ def test_given_flags_are_known():
     assert args.given == {"mode", "lr", "w_hpf"}
 
 
-def settled(found, *line):
-    args = main.parse_args(["--mode", "train", *line])
-    options.settle_domains(args, found, "some/folder")
-    return args
+def test_lists_on_the_command_line():
+    args = main.parse_args(["--mode", "sample", "--seeds", "0-2,20,1", "--outputs", "latent, images"])
+    assert args.seeds == [0, 1, 2, 20] and args.outputs == ["latent", "images"] and args.target_domains is None
+    args = main.parse_args(["--mode", "sample", "--target_domains", "dog,wild"])
+    assert args.target_domains == ["dog", "wild"] and args.outputs == ["reference", "video_ref"]
+    assert args.seeds == list(range(10)) and args.psi == 1 and args.resize == "stretch"
 
 
-def test_domains_are_counted_or_held_against_the_flag():
-    args = settled(["cat", "dog", "wild"])
-    assert (args.num_domains, args.domains) == (3, ["cat", "dog", "wild"])
-    assert settled(["a", "b", "c"], "--num_domains", "3").num_domains == 3
-    with pytest.raises(UserError, match="--num_domains is 2, but some/folder has 3 .*a, b, c"):
-        settled(["a", "b", "c"], "--num_domains", "2")
-    with pytest.raises(UserError, match="sub-folders cat, dog, but the domains are cat, dog, wild"):
-        options.settle_domains(args, ["cat", "dog"], "val")
-
-
-def test_a_checkpoint_says_what_it_is():
-    made = main.parse_args(["--mode", "train", "--img_size", "64", "--w_hpf", "0", "--num_domains", "3"])
-    made.domains = ["cat", "dog", "wild"]
-    config = options.network_config(made, 7)
-    args = main.parse_args(["--mode", "sample"])
-    options.adopt_config(args, config, "step 7")
-    assert (args.img_size, args.w_hpf, args.num_domains, args.domains) == (64, 0, 3, made.domains)
-    with pytest.raises(UserError, match="--img_size is 128, but step 7 was made with 64"):
-        options.adopt_config(main.parse_args(["--mode", "sample", "--img_size", "128"]), config, "step 7")
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        ("--outputs reference", ["reference"]),
+        ("--outputs video_latent", ["seed"]),
+        ("--outputs images", ["reference"]),
+        ("--outputs images --ref_dir x", ["reference"]),
+        ("--outputs images --seeds 3", ["seed"]),
+        ("--outputs images --seeds 3 --ref_dir x", ["reference", "seed"]),
+    ],
+)
+def test_where_outputs_take_their_styles_from(line, kinds):
+    args = main.parse_args(["--mode", "sample", *line.split()])
+    assert options.style_kinds(args, args.outputs[0]) == kinds
 
 
 def test_help_explains_every_flag(capsys):

@@ -7,7 +7,7 @@ from PIL import Image
 
 import main
 from core import sampling
-from core.images import to_uint8
+from core.images import JPEG_MAX_SIDE, to_uint8
 from core.model import build_model
 from tests.command import NARROW
 
@@ -41,7 +41,8 @@ def test_reference_grid_shows_every_source_in_every_style(nets, pictures, batch)
     x_src, x_ref, y_ref = pictures
     sources = sampling.read_sources(nets.generator, x_src.split(batch))
     references = sampling.read_references(nets.style_encoder, zip(x_ref.split(batch), y_ref.split(batch), strict=True))
-    found = cells(sampling.reference_grid(nets.generator, sources, references, batch))
+    rows = sampling.translate_rows(nets.generator, sources, references.codes, batch)
+    found = cells(sampling.style_grid(sources, references, rows))
     assert found.shape == (5, 6, 32, 32, 3)
     assert (found[0, 0] == 255).all()
     assert np.array_equal(found[0, 1:], to_uint8(x_src)) and np.array_equal(found[1:, 0], to_uint8(x_ref))
@@ -66,30 +67,73 @@ def test_cycle_grid(nets, pictures):
 def test_latent_styles_and_the_mean_they_are_pulled_to(nets):
     z = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     F = nets.mapping_network
-    means, styles = sampling.latent_styles(F, z, range(2), seed=7)
-    assert means.shape == (2, 1, 64) and styles.shape == (2, 3, 64)
+    means, styles = sampling.mean_styles(F, 16, range(2), seed=7), sampling.latent_styles(F, z, range(2))
+    assert means.shape == (2, 64) and styles.shape == (2, 3, 64)
     torch.testing.assert_close(styles[1], F(z, torch.tensor([1, 1, 1])))
     many = F(torch.randn(20000, 16, generator=torch.Generator().manual_seed(1)), torch.full((20000,), 1)).mean(0)
-    torch.testing.assert_close(means[1, 0], many, atol=0.1, rtol=0)
+    torch.testing.assert_close(means[1], many, atol=0.1, rtol=0)
     assert not torch.allclose(means[0], means[1], atol=0.2)
 
 
 @torch.no_grad()
-def test_latent_grid(nets, pictures):
+def test_styles_of_seeds(nets):
+    """A seed is the same style whatever else is asked for; psi pulls it to the mean of its domain."""
+    F = nets.mapping_network
+    some = sampling.seed_styles(F, [1, 2], [4, 9], 1, 16, seed=7)
+    assert some.labels == [1, 1, 2, 2] and some.names == ["4", "9"] * 2 and some.shown is None
+    assert some.origins[1] == {"seed": 9, "psi": 1}
+    alone = sampling.seed_styles(F, [2], [9], 1, 16, seed=8)
+    torch.testing.assert_close(alone.codes[0], some.codes[3])
+    assert not torch.allclose(some.codes[2], some.codes[3], atol=1e-2)
+    z = sampling.codes_of_seeds([9], 16)
+    torch.testing.assert_close(alone.codes, F(z, torch.tensor([2])))
+    means = sampling.mean_styles(F, 16, [1, 2], seed=7)
+    half = sampling.seed_styles(F, [1, 2], [4, 9], 0.5, 16, seed=7)
+    torch.testing.assert_close(half.codes, (some.codes + means.repeat_interleave(2, 0)) / 2)
+    none = sampling.seed_styles(F, [1, 2], [4, 9], 0, 16, seed=7)
+    torch.testing.assert_close(none.codes, means.repeat_interleave(2, 0))
+
+
+@torch.no_grad()
+def test_grid_of_random_styles(nets, pictures):
     x_src = pictures[0][:2]
     sources = sampling.read_sources(nets.generator, [x_src])
-    styles = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
-    found = cells(sampling.latent_grid(nets.generator, sources, styles, batch=2))
+    codes = torch.randn(3, 2, 64, generator=torch.Generator().manual_seed(0))
+    styles = sampling.in_domains(codes, [0, 2, 1])
+    assert styles.labels == [0, 0, 2, 2, 1, 1]
+    rows = sampling.translate_rows(nets.generator, sources, styles.codes, batch=2)
+    found = cells(sampling.style_grid(sources, styles, rows))
     assert found.shape == (1 + 6, 2, 32, 32, 3)
     assert np.array_equal(found[0], to_uint8(x_src))
-    assert_equal_pictures(found[-1], to_uint8(nets.generator(x_src, styles[-1:].expand(2, -1))))
+    assert_equal_pictures(found[-1], to_uint8(nets.generator(x_src, codes[2, 1:].expand(2, -1))))
 
 
-def test_huge_grids_are_split_into_pages_a_jpeg_can_hold():
-    assert sampling.grid_pages(15, 28, 256) == [(slice(0, 15), slice(0, 28))]
-    pages = sampling.grid_pages(300, 10, 256)
-    assert pages[::2] == [(slice(0, 254), slice(0, 7)), (slice(254, 300), slice(0, 7))]
-    for s, r in sampling.grid_pages(300, 300, 256):
-        assert (1 + s.stop - s.start) * (1 + r.stop - r.start) * 256 * 256 <= sampling.MOST_PIXELS
-    assert sampling.grid_pages(15, 112, 256) == [(slice(0, 15), slice(0, 112))]
+@torch.no_grad()
+def test_titles_stand_beside_the_same_cells(nets, pictures):
+    x_src, x_ref, y_ref = pictures
+    sources = sampling.read_sources(nets.generator, [x_src])._replace(names=[f"source {i}" for i in range(5)])
+    references = sampling.read_references(nets.style_encoder, [(x_ref, y_ref)])._replace(names=list("abcd"))
+    rows = list(sampling.translate_rows(nets.generator, sources, references.codes, 8))
+    plain = np.asarray(sampling.style_grid(sources, references, rows).canvas)
+    grid = sampling.style_grid(sources, references, rows, domains=["cat", "dog", "wild"])
+    titled = np.asarray(grid.canvas)
+    assert np.array_equal(titled[grid.top :, grid.left :], plain)
+    assert (titled[: grid.top, : grid.left + 32] == 255).all()  # nothing over the references
+    for row in range(5):
+        beside = titled[grid.top + 32 * row : grid.top + 32 * (row + 1), : grid.left]
+        assert (beside < 128).any() == (row > 0)
+    for column in range(6):
+        above = titled[: grid.top, grid.left + 32 * column : grid.left + 32 * (column + 1)]
+        assert (above < 128).any() == (column > 0)
+
+
+def test_huge_grids_are_split_into_pages():
+    assert sampling.grid_pages(15, 28, 256) == [slice(0, 28)]
+    pages = sampling.grid_pages(15, 112, 256)
+    assert [page.stop - page.start for page in pages] == [31, 31, 31, 19]
+    for sources, styles, size in ((62, 300, 256), (15, 500, 512), (1, 5000, 16), (3, 9, 4096)):
+        for page in sampling.grid_pages(sources, styles, size):
+            rows = 1 + page.stop - page.start
+            assert rows == 2 or rows * (1 + sources) * size * size <= sampling.MOST_PIXELS
+            assert rows * size <= JPEG_MAX_SIDE
     Image.new("RGB", (255 * 256, 8)).save(io.BytesIO(), format="JPEG")

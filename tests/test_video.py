@@ -2,6 +2,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import main
 from core import sampling, video
@@ -25,15 +26,15 @@ def scene():
 @pytest.fixture(scope="module")
 def frames(scene):
     generator, _, sources, references = scene
-    pairs = video.reference_pairs(references.labels)
-    return list(video.reference_frames(generator, sources, references, pairs, batch=2))
+    pairs = video.style_pairs(references.labels)
+    return list(video.video_frames(generator, sources, references, pairs, batch=2))
 
 
 def test_pairs_stay_within_a_domain():
-    assert video.reference_pairs([0, 0, 1, 2, 2, 2]) == [(0, 1), (3, 4), (4, 5)]
-    assert video.reference_pairs([0, 1, 2]) == []
+    assert video.style_pairs([0, 0, 1, 2, 2, 2]) == [(0, 1), (3, 4), (4, 5)]
+    assert video.style_pairs([0, 1, 2]) == []
     afhq = [0] * 10 + [1] * 8 + [2] * 10
-    assert video.frame_count(video.reference_pairs(afhq)) == 785
+    assert video.frame_count(video.style_pairs(afhq)) == 785
 
 
 def test_alphas():
@@ -42,11 +43,28 @@ def test_alphas():
     assert video.ALPHAS[20] == pytest.approx(1 / (1 + np.exp(-4.5)), rel=1e-6)
 
 
-def test_each_different_frame_is_computed_once(frames):
+def test_each_different_frame_is_computed_once(scene, frames, monkeypatch):
     assert len(frames) == 3 * 31 + 10
     assert len({id(frame) for frame in frames}) == 3 * 22
     assert all(frame.shape == (64, 32 + 32 + 3 * 32, 3) for frame in frames)
     assert all(frame is frames[-1] for frame in frames[-20:])
+    drawn = []
+    generator, _, sources, references = scene
+    render = generator.render
+    monkeypatch.setattr(generator, "render", lambda content, s: drawn.append(s) or render(content, s))
+    pairs = video.style_pairs(references.labels)
+    again = list(video.video_frames(generator, sources, references, pairs, batch=3))
+    assert len(drawn) == 22 + 22 + 21  # the third pair begins where the second one ended
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(again, frames, strict=True))
+
+
+def test_random_styles_have_no_window(scene):
+    generator, x_src, sources, references = scene
+    styles = sampling.Styles(references.codes[:2], [0, 0])
+    frames = list(video.video_frames(generator, sources, styles, [(0, 1)], batch=3))
+    assert len(frames) == 41 and frames[0].shape == (64, 3 * 32, 3)
+    expected = to_uint8(generator(x_src, styles.codes[1].expand(3, -1)))
+    assert np.abs(frames[-1][32:].reshape(32, 3, 32, 3).swapaxes(0, 1).astype(int) - expected).max() <= 1
 
 
 @torch.no_grad()
@@ -58,7 +76,7 @@ def test_a_frame_is_what_the_networks_give(scene, frames):
     scroll = np.concatenate([references.shown[3], references.shown[4]])
     assert np.array_equal(frame[16:, :32], scroll[:48])
     assert np.array_equal(frame[:32, 64:], np.concatenate(list(sources.shown), axis=1))
-    style = torch.lerp(references.styles[3], references.styles[4], alpha)
+    style = torch.lerp(references.codes[3], references.codes[4], alpha)
     expected = to_uint8(generator(x_src, style.expand(3, -1)))
     found = frame[32:, 64:].reshape(32, 3, 32, 3).swapaxes(0, 1)
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
@@ -83,6 +101,24 @@ def test_written_and_read_again(frames, tmp_path):
     assert np.abs(blocks[0] - blocks[1]).mean() < 3
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_animated_pictures(frames, tmp_path, suffix):
+    path = tmp_path / f"video{suffix}"
+    video.write_video(path, iter(frames))
+    with Image.open(path) as image:
+        assert image.size == (160, 64) and image.info["loop"] == 0
+        decoded, milliseconds = [], []
+        for number in range(image.n_frames):
+            image.seek(number)
+            image.load()
+            decoded.append(np.asarray(image.convert("RGB")))
+            milliseconds.append(image.info["duration"])
+    assert sum(milliseconds) == len(frames) * 80
+    shown = [image for image, time in zip(decoded, milliseconds, strict=True) for _ in range(round(time / 80))]
+    blocks = [np.stack(images).reshape(-1, 8, 8, 20, 8, 3).mean((2, 4)) for images in (shown, frames)]
+    assert np.abs(blocks[0] - blocks[1]).mean() < 4
+
+
 def test_a_video_that_fails_leaves_nothing(frames, tmp_path):
     def failing():
         yield frames[0]
@@ -93,7 +129,6 @@ def test_a_video_that_fails_leaves_nothing(frames, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_very_many_sources_are_split_into_pages():
-    assert video.video_pages(15, 256) == [slice(0, 15)]
-    assert video.video_pages(100, 256) == [slice(0, 62), slice(62, 100)]
-    assert video.MAX_SIDE >= 256 + 32 + 62 * 256
+def test_as_many_sources_as_a_frame_can_hold():
+    assert video.most_sources(256) == 62 and video.MAX_SIDE >= 256 + 32 + 62 * 256
+    assert video.most_sources(8192) == video.most_sources(16384) == 1

@@ -1,0 +1,95 @@
+"""Which images lie in a folder: one sub-folder per domain, a flat folder, or a single file."""
+
+import os
+from pathlib import Path
+
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from core import log
+from core.errors import UserError
+
+
+def domain_names(root, flag=None):
+    """Names of the sub-folders of root in label order. Stray files and hidden folders do not count.
+
+    flag: the one that gave the folder, to be named where something is wrong with it.
+    """
+    where = f"--{flag} {root}" if flag else root
+    if not Path(root).is_dir():
+        kind = "is a file" if Path(root).exists() else "does not exist"
+        raise UserError(f"{where} {kind}: give a folder with one sub-folder of images per domain")
+    names = sub_folders(root)
+    if not names:
+        raise UserError(f"{where} has no sub-folders; put the images of each domain into one of its own")
+    return names
+
+
+def sub_folders(root):
+    """Sorted names of the folders in root that are not hidden; none where root is no folder."""
+    if not Path(root).is_dir():
+        return []
+    try:
+        return sorted(p.name for p in Path(root).iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(root, error) from error
+
+
+def is_image(name):
+    """By its name: an image, and not hidden."""
+    return not name.startswith(".") and Path(name).suffix.lower() in IMG_EXTENSIONS
+
+
+def images_below(root, flag=None):
+    """Sorted paths of the images in a folder and its sub-folders, hidden ones left out; a file is taken as it is."""
+    root, where = Path(root), f"--{flag} {root}" if flag else root
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise UserError(f"{where} does not exist: give a folder of images or an image")
+
+    def fail(error):
+        raise _unreadable(error.filename, error) from error
+
+    found = []
+    for folder, inside, files in os.walk(root, followlinks=True, onerror=fail):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        found += [Path(folder, name) for name in files if is_image(name)]
+    if not found:
+        raise UserError(f"{where} has no images: add some ({' '.join(IMG_EXTENSIONS)})")
+    return sorted(found, key=lambda path: path.relative_to(root).parts)
+
+
+def find_references(root, domains, targets=None, flag="ref_dir"):
+    """(path, label) of the references in root, domain by domain in the order of `targets`.
+
+    root: a folder with a sub-folder for some or all of the domains; or a flat folder or an image, which is
+    taken in each of the targets. domains: names in label order. targets: labels, None for all there are.
+    Raises UserError where a sub-folder is no domain, a target has no images, or a flat root no targets.
+    """
+    where, found = f"--{flag} {root}", sub_folders(root)
+    if not found:
+        paths = images_below(root, flag)
+        if targets is None and len(domains) > 1:
+            raise UserError(
+                f"{where} has no sub-folders, so what domain its images are of must be said: "
+                f"give --target_domains, one or several of {','.join(domains)}"
+            )
+        return [(path, label) for label in targets or [0] for path in paths]
+    unknown = [name for name in found if name not in domains]
+    if unknown:
+        raise UserError(
+            f"{where} has the sub-folder {', '.join(unknown)}, but the domains are {', '.join(domains)}: rename it, "
+            "or, where a checkpoint knows no names, give them in label order by --domain_names"
+        )
+    asked = [domains.index(name) for name in found] if targets is None else targets
+    absent = [domains[label] for label in asked if domains[label] not in found]
+    if absent:
+        raise UserError(f"{where} has no sub-folder {', '.join(absent)}: add it or leave it out of --target_domains")
+    stray = sum(is_image(path.name) for path in Path(root).iterdir())
+    if stray:
+        log.warn(f"{where} has {stray} images beside its sub-folders: they are left out")
+    return [(path, label) for label in asked for path in images_below(Path(root, domains[label]))]
+
+
+def _unreadable(path, error):
+    return UserError(f"{path} cannot be read ({error.strerror}): allow it or give another folder")

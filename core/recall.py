@@ -1,0 +1,127 @@
+"""What a checkpoint knows about its networks and domains, and how flags and folders are held against it."""
+
+import math
+
+from core.checkpoint import CONFIG, plain_keys, read_checkpoint
+from core.errors import UserError
+from core.options import NETWORK_FLAGS, check_values
+
+
+def recall(args, template, step):
+    """Set the networks' flags, and args.domains where they are known, to what a step's file says."""
+    states = read_checkpoint(args.checkpoint_dir, template, step, mapped=True)
+    where = f"step {step} in {args.checkpoint_dir}"
+    adopt_config(args, states.get(CONFIG) or identify(states, where, args.w_hpf), where)
+
+
+def network_config(args, step):
+    """The `config` entry of a checkpoint: plain values that say what the networks are."""
+    return {name: getattr(args, name) for name in NETWORK_FLAGS} | {"domains": args.domains, "step": step}
+
+
+def adopt_config(args, config, where):
+    """Take the networks' flags from a checkpoint's config. A flag that was given and differs is an error."""
+    for name in NETWORK_FLAGS:
+        own = getattr(args, name)
+        value = config.get(name, own)
+        if type(value) is not int and not (name == "w_hpf" and type(value) is float):
+            raise UserError(f"{where} is not a checkpoint of StarGAN v2: its {name} is no number; use another file")
+        if name in args.given and own != value:
+            raise UserError(f"--{name} is {own}, but {where} was made with {value}: leave it out")
+        setattr(args, name, value)
+    names = config.get("domains")
+    if names is not None and not (
+        isinstance(names, list) and len(names) == args.num_domains and all(isinstance(name, str) for name in names)
+    ):
+        raise UserError(f"{where} is not a checkpoint of StarGAN v2: its domains are no names; use another file")
+    args.domains = names
+    try:
+        check_values(args)
+    except UserError as error:
+        raise UserError(f"{where} cannot be used: {error}") from error
+
+
+def identify(states, where, w_hpf=1.0):
+    """Return the networks' flags, as a `config` entry would hold them.
+
+    states: name -> state dict of generator, mapping_network and style_encoder. w_hpf: taken where the
+    generator has a high-pass skip but not the constant that tells its weight, as the official CelebA-HQ
+    file. Raises UserError where the tensors are not those of StarGAN v2.
+    """
+    try:
+        G, F, E = (plain_keys(states[name]) for name in ("generator", "mapping_network", "style_encoder"))
+        dim = len(G["from_rgb.weight"])
+        img_size = 4 * 2 ** _count(E, "shared.{}.conv2.weight", start=1)  # halved down to 4 px
+        halvings = _count(G, "encode.{}.conv1.weight") - 2  # two more blocks are the bottleneck
+        hidden_dim, latent_dim = F["shared.0.weight"].shape
+        found = {
+            "img_size": img_size,
+            "num_domains": _count(F, "unshared.{}.0.weight"),
+            "latent_dim": latent_dim,
+            "hidden_dim": hidden_dim,
+            "style_dim": len(F["unshared.0.6.weight"]),
+            "w_hpf": 0.0,
+            "channel_base": dim * img_size,
+            "max_conv_dim": E["unshared.0.weight"].shape[1],
+        }
+        if "hpf.filter" in G:
+            found["w_hpf"] = float(f"{8 / G['hpf.filter'][1, 1].item():.6g}")  # 8 / w_hpf is its centre, in fp32
+        elif halvings == math.log2(img_size) - 3:  # with the skip it goes down once more
+            found["w_hpf"] = w_hpf or 1.0
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError, RuntimeError) as error:
+        raise UserError(
+            f"{where} is not a checkpoint of StarGAN v2, or one of another kind of network: use another file"
+        ) from error
+    return found
+
+
+def _count(state, key, start=0):
+    """How many blocks in a row there are, by a key with a place for the number."""
+    number = start
+    while key.format(number) in state:
+        number += 1
+    return number - start
+
+
+def settle_domains(args, found, where):
+    """Hold the sub-folders found in `where` against --num_domains and the checkpoint's domains.
+
+    Sets args.num_domains (counted where nothing says it) and args.domains. Raises UserError.
+    """
+    if args.domains is not None:
+        if found != args.domains:
+            raise UserError(
+                f"{where} has the sub-folders {', '.join(found)}, but the domains are {', '.join(args.domains)}: "
+                "make them the same"
+            )
+        return
+    if ("num_domains" in args.given or args.resume_iter) and args.num_domains != len(found):
+        said = "--num_domains is" if "num_domains" in args.given else "the checkpoint's number of domains is"
+        raise UserError(
+            f"{said} {args.num_domains}, but {where} has {len(found)} sub-folders "
+            f"({', '.join(found)}): make the two agree"
+        )
+    args.num_domains, args.domains = len(found), found
+
+
+def name_domains(args, found):
+    """Set args.domains, for sampling: as the checkpoint names them, else --domain_names, else the sub-folders
+    `found` with the references where there are as many, else numbers."""
+    given, number = args.domain_names, args.num_domains
+    if given and len(given) != number:
+        raise UserError(f"--domain_names has {len(given)} names, but the checkpoint has {number} domains: name each")
+    if given and args.domains and given != args.domains:
+        raise UserError(
+            f"--domain_names is {','.join(given)}, but the checkpoint has {','.join(args.domains)}: leave it out"
+        )
+    args.domains = args.domains or given or (found if len(found) == number else [str(n) for n in range(number)])
+
+
+def target_labels(targets, domains):
+    """Labels of --target_domains, in their order; None where it was left out. Raises UserError."""
+    if targets is None:
+        return None
+    unknown = [name for name in targets if name not in domains]
+    if unknown:
+        raise UserError(f"--target_domains {','.join(unknown)}: the domains are {', '.join(domains)}, choose of these")
+    return [domains.index(name) for name in targets]

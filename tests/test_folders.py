@@ -1,0 +1,85 @@
+import pytest
+from PIL import Image
+
+from core import folders
+from core.errors import UserError
+from core.files import file_names, safe_name
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    """cat/ and dog/ of two images each, and what is none."""
+    for name in ("dog/b.png", "dog/a.JPG", "cat/2.png", "cat/10.png", ".cache/x.png", "cat/.hidden.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(path)
+    (tmp_path / "dog" / "notes.txt").write_text("x")
+    return tmp_path
+
+
+def names(paths, root):
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+def test_images_below_are_all_of_them_sorted(zoo):
+    assert names(folders.images_below(zoo), zoo) == ["cat/10.png", "cat/2.png", "dog/a.JPG", "dog/b.png"]
+    assert names(folders.images_below(zoo / "dog"), zoo) == ["dog/a.JPG", "dog/b.png"]
+    assert folders.images_below(zoo / "dog" / "b.png") == [zoo / "dog" / "b.png"]
+    assert names(folders.images_below(zoo / ".cache"), zoo) == [".cache/x.png"]  # asked for by name
+    (zoo / "new").symlink_to(zoo / "dog", target_is_directory=True)
+    assert len(folders.images_below(zoo)) == 6
+
+
+def test_references_are_labelled_by_their_folder(zoo):
+    domains = ["bear", "cat", "dog"]
+    found = folders.find_references(zoo, domains)
+    assert [label for _, label in found] == [1, 1, 2, 2]
+    assert names([path for path, _ in found], zoo) == ["cat/10.png", "cat/2.png", "dog/a.JPG", "dog/b.png"]
+    assert [label for _, label in folders.find_references(zoo, domains, [2, 1])] == [2, 2, 1, 1]
+    with pytest.raises(UserError, match="has no sub-folder bear"):
+        folders.find_references(zoo, domains, [0])
+    with pytest.raises(UserError, match="the sub-folder dog, but the domains are cat, lion"):
+        folders.find_references(zoo, ["cat", "lion"])
+
+
+def test_references_in_a_flat_folder_or_file_need_their_domain(zoo):
+    domains = ["bear", "cat", "dog"]
+    flat = zoo / "cat"
+    with pytest.raises(UserError, match="--target_domains, one or several of bear,cat,dog"):
+        folders.find_references(flat, domains)
+    found = folders.find_references(flat, domains, [2, 0])
+    assert [(path.name, label) for path, label in found] == [("10.png", 2), ("2.png", 2), ("10.png", 0), ("2.png", 0)]
+    assert folders.find_references(flat / "2.png", domains, [1]) == [(flat / "2.png", 1)]
+    assert len(folders.find_references(flat, ["only"])) == 2
+
+
+def test_images_beside_sub_folders_are_told(zoo, capsys):
+    Image.new("RGB", (4, 4)).save(zoo / "stray.png")
+    assert len(folders.find_references(zoo, ["cat", "dog"])) == 4
+    assert "has 1 images beside its sub-folders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", [None, "src_dir"])
+def test_what_has_no_images(tmp_path, flag):
+    where = "--src_dir " if flag else ""
+    with pytest.raises(UserError, match=f"^{where}{tmp_path}/nowhere does not exist"):
+        folders.images_below(tmp_path / "nowhere", flag)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=f"^{where}{tmp_path}/empty has no images"):
+        folders.images_below(tmp_path / "empty", flag)
+    assert folders.sub_folders(tmp_path / "nowhere") == []
+
+
+def test_file_names_tell_files_apart():
+    assert file_names(["in/a.png", "in/b.png"]) == ["a", "b"]
+    assert file_names(["cat/1.png", "dog/1.png"]) == ["cat-1", "dog-1"]
+    assert file_names(["cat/1.png", "cat/1.jpg"]) == ["cat-1.png", "cat-1.jpg"]
+    assert file_names(["x/cat/1.png", "y/cat/1.png"]) == ["00000-cat-1.png", "00001-cat-1.png"]
+    assert file_names(["in/a.png", "in/A.png"]) == ["00000-in-a.png", "00001-in-A.png"]  # one file on Windows
+
+
+def test_names_are_safe_everywhere():
+    assert safe_name("../../etc/cat: a?") == "_.._etc_cat_ a_"
+    assert safe_name("...") == "_" and safe_name("日本") == "日本"
+    assert len(safe_name("日" * 200).encode()) <= 60
+    assert len(set(file_names([f"{'long' * 30}{i}.png" for i in range(3)]))) == 3
