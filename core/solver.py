@@ -39,6 +39,9 @@ class Solver:
         self.device = runtime.select_device(args.device)
         runtime.set_precision(args.precision, self.device)
         self.micro_batch = runtime.MicroBatch(args.micro_batch, args.batch_size)
+        self.drawing = runtime.MicroBatch(args.micro_batch, args.batch_size)  # of pictures, where nothing is learned
+        if args.micro_batch == "auto":
+            self.drawing.size = runtime.images_at_once(self.device, args.img_size, args.batch_size)
         self.nets, self.nets_ema = build_model(args)
         if args.mode != "train":
             self.nets = Munch()
@@ -193,7 +196,7 @@ class Solver:
 
     def snapshot(self, step, inputs):
         """Write the pictures of a step from fixed inputs and codes, so that steps can be compared."""
-        self.micro_batch.fit(partial(self._snapshot, step, inputs))
+        self.drawing.fit(partial(self._snapshot, step, inputs))
 
     def _snapshot(self, step, inputs, size):
         args, nets = self.args, self.nets_ema
@@ -226,7 +229,7 @@ class Solver:
         loaders: Munch(src, ref) of DataLoaders of (x, y) over a data set with `samples`, a list of (path,
         label). The labels of src do not matter; ref is needed by outputs in the style of references only.
         """
-        args, nets, fit = self.args, self.nets_ema, self.micro_batch.fit
+        args, nets, fit = self.args, self.nets_ema, self.drawing.fit
         self.load(args.resume_iter)
         make_folder(args.result_dir)
         domains = args.domains or [str(label) for label in range(args.num_domains)]

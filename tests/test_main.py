@@ -14,6 +14,9 @@ from PIL import Image
 
 import main
 from core import video
+from core.data_loader import get_test_loader
+from core.images import to_uint8
+from core.solver import Solver
 from tests import command
 from tests.command import as_flags
 
@@ -118,7 +121,23 @@ def test_sample_writes_grid_and_video(run, shapes, tmp_path, capsys):
     assert call("sample", "--num_workers 0 --batch_size 4", **folders) == 0
     assert picture(tmp_path / "reference.jpg").size == (10 * 32, 10 * 32)
     with av.open(tmp_path / "video_ref.mp4") as container:
-        assert container.streams.video[0].frames == 6 * 31 + 10
+        stream = container.streams.video[0]
+        assert (stream.frames, stream.width, stream.height) == (6 * 31 + 10, 32 + 32 + 9 * 32, 64)
+        assert float(stream.duration * stream.time_base) == pytest.approx((6 * 31 + 10) / 12.5)
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    assert len(frames) == 6 * 31 + 10
+    # The last step of the third pair, between the first two squares, is the second square's style.
+    args = main.parse_args(["--mode", "sample", *NARROW.split(), *as_flags({"num_domains": 3, **folders})])
+    solver = Solver(args)
+    solver.load(solver.checkpoints[0].steps()[-1])
+    x_src, _ = next(iter(get_test_loader(shapes / "val", 32, 9, shuffle=False, num_workers=0)))
+    with torch.no_grad():
+        s_trg = solver.nets_ema.style_encoder(x_src[4:5], torch.tensor([1]))
+        x_fake = to_uint8(solver.nets_ema.generator(x_src, s_trg.expand(9, -1)))
+    both = [frames[2 * 31 + 25][32:, 64:], np.concatenate(list(x_fake), axis=1)]
+    blocks = [image.reshape(4, 8, 36, 8, 3).mean((1, 3)) for image in both]  # 4:2:0 halves the colour's resolution
+    other = frames[2 * 31][32:, 64:].reshape(4, 8, 36, 8, 3).mean((1, 3))  # the first square's style
+    assert np.abs(blocks[0] - blocks[1]).mean() < 5 < np.abs(other - blocks[1]).mean()
     said = capsys.readouterr().out
     assert "reference.jpg" in said and "video_ref.mp4" in said
 

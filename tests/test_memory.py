@@ -33,27 +33,47 @@ def peak_memory(command):
     return int(done.stdout)
 
 
-@pytest.mark.slow
-def test_a_long_wide_video_needs_little_memory(tmp_path):
-    """15 sources and 28 references at 256 px: 785 frames of 512 x 4128 (19.9 GB if all were kept)."""
-    demo.make(tmp_path / "src", size=256, train=5, val=0)
-    demo.make(tmp_path / "ref", size=256, train=10, val=0)
-    for number in (8, 9):
-        (tmp_path / "ref" / "train" / "square" / f"{number:05d}.png").unlink()
-    folders = {
-        "checkpoint_dir": tmp_path / "checkpoints",
-        "src_dir": tmp_path / "src" / "train",
-        "ref_dir": tmp_path / "ref" / "train",
-        "result_dir": tmp_path / "results",
-    }
-    paths = as_flags(folders)
-    args = main.parse_args(["--mode", "train", *NARROW.split(), *paths])
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A checkpoint of a narrow network, 15 sources, and references by their number."""
+    folder = tmp_path_factory.mktemp("memory")
+    args = main.parse_args(["--mode", "train", *NARROW.split(), "--checkpoint_dir", str(folder / "checkpoints")])
     args.domains = sorted(demo.CORNERS)
     Solver(args).save(1)
+    demo.make(folder / "src", size=256, train=5, val=0)
+    for count, per_domain in ((28, 10), (112, 40)):
+        demo.make(folder / f"ref{count}", size=256, train=per_domain, val=0)
+        surplus = sorted((folder / f"ref{count}" / "train" / "square").iterdir())[per_domain * 4 // 5 :]
+        for path in surplus:
+            path.unlink()
+    return folder
 
-    peak = peak_memory([sys.executable, "main.py", "--mode", "sample", "--num_workers", "0", *paths])
+
+def sample(files, references, flags, result_dir, sources=""):
+    """Run the program -> its peak memory."""
+    folders = {
+        "checkpoint_dir": files / "checkpoints",
+        "src_dir": files / "src" / "train" / sources,
+        "ref_dir": files / f"ref{references}" / "train",
+        "result_dir": result_dir,
+    }
+    line = ["--mode", "sample", "--num_workers", "0", *flags.split(), *as_flags(folders)]
+    return peak_memory([sys.executable, "main.py", *line])
+
+
+@pytest.mark.slow
+def test_a_long_wide_video_needs_little_memory(files, tmp_path):
+    """15 sources and 28 references at 256 px: 785 frames of 512 x 4128 (19.9 GB if all were kept)."""
+    peak = sample(files, 28, "", tmp_path)
     assert peak < 1.5e9, f"{peak / 1e9:.2f} GB"
-    assert read_rgb(tmp_path / "results" / "reference.jpg").size == (16 * 256, 29 * 256)
-    with av.open(tmp_path / "results" / "video_ref.mp4") as container:
+    assert read_rgb(tmp_path / "reference.jpg").size == (16 * 256, 29 * 256)
+    with av.open(tmp_path / "video_ref.mp4") as container:
         stream = container.streams.video[0]
         assert (stream.frames, stream.width, stream.height) == (785, 4128, 512)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("output", "sources"), [("reference", ""), ("video_ref", "circle/00000.png")])
+def test_memory_does_not_grow_with_the_references(files, tmp_path, output, sources):
+    few, many = (sample(files, count, f"--outputs {output}", tmp_path, sources) for count in (28, 112))
+    assert many < 1.1 * few, f"{few / 1e9:.2f} GB for 28 references, {many / 1e9:.2f} GB for 112"

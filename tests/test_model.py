@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import main
+from core.blocks import AdaIN
 from core.model import Discriminator, Generator, MappingNetwork, StyleEncoder, build_model
 from tests import golden
 
@@ -107,6 +108,22 @@ def test_masks_let_the_source_through(small):
     nothing = G(x, s, [torch.zeros_like(mask) for mask in masks])
     assert torch.equal(nothing, without)
     assert (with_masks - without).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize(("images", "styles"), [(3, 3), (3, 1), (1, 3)])
+def test_adain_is_its_formula(images, styles):
+    """(1 + gamma) * normalised + beta, and its gradients; either side may be one for all."""
+    torch.manual_seed(0)
+    adain = AdaIN(style_dim=4, num_features=5).double()
+    x = torch.randn(images, 5, 6, 7).double().requires_grad_()
+    s = torch.randn(styles, 4).double().requires_grad_()
+    gamma, beta = adain.fc(s)[:, :, None, None].chunk(2, dim=1)
+    normalised = (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+    found, expected = adain(x, s), (1 + gamma) * normalised + beta
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(found)
+    gradients = [torch.autograd.grad((out * weights).sum(), (x, s, adain.fc.weight)) for out in (found, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_initialisation(parse):

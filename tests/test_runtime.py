@@ -68,3 +68,9 @@ def test_micro_batch_is_at_most_the_batch():
     assert runtime.MicroBatch(16, 8).size == 8
     assert runtime.MicroBatch(2, 8).size == 2
     assert runtime.MicroBatch("auto", 8).size == 8
+
+
+def test_pictures_are_drawn_in_small_batches_on_a_cpu():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [runtime.images_at_once(cpu, size, 8) for size in (32, 128, 256, 512)] == [8, 8, 2, 1]
+    assert runtime.images_at_once(gpu, 256, 8) == 8

@@ -248,7 +248,7 @@ def test_compiled_networks_compute_the_same(parse):
 
 
 def test_masks_need_the_face_network(parse):
-    with pytest.raises(UserError, match=r"--w_hpf 1 needs the face network.*--w_hpf 0"):
+    with pytest.raises(UserError, match=r"w_hpf 1 needs the face network.*--w_hpf 0"):
         Solver(parse("train", "--w_hpf 1"))
 
 

@@ -1,0 +1,129 @@
+"""Sampling: grid and video against drawing every frame with a whole pass of the generator, in one run.
+
+python -m benchmarks.sample                                  3 sources, 6 references, 256 px, full width
+python -m benchmarks.sample --sources 15 --references 28 --variants fused
+python -m benchmarks.sample --variants plain fused "fused --precision bf16" --device cuda
+"""
+
+import argparse
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from munch import Munch
+from PIL import Image
+
+import main as program
+from benchmarks import plain
+from benchmarks.train_step import peak_memory
+from core import log, runtime, sampling, video
+from core.data_loader import get_sample_loader
+from core.images import to_uint8
+from core.solver import Solver
+
+DOMAINS = 3
+
+
+def make_images(folder, count, size):
+    """Smooth random pictures -> their paths."""
+    generator = np.random.default_rng(count)
+    paths = [folder / f"{number:04d}.png" for number in range(count)]
+    for path in paths:
+        coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        coarse.resize((size, size), Image.Resampling.BICUBIC).save(path)
+    return paths
+
+
+def make_solver(options, variant, folder):
+    """A Solver with random weights, saved once so that it loads them as it always does."""
+    width = ["--channel_base", options.channel_base, "--img_size", options.img_size]
+    line = ["--device", options.device, "--num_domains", DOMAINS, "--w_hpf", 0, *width, *variant.split()[1:]]
+    line += ["--resume_iter", 1, "--checkpoint_dir", folder, "--result_dir", folder / "results"]
+    args = program.parse_args(["--mode", "sample", *map(str, line)])
+    solver = Solver(args)
+    if not solver.checkpoints[0].steps():
+        solver.save(1)
+    return solver
+
+
+@torch.no_grad()
+def sample_plainly(solver, loaders):
+    """Grid and video with a whole pass of G for all sources in each frame, as the reference draws them."""
+    nets = solver.nets_ema
+    x_src = solver._place(torch.cat([x for x, _ in loaders.src]))
+    placed = ((solver._place(x_ref), solver._place(y_ref)) for x_ref, y_ref in loaders.ref)
+    references = sampling.read_references(nets.style_encoder, placed)
+    sources = sampling.Sources(None, to_uint8(x_src))
+
+    def row(s_trg):
+        return to_uint8(nets.generator(x_src, s_trg.expand(len(x_src), -1)))
+
+    folder = Path(solver.args.result_dir)
+    sampling.style_grid(sources, references, map(row, references.codes)).save(folder / "reference.jpg")
+    pairs = video.style_pairs(references.labels)
+    steps = [*video.ALPHAS, *[1.0] * (video.HOLD - 1)]
+    styles = [torch.lerp(references.codes[i], references.codes[j], alpha) for i, j in pairs for alpha in steps]
+    styles += [styles[-1]] * video.HOLD
+    above = np.concatenate(list(sources.shown), axis=1)
+    window = np.zeros((2 * len(above), len(above) + video.GAP, 3), np.uint8)
+    frames = (np.concatenate([window, np.concatenate([above, np.concatenate(list(row(s)), 1)])], 1) for s in styles)
+    video.write_video(folder / "video_ref.mp4", frames)
+
+
+def run(options, variant, folder, samples):
+    """Seconds of a variant, from the images on the disk to the pictures on the disk, and peak memory."""
+    solver = make_solver(options, variant, folder)
+    loaders = Munch({name: get_sample_loader(s, options.img_size, 8, num_workers=0) for name, s in samples.items()})
+    work = partial(solver.sample, loaders)
+    if variant.startswith("plain"):
+        solver.load(1)
+        work = partial(sample_plainly, solver, loaders)
+    peak_memory(solver.device, reset=True)
+    began = time.perf_counter()
+    if variant.startswith("plain"):
+        with plain.plain_arithmetic():
+            work()
+    else:
+        work()
+    return time.perf_counter() - began, peak_memory(solver.device)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--img_size", type=int, default=256)
+    parser.add_argument("--channel_base", type=int, default=2**14)
+    parser.add_argument("--sources", type=int, default=3)
+    parser.add_argument("--references", type=int, default=6, help="spread over three domains")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--variants", nargs="+", default=["plain", "fused", "fused --precision bf16"])
+    options = parser.parse_args()
+    log.say = lambda text="": None  # the table is what is wanted
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = make_images(folder, options.sources + options.references, options.img_size)
+        sources, references = paths[: options.sources], paths[options.sources :]
+        labels = sorted(number % DOMAINS for number in range(len(references)))
+        samples = {"src": [(path, 0) for path in sources], "ref": list(zip(references, labels, strict=True))}
+        frames = video.frame_count(video.style_pairs(labels))
+        device = runtime.describe_device(torch.device(options.device))
+        print(f"{device}, torch {torch.__version__}, {options.img_size} px, {options.sources} sources, ", end="")
+        print(f"{options.references} references: grid and video of {frames} frames, best of {options.runs}")
+        print(f"{'variant':<32}{'seconds':>9}{'GB':>7}{'times':>7}")
+        seconds = {variant: [] for variant in options.variants}
+        peaks = dict.fromkeys(options.variants, 0)
+        for _ in range(options.runs):
+            for variant in options.variants:
+                second, peak = run(options, variant, folder, samples)
+                seconds[variant].append(second)
+                peaks[variant] = max(peaks[variant], peak)
+        first = min(seconds[options.variants[0]])
+        for variant, found in seconds.items():
+            print(f"{variant:<32}{min(found):>9.1f}{peaks[variant] / 1e9:>7.2f}{first / min(found):>7.2f}")
+
+
+if __name__ == "__main__":
+    main()
