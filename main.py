@@ -45,14 +45,16 @@ def train(args):
 def sample(args):
     args.resume_iter = args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA)
     recall(args, NETS_EMA, args.resume_iter)
-    by_reference = any("reference" in style_kinds(args, output) for output in args.outputs)
-    name_domains(args, sub_folders(args.ref_dir) if by_reference or "ref_dir" in args.given else [])
+    kinds = {kind for output in args.outputs for kind in style_kinds(args, output)}
+    name_domains(args, sub_folders(args.ref_dir) if "reference" in kinds or "ref_dir" in args.given else [])
     targets = target_labels(args.target_domains, args.domains)
-    images = {"src": [(path, 0) for path in images_below(args.src_dir, "src_dir")]}
-    if by_reference:
-        images["ref"] = find_references(args.ref_dir, args.domains, targets)
+    samples = {"src": [(path, 0) for path in images_below(args.src_dir, "src_dir")]}
+    if "reference" in kinds:
+        samples["ref"] = find_references(args.ref_dir, args.domains, targets)
+    for flag in {"seeds", "psi"} & args.given if "seed" not in kinds else ():
+        log.warn(f"--{flag} is for latent, video_latent and images: --outputs {','.join(args.outputs)} ignores it")
     shape = (args.img_size, args.batch_size, args.num_workers, args.resize)
-    loaders = Munch({name: get_sample_loader(samples, *shape) for name, samples in images.items()})
+    loaders = Munch({name: get_sample_loader(found, *shape) for name, found in samples.items()})
     start_solver(args).sample(loaders)
 
 
@@ -77,7 +79,7 @@ def main(argv=None):
         log.error(error)
         return 2
     except KeyboardInterrupt:
-        log.error("stopped by Ctrl-C; --resume_iter continues from a saved step")
+        log.error("stopped by Ctrl-C" + "; --resume_iter continues from a saved step" * (args.mode == "train"))
         return 130
     return 0
 

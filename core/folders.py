@@ -67,6 +67,11 @@ def find_references(root, domains, targets=None, flag="ref_dir"):
     Raises UserError where a sub-folder is no domain, a target has no images, or a flat root no targets.
     """
     where, found = f"--{flag} {root}", sub_folders(root)
+    if not Path(root).exists():
+        raise UserError(
+            f"{where} does not exist: give references, or take random styles by --outputs latent, video_latent, or "
+            "images with --seeds"
+        )
     if not found:
         paths = images_below(root, flag)
         if targets is None and len(domains) > 1:

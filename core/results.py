@@ -54,7 +54,8 @@ class Results:
         pairs = video.style_pairs(styles.labels)
         path = self._next(name, f".{self.video_format}")
         if not pairs:
-            log.warn(f"no {path.name}: a video needs two references, or two seeds, of one domain")
+            if self.pages[name] == 1:
+                log.warn(f"no {path.name}: a video needs two references, or two seeds, of one domain")
             return
         self.fit(partial(self._video, path, sources, styles, pairs))
         log.say(f"Wrote {path}")
