@@ -51,7 +51,7 @@ class AdaIN(nn.Module):
         gamma, beta = self.fc(s).chunk(2, dim=1)  # (N, C) each
         count = max(len(x), len(s))
         x = x.expand(count, -1, -1, -1)
-        scale, shift = ((1 + gamma).expand(count, -1), beta.expand(count, -1))
+        scale, shift = (1 + gamma.expand(count, -1)).to(x.dtype), beta.expand(count, -1).to(x.dtype)
         # Every channel of every image is a channel of its own to a batch norm, which normalises, scales and
         # shifts in one pass where an instance norm followed by a product and a sum takes three.
         channels = x.reshape(1, -1, *x.shape[2:])  # (1, N * C, H, W)

@@ -129,7 +129,7 @@ def _fit(state, module, where):
     found = "; ".join(f"{kind}: {_listed(keys)}" for kind, keys in differences.items() if keys)
     if found:
         raise UserError(
-            f"{where} does not fit: give the flags it was trained with (img_size, num_domains, w_hpf, ...); {found}"
+            f"{where} does not fit the networks that its config or the flags describe, use another file; {found}"
         )
     return state
 

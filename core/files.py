@@ -52,5 +52,6 @@ def file_names(paths):
 
 def safe_name(text, most=60):
     """Text as part of a file name on every system: without separators and the like, at most 60 bytes long."""
+    text = text.encode(errors="ignore").decode()  # of a name that is no text, what is
     plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
-    return plain.encode(errors="replace")[:most].decode(errors="ignore").strip(" .") or "_"
+    return plain.encode()[:most].decode(errors="ignore").strip(" .") or "_"

@@ -8,6 +8,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from core import log
 from core.errors import UserError
 
+SUFFIXES = (*IMG_EXTENSIONS, ".jfif", ".jpe", ".jp2", ".gif", ".avif", ".tga")
+
 
 def domain_names(root, flag=None):
     """Names of the sub-folders of root in label order. Stray files and hidden folders do not count.
@@ -36,7 +38,7 @@ def sub_folders(root):
 
 def is_image(name):
     """By its name: an image, and not hidden."""
-    return not name.startswith(".") and Path(name).suffix.lower() in IMG_EXTENSIONS
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
 
 
 def images_below(root, flag=None):
@@ -50,12 +52,16 @@ def images_below(root, flag=None):
     def fail(error):
         raise _unreadable(error.filename, error) from error
 
-    found = []
+    found, seen = [], set()
     for folder, inside, files in os.walk(root, followlinks=True, onerror=fail):
-        inside[:] = [name for name in inside if not name.startswith(".")]
+        if os.path.realpath(folder) in seen:  # a link to a folder above itself
+            inside.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
         found += [Path(folder, name) for name in files if is_image(name)]
     if not found:
-        raise UserError(f"{where} has no images: add some ({' '.join(IMG_EXTENSIONS)})")
+        raise UserError(f"{where} has no images: add some ({' '.join(SUFFIXES)})")
     return sorted(found, key=lambda path: path.relative_to(root).parts)
 
 
@@ -93,7 +99,7 @@ def find_references(root, domains, targets=None, flag="ref_dir"):
     stray = sum(is_image(path.name) for path in Path(root).iterdir())
     if stray:
         log.warn(f"{where} has {stray} images beside its sub-folders: they are left out")
-    return [(path, label) for label in asked for path in images_below(Path(root, domains[label]))]
+    return [(path, label) for label in asked for path in images_below(Path(root, domains[label]), flag)]
 
 
 def _unreadable(path, error):

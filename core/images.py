@@ -10,6 +10,7 @@ from core.errors import UserError
 from core.files import replacing
 
 JPEG_MAX_SIDE = 65_500  # what libjpeg can write
+FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "arial.ttf")
 READ_ERRORS = (  # what Pillow raises over bytes that are no image, cut short, or far too many
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
@@ -26,20 +27,21 @@ def read_rgb(path, least_side=None):
         with Image.open(path) as image:
             if least_side is not None:
                 image.draft("RGB", (least_side, least_side))
-            return _rgb(ImageOps.exif_transpose(image))
+            return _rgb(ImageOps.exif_transpose(image), image.format)
     except READ_ERRORS as error:
         raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
 
 
-def _rgb(image):
+def _rgb(image, file_format):
+    if image.mode[0] in "IF":  # more than 8 bit; Pillow would cut off what is above 255
+        array = np.nan_to_num(np.asarray(image, np.float32))
+        sixteen_bit = image.mode.startswith("I;16") or file_format in ("PNG", "PPM")
+        scales = (65535,) if sixteen_bit else (1, 255, 65535) if image.mode == "F" else (255, 65535)
+        most = next((scale for scale in scales if array.max() <= scale), array.max())
+        return Image.fromarray((array * (255 / most)).clip(0, 255).round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    if image.mode[0] in "IF":  # more than 8 bit; Pillow would cut off what is above 255
-        array = np.nan_to_num(np.asarray(image, np.float32))
-        scales = [65535] if image.mode.startswith("I;16") else [1, 255, 65535] if image.mode == "F" else [255, 65535]
-        most = next((scale for scale in scales if array.max() <= scale), array.max())
-        return Image.fromarray((array * (255 / most)).clip(0, 255).round().astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 
 
@@ -67,7 +69,7 @@ class Grid:
     """
 
     def __init__(self, rows, columns, size, row_titles=(), column_titles=()):
-        self.size, self.font = size, ImageFont.load_default(max(10, size // 12))
+        self.size, self.font = size, _font(max(10, size // 12), "".join((*row_titles, *column_titles)))
         gap = self.font.size // 2
         width = max((self.font.getlength(line) for title in row_titles for line in title.split("\n")), default=0)
         self.left = min(math.ceil(width), 2 * size) + 2 * gap if row_titles else 0
@@ -99,3 +101,13 @@ class Grid:
             kept -= 1
             short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
         return short
+
+
+def _font(size, text):
+    """Pillow's own font, which looks the same everywhere; for other letters than ASCII the system's."""
+    for name in () if text.isascii() else FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue  # not on this system
+    return ImageFont.load_default(size)

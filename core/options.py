@@ -1,4 +1,4 @@
-"""Flags: names, defaults, checks of values, and what a checkpoint says about its own."""
+"""Flags: names, defaults, and checks of values."""
 
 import argparse
 
@@ -176,7 +176,7 @@ def _folder_flags(group):
     add("--sample_dir", type=str, default="expr/samples", help="train: snapshot pictures")
     add("--checkpoint_dir", type=str, default="expr/checkpoints", help="checkpoints")
     add("--eval_dir", type=str, default="expr/eval", help="eval: images and scores")
-    add("--result_dir", type=str, default="expr/results", help="sample: grid and video")
+    add("--result_dir", type=str, default="expr/results", help="sample: what --outputs asks for")
     add("--src_dir", type=str, default=f"{faces}/celeba_hq/src", help="sample: images to translate")
     add("--ref_dir", type=str, default=f"{faces}/celeba_hq/ref", help="sample: images whose style to take")
     add("--inp_dir", type=str, default=f"{faces}/custom/female", help="align: photographs")

@@ -11,7 +11,17 @@ def recall(args, template, step):
     """Set the networks' flags, and args.domains where they are known, to what a step's file says."""
     states = read_checkpoint(args.checkpoint_dir, template, step, mapped=True)
     where = f"step {step} in {args.checkpoint_dir}"
-    adopt_config(args, states.get(CONFIG) or identify(states, where, args.w_hpf), where)
+    config = states.get(CONFIG)
+    if not config:
+        adopt_config(args, identify(states, where, vars(args)), where)
+        return
+    adopt_config(args, config, where)
+    for name, value in identify(states, where, vars(args)).items():
+        if getattr(args, name) != value:
+            raise UserError(
+                f"{where} contradicts itself: its config says {name} {getattr(args, name)}, its tensors {value}; "
+                "use another file"
+            )
 
 
 def network_config(args, step):
@@ -41,38 +51,39 @@ def adopt_config(args, config, where):
         raise UserError(f"{where} cannot be used: {error}") from error
 
 
-def identify(states, where, w_hpf=1.0):
-    """Return the networks' flags, as a `config` entry would hold them.
+def identify(states, where, assumed):
+    """Return the networks' flags, read off the shapes of their tensors, as a `config` entry would hold them.
 
-    states: name -> state dict of generator, mapping_network and style_encoder. w_hpf: taken where the
-    generator has a high-pass skip but not the constant that tells its weight, as the official CelebA-HQ
-    file. Raises UserError where the tensors are not those of StarGAN v2.
+    states: name -> state dict of generator, mapping_network and style_encoder. assumed: flags to take where
+    shapes leave a choice, which changes nothing but for w_hpf in a file without hpf.filter, the constant
+    that tells it, such as the official CelebA-HQ one. Raises UserError where it is not StarGAN v2.
     """
     try:
         G, F, E = (plain_keys(states[name]) for name in ("generator", "mapping_network", "style_encoder"))
-        dim = len(G["from_rgb.weight"])
-        img_size = 4 * 2 ** _count(E, "shared.{}.conv2.weight", start=1)  # halved down to 4 px
-        halvings = _count(G, "encode.{}.conv1.weight") - 2  # two more blocks are the bottleneck
+        dim, widest = len(G["from_rgb.weight"]), E["unshared.0.weight"].shape[1]
+        trunk = _count(E, "shared.{}.conv2.weight", start=1)
+        img_size = 4 * 2**trunk  # halved down to 4 px
+        high_pass = _count(G, "encode.{}.conv1.weight") - 2 == trunk - 1  # one more halving than without
+        w_hpf = float(high_pass) * (assumed["w_hpf"] or 1)
+        if "hpf.filter" in G:
+            weight = 8 / G["hpf.filter"][1, 1].item()  # in fp32
+            w_hpf = w_hpf if math.isclose(w_hpf, weight, rel_tol=1e-5) else float(f"{weight:.6g}")
+        base, most = assumed["channel_base"], assumed["max_conv_dim"]
         hidden_dim, latent_dim = F["shared.0.weight"].shape
-        found = {
+        return {
             "img_size": img_size,
             "num_domains": _count(F, "unshared.{}.0.weight"),
             "latent_dim": latent_dim,
             "hidden_dim": hidden_dim,
             "style_dim": len(F["unshared.0.6.weight"]),
-            "w_hpf": 0.0,
-            "channel_base": dim * img_size,
-            "max_conv_dim": E["unshared.0.weight"].shape[1],
+            "w_hpf": w_hpf,
+            "channel_base": base if base // img_size == dim else dim * img_size,
+            "max_conv_dim": most if widest == min(dim * 2**trunk, most) else widest,
         }
-        if "hpf.filter" in G:
-            found["w_hpf"] = float(f"{8 / G['hpf.filter'][1, 1].item():.6g}")  # 8 / w_hpf is its centre, in fp32
-        elif halvings == math.log2(img_size) - 3:  # with the skip it goes down once more
-            found["w_hpf"] = w_hpf or 1.0
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError, RuntimeError) as error:
-        raise UserError(
-            f"{where} is not a checkpoint of StarGAN v2, or one of another kind of network: use another file"
-        ) from error
-    return found
+    except KeyError as error:
+        raise UserError(f"{where} is not a checkpoint of StarGAN v2: it has no {error.args[0]}; use another") from error
+    except (IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError, RuntimeError) as error:
+        raise UserError(f"{where} is not a checkpoint of StarGAN v2: its tensors are others'; use another") from error
 
 
 def _count(state, key, start=0):
@@ -123,5 +134,7 @@ def target_labels(targets, domains):
         return None
     unknown = [name for name in targets if name not in domains]
     if unknown:
-        raise UserError(f"--target_domains {','.join(unknown)}: the domains are {', '.join(domains)}, choose of these")
+        unnamed = domains == [str(label) for label in range(len(domains))]
+        hint = "; to choose by name, name them in label order by --domain_names" if unnamed else ""
+        raise UserError(f"--target_domains {','.join(unknown)}: choose of the domains {', '.join(domains)}{hint}")
     return [domains.index(name) for name in targets]

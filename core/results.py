@@ -1,8 +1,8 @@
 """What sample mode writes: grids, videos and single images, for one group of sources after the other."""
 
 import json
-from collections import Counter
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from core.files import replacing, safe_name
 
 
 class Results:
-    """Writes into `folder`; a second page of anything gets the suffix _2, and so on.
+    """Writes into `folder`. Names that are taken get the suffix _2, and so on: pages of one grid, and files of
+    different origin whose names would be the same.
 
     generator: G. fit: calls work(size) with the number of images that may go through G at once. domains:
     names in label order. titled: whether grids name their rows and columns. video_format: mp4, gif or webp.
@@ -22,7 +23,7 @@ class Results:
     def __init__(self, generator, folder, fit, domains, titled=False, video_format="mp4"):
         self.generator, self.folder, self.fit = generator, Path(folder), fit
         self.domains, self.titled, self.video_format = domains, titled, video_format
-        self.pages, self.manifest = Counter(), []
+        self.taken, self.manifest = set(), []
 
     def write(self, output, sources, styles):
         """Write one of --outputs: the sources in the styles."""
@@ -34,14 +35,14 @@ class Results:
             self.grid(output, sources, styles)
         else:  # latent: a picture for each domain
             for label in dict.fromkeys(styles.labels):
-                first, count = styles.labels.index(label), styles.labels.count(label)
-                part = styles.part(slice(first, first + count))
+                first = styles.labels.index(label)
+                part = styles.part(slice(first, first + styles.labels.count(label)))
                 self.grid(f"{output}_{safe_name(self.domains[label])}", sources, part)
 
     def grid(self, name, sources, styles):
         """Sources by styles, in as many pictures as need be."""
         for page in sampling.grid_pages(len(sources.shown), len(styles.labels), sources.shown.shape[1]):
-            path = self._next(name, ".jpg")
+            path = self._free(name, ".jpg")
             self.fit(partial(self._grid, path, sources, styles.part(page)))
             log.say(f"Wrote {path}")
 
@@ -52,11 +53,12 @@ class Results:
     def video(self, name, sources, styles):
         """The sources in one style melting into the next, wherever two of a domain follow one another."""
         pairs = video.style_pairs(styles.labels)
-        path = self._next(name, f".{self.video_format}")
         if not pairs:
-            if self.pages[name] == 1:
-                log.warn(f"no {path.name}: a video needs two references, or two seeds, of one domain")
+            if name not in self.taken:  # said once
+                log.warn(f"no {name}.{self.video_format}: a video needs two references, or two seeds, of one domain")
+            self.taken.add(name)
             return
+        path = self._free(name, f".{self.video_format}")
         self.fit(partial(self._video, path, sources, styles, pairs))
         log.say(f"Wrote {path}")
 
@@ -67,43 +69,36 @@ class Results:
 
     def images(self, sources, styles):
         """A PNG for each source and style."""
-        names = self._image_names(sources, styles)
-        written = {entry["file"] for entry in self.manifest}
-        if any(name in written for row in names for name in row):  # seed 3, and a reference named 3
-            names = self._image_names(sources, styles, "seed")
-        self.fit(partial(self._images, names, sources, styles))
-        for label, origin, row in zip(styles.labels, styles.origins, names, strict=True):
-            of_row = {"domain": self.domains[label], **origin}
-            self.manifest += [
-                {"file": file, "source": str(path), **of_row} for file, path in zip(row, sources.paths, strict=True)
-            ]
-
-    def _image_names(self, sources, styles, prefix=""):
-        """For each style, a file name for each source."""
-        return [
-            [f"{source}__{safe_name(self.domains[label])}__{prefix}{style}.png" for source in sources.names]
+        paths = [
+            [self._free(f"{source}__{safe_name(self.domains[label])}__{style}", ".png") for source in sources.names]
             for label, style in zip(styles.labels, styles.names, strict=True)
         ]
+        self.fit(partial(self._images, paths, sources, styles))
+        for label, origin, row in zip(styles.labels, styles.origins, paths, strict=True):
+            for path, source in zip(row, sources.paths, strict=True):
+                entry = {"file": path.name, "source": str(source), "domain": self.domains[label], **origin}
+                self.manifest.append(json.dumps(entry))
 
-    def _images(self, names, sources, styles, size):
-        for files, row in zip(names, self._rows("images", sources, styles, size), strict=True):
-            for file, image in zip(files, row, strict=True):
-                with replacing(self.folder / file) as temporary:
+    def _images(self, paths, sources, styles, size):
+        for files, row in zip(paths, self._rows("images", sources, styles, size), strict=True):
+            for path, image in zip(files, row, strict=True):
+                with replacing(path) as temporary:
                     Image.fromarray(np.ascontiguousarray(image)).save(temporary)
 
     def finish(self):
         """Write manifest.jsonl, which says what the single images are."""
         if self.manifest:
-            lines = [json.dumps(entry, ensure_ascii=False) for entry in self.manifest]
             with replacing(self.folder / "manifest.jsonl") as temporary:
-                temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            log.say(f"Wrote {len(lines)} images and {self.folder / 'manifest.jsonl'}")
+                temporary.write_text("\n".join(self.manifest) + "\n", encoding="utf-8")
+            log.say(f"Wrote {len(self.manifest)} images and {self.folder / 'manifest.jsonl'}")
 
     def _rows(self, title, sources, styles, size):
         rows = sampling.translate_rows(self.generator, sources, styles.codes, size)
         return log.progress(rows, total=len(styles.labels), desc=title, unit="style")
 
-    def _next(self, name, suffix):
-        self.pages[name] += 1
-        number = self.pages[name]
-        return self.folder / f"{name}{f'_{number}' if number > 1 else ''}{suffix}"
+    def _free(self, name, suffix):
+        """A path that nothing of this run has; capitals do not tell files apart on every system."""
+        names = chain([f"{name}{suffix}"], (f"{name}_{number}{suffix}" for number in count(2)))
+        free = next(text for text in names if text.casefold() not in self.taken)
+        self.taken.add(free.casefold())
+        return self.folder / free

@@ -4,11 +4,13 @@ Networks see at most `batch` images at a time, whatever is asked for. What is ke
 content and an 8-bit copy, of a reference its style and an 8-bit copy.
 """
 
+import math
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.data import SequentialSampler
 
 from core import log
 from core.errors import UserError
@@ -19,7 +21,7 @@ from core.runtime import chunks, random_generator
 
 PSIS = (0.5, 0.7, 1.0)  # truncations shown in a snapshot
 MEAN_STYLE_CODES = 10_000
-MOST_PIXELS = 2**25  # of one picture: 128 MB while it is made, and what viewers open
+MOST_PIXELS = 2**26  # of one picture: a quarter of a gigabyte while it is made, and what viewers open
 
 
 class Sources(NamedTuple):
@@ -52,11 +54,11 @@ def read_sources(generator, batches):
 
 
 @torch.no_grad()
-def read_references(style_encoder, batches):
-    """Take in batches of x_ref (N, 3, H, W), y_ref (N,)."""
-    read = [(style_encoder(x_ref, y_ref), to_uint8(x_ref), y_ref) for x_ref, y_ref in batches]
-    codes, shown, labels = zip(*read, strict=True)
-    return Styles(torch.cat(codes), torch.cat(labels).tolist(), np.concatenate(shown))
+def read_references(style_encoder, batches, shown=True):
+    """Take in batches of x_ref (N, 3, H, W), y_ref (N,). shown: keep the pictures."""
+    read = [(style_encoder(x_ref, y_ref), y_ref, to_uint8(x_ref) if shown else None) for x_ref, y_ref in batches]
+    codes, labels, pictures = zip(*read, strict=True)
+    return Styles(torch.cat(codes), torch.cat(labels).tolist(), np.concatenate(pictures) if shown else None)
 
 
 def source_groups(generator, loader, most, fit, place):
@@ -65,17 +67,20 @@ def source_groups(generator, loader, most, fit, place):
     fit: calls work(size) with the number of images that may go through the networks at once. place: puts
     a tensor where the networks are.
     """
-    paths = [path for path, _ in loader.dataset.samples]
+    paths = _paths(loader)
     names = file_names(paths)
     images = (x_src for x_batch, _ in loader for x_src in x_batch)
     for group in chunks(len(paths), most):
         x_src = place(torch.stack(list(islice(images, group.stop - group.start))))  # (N, 3, H, W)
-        sources = fit(lambda size, x_src=x_src: read_sources(generator, x_src.split(size)))
-        yield sources._replace(names=names[group], paths=paths[group])
+
+        def read(size, x_src=x_src):
+            return read_sources(generator, log.progress(x_src.split(size), desc="sources", unit="batch"))
+
+        yield fit(read)._replace(names=names[group], paths=paths[group])
 
 
-def reference_styles(style_encoder, loader, fit, place):
-    """The references of a DataLoader as Styles. fit, place: as in `source_groups`."""
+def reference_styles(style_encoder, loader, fit, place, shown=True):
+    """The references of a DataLoader as Styles. fit, place: as in `source_groups`. shown: keep the pictures."""
 
     def read(size):
         pieces = (
@@ -83,25 +88,33 @@ def reference_styles(style_encoder, loader, fit, place):
             for batch in log.progress(loader, desc="references", unit="batch")
             for piece in zip(*(place(tensor).split(size) for tensor in batch), strict=True)
         )
-        return read_references(style_encoder, pieces)
+        return read_references(style_encoder, pieces, shown)
 
-    samples = loader.dataset.samples
-    names = [""] * len(samples)
-    for domain in {label for _, label in samples}:  # a name needs to be its own within its domain only
-        members = [index for index, (_, label) in enumerate(samples) if label == domain]
-        for index, name in zip(members, file_names([samples[index][0] for index in members]), strict=True):
+    styles, paths = fit(read), _paths(loader)
+    names = [""] * len(paths)
+    for domain in set(styles.labels):  # a name needs to be its own within its domain only
+        members = [index for index, label in enumerate(styles.labels) if label == domain]
+        for index, name in zip(members, file_names([paths[index] for index in members]), strict=True):
             names[index] = name
-    return fit(read)._replace(names=names, origins=[{"reference": str(path)} for path, _ in samples])
+    return styles._replace(names=names, origins=[{"reference": str(path)} for path in paths])
 
 
-def seed_styles(mapping_network, domains, seeds, psi, latent_dim, seed):
+def _paths(loader):
+    """What a DataLoader's images are called, in the order in which they come: files where it says so, else numbers."""
+    samples = getattr(loader.dataset, "samples", None)
+    if samples is None or not isinstance(loader.sampler, SequentialSampler):
+        return [str(number) for number in range(len(loader.dataset))]
+    return [path for path, _ in samples]
+
+
+def seed_styles(mapping_network, domains, seeds, psi, latent_dim):
     """Styles of random codes, one for each of `seeds`, in each of the domains.
 
-    psi: truncation, 1 leaves them as they are, 0 gives each domain's mean style, made from `seed`.
+    psi: truncation, 1 leaves them as they are, 0 gives each domain's mean style.
     """
     codes = latent_styles(mapping_network, codes_of_seeds(seeds, latent_dim), domains)
     if psi != 1:
-        means = mean_styles(mapping_network, latent_dim, domains, seed)
+        means = mean_styles(mapping_network, latent_dim, domains)
         codes = torch.lerp(means[:, None], codes, psi)
     names = [str(number) for number in seeds] * len(domains)
     origins = [{"seed": number, "psi": psi} for number in seeds] * len(domains)
@@ -137,10 +150,11 @@ def style_grid(sources, styles, rows, domains=None):
 
 
 def grid_pages(num_sources, num_styles, size):
-    """Slices of the styles whose grids with all the sources are of a size that can be made and viewed."""
+    """Slices of the styles whose grids with all the sources can be made and viewed, of about equal length."""
     columns = 1 + num_sources
-    rows = min(JPEG_MAX_SIDE // size, MOST_PIXELS // (size * size * columns)) - 1
-    return chunks(num_styles, max(1, rows))
+    most = min((JPEG_MAX_SIDE - 20) // size - 1, MOST_PIXELS // (size * size * columns)) - 1  # a row for titles
+    pages = math.ceil(num_styles / max(1, most))
+    return chunks(num_styles, math.ceil(num_styles / pages))
 
 
 def check_grid_side(cells, size):
@@ -177,9 +191,9 @@ def codes_of_seeds(seeds, latent_dim):
     return torch.cat([torch.randn(1, latent_dim, generator=random_generator(seed, "code")) for seed in seeds])
 
 
-def mean_styles(mapping_network, latent_dim, domains, seed):
+def mean_styles(mapping_network, latent_dim, domains):
     """The style of each domain that truncation pulls to, a mean over many codes: (domains, style_dim)."""
-    many = torch.randn(MEAN_STYLE_CODES, latent_dim, generator=random_generator(seed, "mean style"))
+    many = torch.randn(MEAN_STYLE_CODES, latent_dim, generator=random_generator("mean style"))
     return latent_styles(mapping_network, many, domains).mean(1)
 
 

@@ -212,7 +212,7 @@ class Solver:
             cycle = sampling.cycle_grid(nets, x_src, inputs.y_src, x_ref, y_ref, size)
             cycle.save(f"{prefix}_cycle_consistency.jpg")
             shown = {"reference": references}
-            means = sampling.mean_styles(nets.mapping_network, args.latent_dim, domains, args.seed)
+            means = sampling.mean_styles(nets.mapping_network, args.latent_dim, domains)
             free = sampling.latent_styles(nets.mapping_network, z_trg, domains)
             for psi in sampling.PSIS:
                 codes = torch.lerp(means[:, None], free, psi)
@@ -226,8 +226,8 @@ class Solver:
     def sample(self, loaders):
         """Write args.outputs into args.result_dir, with the networks of the step args.resume_iter.
 
-        loaders: Munch(src, ref) of DataLoaders of (x, y) over a data set with `samples`, a list of (path,
-        label). The labels of src do not matter; ref is needed by outputs in the style of references only.
+        loaders: Munch(src, ref) of DataLoaders of (x, y). The labels of src do not matter; ref is needed by
+        outputs in the style of references only. Names are those of the data set's `samples`, (path, label).
         """
         args, nets, fit = self.args, self.nets_ema, self.drawing.fit
         self.load(args.resume_iter)
@@ -235,20 +235,24 @@ class Solver:
         domains = args.domains or [str(label) for label in range(args.num_domains)]
         results = Results(nets.generator, args.result_dir, fit, domains, args.labels, args.video_format)
         wanted = [(output, kind) for output in args.outputs for kind in style_kinds(args, output)]
-        styles = {}
-        with self._arithmetic():
-            kinds = {kind for _, kind in wanted}
-            if "reference" in kinds:
-                styles["reference"] = sampling.reference_styles(nets.style_encoder, loaders.ref, fit, self._place)
-            if "seed" in kinds:
-                labels = target_labels(args.target_domains, domains) or range(args.num_domains)
-                random = (args.seeds, args.psi, args.latent_dim, args.seed)
-                styles["seed"] = sampling.seed_styles(nets.mapping_network, labels, *random)
-            most = video.most_sources(args.img_size)
-            for sources in sampling.source_groups(nets.generator, loaders.src, most, fit, self._place):
-                for output, kind in wanted:
-                    results.write(output, sources, styles[kind])
-        results.finish()
+        try:
+            with self._arithmetic():
+                styles = {kind: self._styles(kind, loaders, domains) for kind in {kind for _, kind in wanted}}
+                most = video.most_sources(args.img_size)
+                for sources in sampling.source_groups(nets.generator, loaders.src, most, fit, self._place):
+                    for output, kind in wanted:
+                        results.write(output, sources, styles[kind])
+        finally:
+            results.finish()  # what was written before an unreadable source is whole, and listed
+
+    def _styles(self, kind, loaders, domains):
+        """The styles of the references, or of args.seeds, in the domains of args.target_domains."""
+        args, nets = self.args, self.nets_ema
+        if kind == "reference":
+            shown = not {"reference", "video_ref"}.isdisjoint(args.outputs)
+            return sampling.reference_styles(nets.style_encoder, loaders.ref, self.drawing.fit, self._place, shown)
+        labels = target_labels(args.target_domains, domains) or range(args.num_domains)
+        return sampling.seed_styles(nets.mapping_network, labels, args.seeds, args.psi, args.latent_dim)
 
 
 def due(done, every):

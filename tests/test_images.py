@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from core import images
 from core.errors import UserError
@@ -48,6 +48,9 @@ def test_more_than_8_bit_is_scaled_not_cut(tmp_path):
         Image.fromarray(array).save(tmp_path / name)
         found = np.asarray(images.read_rgb(tmp_path / name)).astype(float)
         assert np.abs(found - expected[:, :, None]).max() <= 1, name
+    clear = Image.fromarray(files["uint16.png"])
+    clear.save(tmp_path / "clear.png", transparency=7)
+    assert np.abs(np.asarray(images.read_rgb(tmp_path / "clear.png")) - expected[:, :, None]).max() <= 1
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
     assert not np.asarray(images.read_rgb(tmp_path / "nan.tif")).any()
 
@@ -130,6 +133,13 @@ def test_titles_are_shortened_to_their_place():
     assert grid.font.getlength(title) <= 40 and title[0] == "a" and title[-1] == "e" and "…" in title
     assert grid._shortened("short", 40) == "short" and grid._shortened("x", 1) == "…"
     assert grid.left <= 48 * 3 and grid.canvas.size == (grid.left + 96, grid.top + 48)
+
+
+def test_titles_in_other_letters():
+    """Where the system has a font for them, they are no row of equal boxes."""
+    grid = images.Grid(1, 1, 64, ["déjà\nvu"], ["Ñandú"])
+    assert grid.font.getlength("é") > 0
+    assert images._font(12, "plain").getname() == ImageFont.load_default(12).getname()
 
 
 def test_a_grid_that_cannot_be_written_leaves_nothing(tmp_path):

@@ -208,7 +208,7 @@ def test_names_of_seeds_and_references_do_not_collide(run, shapes, tmp_path):
     flags = "--outputs images --num_workers 0 --target_domains square --seeds 3"
     assert call("sample", flags, **folders) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"00001__square__3.png", "00001__square__seed3.png", "manifest.jsonl"}
+    assert names == {"00001__square__3.png", "00001__square__3_2.png", "manifest.jsonl"}
 
 
 def test_more_sources_than_fit_at_once(run, shapes, tmp_path, monkeypatch):
@@ -259,7 +259,7 @@ def test_a_file_of_the_reference_needs_no_flags(run, shapes, tmp_path, capsys):
         ("sample", "--ref_dir tests", "--ref_dir tests has the sub-folder golden, but the domains are circle"),
         ("sample", "--ref_dir assets", "--ref_dir assets has no sub-folders, so what domain"),
         ("sample", "--src_dir core", "--src_dir core has no images"),
-        ("sample", "--target_domains lion", "--target_domains lion: the domains are circle, square, triangle"),
+        ("sample", "--target_domains lion", "--target_domains lion: choose of the domains circle, square, triangle"),
         ("sample", "--domain_names a,b", "--domain_names has 2 names, but the checkpoint has 3"),
         ("sample", "--w_hpf 1", "--w_hpf is 1.0, but step"),
         ("sample", "--checkpoint_dir README.md", "is a file: give the folder"),

@@ -66,11 +66,9 @@ def test_full_width(img_size, num_domains, w_hpf):
     states = {name: net.state_dict() for name, net in nets.items()}
     if w_hpf:
         states["generator"]["hpf.filter"] = torch.full((3, 3), 8 / w_hpf)
-    found = recall.identify(states, "it")
+    found = recall.identify(states, "it", vars(main.parse_args(["--mode", "sample"])))
     own = main.parse_args(["--mode", "sample", *map(str, flags)])
-    widest = 2**14 // img_size * (img_size // 4)  # below 32 px no layer reaches max_conv_dim
-    expected = {name: getattr(own, name) for name in found} | {"max_conv_dim": min(512, widest)}
-    assert found == expected
+    assert found == {name: getattr(own, name) for name in found} and len(found) == 8
 
 
 @torch.no_grad()
@@ -100,6 +98,18 @@ def test_flags_that_contradict_the_shapes(tmp_path):
             recalled(tmp_path, f"--{flag}", str(value))
     assert recalled(tmp_path, "--w_hpf", "0.5").w_hpf == 0.5  # the constant is not in the file
     assert recalled(tmp_path, "--img_size", "128", "--num_domains", "2").img_size == 128
+    assert recalled(tmp_path, "--channel_base", "1055").channel_base == 1055  # 8 wide at 128 px, as 1024
+    with pytest.raises(UserError, match="--channel_base is 1200, but .* was made with 1024"):
+        recalled(tmp_path, "--channel_base", "1200")
+    with pytest.raises(UserError, match="--max_conv_dim is 17, but .* was made with 16"):
+        recalled(tmp_path, "--max_conv_dim", "17")
+
+
+def test_weights_that_fp32_rounds_do_not_contradict(tmp_path):
+    save_as_reference(networks("--img_size", 32, "--channel_base", 256, "--w_hpf", 0.3), tmp_path)
+    assert recalled(tmp_path).w_hpf == 0.3
+    save_as_reference(networks("--img_size", 32, "--channel_base", 256, "--w_hpf", 1 / 3), tmp_path)
+    assert recalled(tmp_path, "--w_hpf", str(1 / 3)).w_hpf == 1 / 3
 
 
 class Trap:
@@ -109,7 +119,9 @@ class Trap:
         return os.system, ("touch trapped",)
 
 
-@pytest.mark.parametrize("kind", ["resnet", "numbers", "tensors", "trap", "text", "cut", "config", "huge", "domains"])
+@pytest.mark.parametrize(
+    "kind", ["resnet", "numbers", "tensors", "trap", "text", "cut", "config", "huge", "wide", "domains"]
+)
 def test_files_of_other_kinds_are_refused_in_a_sentence(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / NETS_EMA.format(100000)
@@ -122,6 +134,7 @@ def test_files_of_other_kinds_are_refused_in_a_sentence(kind, tmp_path, monkeypa
         "trap": {**states, "config": Trap()},
         "config": {**states, "config": {"img_size": "large"}},
         "huge": {**states, "config": {"img_size": 2**80}},
+        "wide": {**states, "config": {"hidden_dim": 10**10}},
         "domains": {**states, "config": {"num_domains": 2, "domains": ["cat", 3]}},
     }
     torch.save(contents.get(kind, states), path)
@@ -129,7 +142,7 @@ def test_files_of_other_kinds_are_refused_in_a_sentence(kind, tmp_path, monkeypa
         path.write_text("<html>404</html>")
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(UserError, match="100000.*(not a checkpoint|cannot be used)"):
+    with pytest.raises(UserError, match="100000.*(not a checkpoint|cannot be used|contradicts itself)"):
         recalled(tmp_path)
     assert not (tmp_path / "trapped").exists()
 
@@ -158,8 +171,10 @@ def test_targets_by_name():
     domains = ["cat", "dog", "wild"]
     assert recall.target_labels(None, domains) is None
     assert recall.target_labels(["wild", "cat"], domains) == [2, 0]
-    with pytest.raises(UserError, match="--target_domains lion: the domains are cat, dog, wild"):
+    with pytest.raises(UserError, match="--target_domains lion: choose of the domains cat, dog, wild$"):
         recall.target_labels(["cat", "lion"], domains)
+    with pytest.raises(UserError, match="choose of the domains 0, 1; .*--domain_names"):
+        recall.target_labels(["cat"], ["0", "1"])
 
 
 def settled(found, *line):

@@ -1,14 +1,17 @@
 import io
+import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 import main
 from core import sampling
 from core.images import JPEG_MAX_SIDE, to_uint8
 from core.model import build_model
+from core.results import Results
 from tests.command import NARROW
 
 
@@ -67,7 +70,7 @@ def test_cycle_grid(nets, pictures):
 def test_latent_styles_and_the_mean_they_are_pulled_to(nets):
     z = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     F = nets.mapping_network
-    means, styles = sampling.mean_styles(F, 16, range(2), seed=7), sampling.latent_styles(F, z, range(2))
+    means, styles = sampling.mean_styles(F, 16, range(2)), sampling.latent_styles(F, z, range(2))
     assert means.shape == (2, 64) and styles.shape == (2, 3, 64)
     torch.testing.assert_close(styles[1], F(z, torch.tensor([1, 1, 1])))
     many = F(torch.randn(20000, 16, generator=torch.Generator().manual_seed(1)), torch.full((20000,), 1)).mean(0)
@@ -79,18 +82,18 @@ def test_latent_styles_and_the_mean_they_are_pulled_to(nets):
 def test_styles_of_seeds(nets):
     """A seed is the same style whatever else is asked for; psi pulls it to the mean of its domain."""
     F = nets.mapping_network
-    some = sampling.seed_styles(F, [1, 2], [4, 9], 1, 16, seed=7)
+    some = sampling.seed_styles(F, [1, 2], [4, 9], 1, 16)
     assert some.labels == [1, 1, 2, 2] and some.names == ["4", "9"] * 2 and some.shown is None
     assert some.origins[1] == {"seed": 9, "psi": 1}
-    alone = sampling.seed_styles(F, [2], [9], 1, 16, seed=8)
+    alone = sampling.seed_styles(F, [2], [9], 1, 16)
     torch.testing.assert_close(alone.codes[0], some.codes[3])
     assert not torch.allclose(some.codes[2], some.codes[3], atol=1e-2)
     z = sampling.codes_of_seeds([9], 16)
     torch.testing.assert_close(alone.codes, F(z, torch.tensor([2])))
-    means = sampling.mean_styles(F, 16, [1, 2], seed=7)
-    half = sampling.seed_styles(F, [1, 2], [4, 9], 0.5, 16, seed=7)
+    means = sampling.mean_styles(F, 16, [1, 2])
+    half = sampling.seed_styles(F, [1, 2], [4, 9], 0.5, 16)
     torch.testing.assert_close(half.codes, (some.codes + means.repeat_interleave(2, 0)) / 2)
-    none = sampling.seed_styles(F, [1, 2], [4, 9], 0, 16, seed=7)
+    none = sampling.seed_styles(F, [1, 2], [4, 9], 0, 16)
     torch.testing.assert_close(none.codes, means.repeat_interleave(2, 0))
 
 
@@ -130,10 +133,46 @@ def test_titles_stand_beside_the_same_cells(nets, pictures):
 def test_huge_grids_are_split_into_pages():
     assert sampling.grid_pages(15, 28, 256) == [slice(0, 28)]
     pages = sampling.grid_pages(15, 112, 256)
-    assert [page.stop - page.start for page in pages] == [31, 31, 31, 19]
+    assert [page.stop - page.start for page in pages] == [56, 56]
     for sources, styles, size in ((62, 300, 256), (15, 500, 512), (1, 5000, 16), (3, 9, 4096)):
         for page in sampling.grid_pages(sources, styles, size):
             rows = 1 + page.stop - page.start
             assert rows == 2 or rows * (1 + sources) * size * size <= sampling.MOST_PIXELS
-            assert rows * size <= JPEG_MAX_SIDE
+            assert rows * size + max(20, size // 6) <= JPEG_MAX_SIDE  # titles above
     Image.new("RGB", (255 * 256, 8)).save(io.BytesIO(), format="JPEG")
+
+
+def test_names_of_pictures_that_come_from_elsewhere(nets, pictures):
+    """Solver.sample takes any loaders: without files to name, or shuffled, pictures are numbered."""
+    x_src, x_ref, y_ref = pictures
+    loader = DataLoader(TensorDataset(x_src, torch.zeros(5)), batch_size=2)
+    groups = list(sampling.source_groups(nets.generator, loader, 3, lambda work: work(2), lambda x: x))
+    assert [group.names for group in groups] == [["0", "1", "2"], ["3", "4"]]
+    assert np.array_equal(groups[1].shown, to_uint8(x_src[3:]))
+    loader = DataLoader(TensorDataset(x_ref, y_ref), batch_size=3)
+    styles = sampling.reference_styles(nets.style_encoder, loader, lambda work: work(2), lambda x: x, shown=False)
+    assert styles.labels == [0, 0, 1, 2] and styles.names == ["0", "1", "2", "3"] and styles.shown is None
+
+
+def test_no_two_pictures_take_one_name(nets, pictures, tmp_path):
+    """Underscores in names, names that differ in capitals only, pages of domains numbered by the user."""
+    x_src, x_ref, _ = pictures
+    sources = sampling.read_sources(nets.generator, [x_src[:2]])._replace(names=["a", "a__cat"], paths=["p", "q"])
+    styles = sampling.read_references(nets.style_encoder, [(x_ref[:3], torch.tensor([0, 0, 0]))])
+    styles = styles._replace(names=["x", "cat__x", "X"], origins=[{"reference": name} for name in "ijk"])
+    results = Results(nets.generator, tmp_path, lambda work: work(2), ["cat", "cat_2"])
+    results.images(sources, styles)
+    for label in (0, 1):
+        for _ in range(2):
+            results.write("latent", sources, styles._replace(labels=[label] * 3, shown=None))
+    results.finish()
+    entries = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    assert len({entry["file"].casefold() for entry in entries}) == len(entries) == 6
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted(
+        [entry["file"] for entry in entries]
+        + ["manifest.jsonl"]
+        + ["latent_cat.jpg", "latent_cat_2.jpg", "latent_cat_2_2.jpg", "latent_cat_2_3.jpg"]
+    )
+    doubled = [e for e in entries if e["file"].startswith("a__cat__cat__x")]
+    assert [(e["source"], e["reference"]) for e in doubled] == [("q", "i"), ("p", "j")]

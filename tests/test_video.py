@@ -1,3 +1,5 @@
+import os
+
 import av
 import numpy as np
 import pytest
@@ -117,6 +119,14 @@ def test_animated_pictures(frames, tmp_path, suffix):
     shown = [image for image, time in zip(decoded, milliseconds, strict=True) for _ in range(round(time / 80))]
     blocks = [np.stack(images).reshape(-1, 8, 8, 20, 8, 3).mean((2, 4)) for images in (shown, frames)]
     assert np.abs(blocks[0] - blocks[1]).mean() < 4
+
+
+def test_a_colon_in_the_path_is_no_protocol(frames, tmp_path, monkeypatch):
+    if os.name == "nt":
+        pytest.skip("not a name on Windows")
+    monkeypatch.chdir(tmp_path)
+    video.write_video("12:30/video.mp4", iter(frames[:2]))
+    assert (tmp_path / "12:30" / "video.mp4").exists()
 
 
 def test_a_video_that_fails_leaves_nothing(frames, tmp_path):
