@@ -1,5 +1,6 @@
 """Peak memory of sampling, measured by the operating system (Linux and macOS)."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,24 @@ def test_a_long_wide_video_needs_little_memory(files, tmp_path):
     with av.open(tmp_path / "video_ref.mp4") as container:
         stream = container.streams.video[0]
         assert (stream.frames, stream.width, stream.height) == (785, 4128, 512)
+
+
+@pytest.mark.slow
+def test_the_full_width_stays_below_2_gb(files, tmp_path):
+    """Grid and video of 15 sources; two references are enough, since the video holds one frame at a time."""
+    line = "--mode train --device cpu --w_hpf 0 --num_domains 3 --checkpoint_dir"
+    args = main.parse_args([*line.split(), str(tmp_path / "checkpoints")])
+    args.domains = sorted(demo.CORNERS)
+    Solver(args).save(1)
+    for number in range(2):
+        target = tmp_path / "ref" / "circle" / f"{number}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(files / "ref28" / "train" / "circle" / f"{number:05d}.png", target)
+    folders = {"checkpoint_dir": tmp_path / "checkpoints", "src_dir": files / "src" / "train"}
+    folders |= {"ref_dir": tmp_path / "ref", "result_dir": tmp_path / "results"}
+    line = ["--mode", "sample", "--num_workers", "0", *as_flags(folders)]
+    peak = peak_memory([sys.executable, "main.py", *line])
+    assert peak < 2e9, f"{peak / 1e9:.2f} GB"
 
 
 @pytest.mark.slow
