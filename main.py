@@ -1,6 +1,7 @@
 """StarGAN v2 on the command line: python main.py --mode {train,sample,eval,align}; --help lists the flags."""
 
 import sys
+from pathlib import Path
 
 from munch import Munch
 
@@ -46,16 +47,28 @@ def sample(args):
     args.resume_iter = args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA)
     recall(args, NETS_EMA, args.resume_iter)
     kinds = {kind for output in args.outputs for kind in style_kinds(args, output)}
-    name_domains(args, sub_folders(args.ref_dir) if "reference" in kinds or "ref_dir" in args.given else [])
+    origin = name_domains(args, sub_folders(args.ref_dir) if "reference" in kinds or "ref_dir" in args.given else [])
     targets = target_labels(args.target_domains, args.domains)
-    samples = {"src": [(path, 0) for path in images_below(args.src_dir, "src_dir")]}
+    samples = {"src": [(path, 0) for path in source_images(args)]}
     if "reference" in kinds:
         samples["ref"] = find_references(args.ref_dir, args.domains, targets)
     for flag in {"seeds", "psi"} & args.given if "seed" not in kinds else ():
         log.warn(f"--{flag} is for latent, video_latent and images: --outputs {','.join(args.outputs)} ignores it")
+    log.say(f"Domains: {', '.join(args.domains)} ({origin})")
+    log.say("Images: " + ", ".join(f"{len(found)} {name}" for name, found in samples.items()))
     shape = (args.img_size, args.batch_size, args.num_workers, args.resize)
     loaders = Munch({name: get_sample_loader(found, *shape) for name, found in samples.items()})
     start_solver(args).sample(loaders)
+
+
+def source_images(args):
+    """The images of --src_dir, without results of an earlier run that lie below it."""
+    results = Path(args.result_dir).resolve()
+    found = images_below(args.src_dir, "src_dir")
+    sources = [path for path in found if results not in path.resolve().parents]
+    if not sources:
+        raise UserError(f"all images of --src_dir {args.src_dir} lie in --result_dir: choose another one")
+    return sources
 
 
 def not_yet(args):

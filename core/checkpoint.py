@@ -55,6 +55,7 @@ class CheckpointIO:
         for name, module in self.modules.items():
             if isinstance(module, nn.Module):
                 states[name] = _fit(states[name], module, f"{self.path(step)}, {name}")
+                _check_finite(states[name], f"{self.path(step)}, {name}")
         for name, module in self.modules.items():  # nothing is loaded before all of it fits
             if isinstance(module, nn.Module):
                 module.load_state_dict(states[name])
@@ -68,8 +69,8 @@ class CheckpointIO:
 def saved_steps(folder, template):
     """Steps whose file lies in the folder, ascending."""
     suffix = template.partition("}")[2]
-    names = [path.name.removesuffix(suffix) for path in Path(folder).glob(f"*{suffix}")]
-    return sorted(int(name) for name in names if name.isdigit())
+    names = [path.name.removesuffix(suffix) for path in Path(folder).glob(f"*{suffix}") if path.is_file()]
+    return sorted(int(name) for name in names if name.isdecimal() and template.format(int(name)) == name + suffix)
 
 
 def newest_step(folder, template):
@@ -80,10 +81,13 @@ def newest_step(folder, template):
             f"--checkpoint_dir {folder} is a file: give the folder it lies in, and its step by --resume_iter"
         )
     if not steps:
-        raise UserError(
-            f"{folder} holds no checkpoint ({template.format(0).replace('0', '?')}): "
-            "train first, or point --checkpoint_dir to a folder that has one"
+        others = sorted(path.name for path in Path(folder).glob("*") if path.suffix in (".ckpt", ".pt", ".pth"))
+        found = (
+            f"there is {', '.join(others[:3])}: if it is one, rename it to such a name"
+            if others
+            else ("train first, or point --checkpoint_dir to a folder that has one")
         )
+        raise UserError(f"{folder} holds no checkpoint named like {template.format(100000)}; {found}")
     return steps[-1]
 
 
@@ -132,6 +136,15 @@ def _fit(state, module, where):
             f"{where} does not fit the networks that its config or the flags describe, use another file; {found}"
         )
     return state
+
+
+def _check_finite(state, where):
+    broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"{where} holds values that are no numbers ({_listed(broken, 3)}), since its training diverged: "
+            "use an earlier step"
+        )
 
 
 def _listed(keys, most=12):

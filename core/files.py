@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,14 +41,14 @@ def make_folder(path):
 
 
 def file_names(paths):
-    """A different name for each path, to build file names from: its stem where that is enough to tell them
-    apart, else with its folder, its suffix, or a number before it."""
-    ways = (lambda p: p.stem, lambda p: f"{p.parent.name}-{p.stem}", lambda p: f"{p.parent.name}-{p.name}")
-    for way in ways:
-        names = [safe_name(way(Path(path))) for path in paths]
-        if len({name.casefold() for name in names}) == len(names):
-            return names
-    return [f"{number:05d}-{name}" for number, name in enumerate(names)]
+    """A name for each path, to build file names from: the stem; where several have the same, with the suffix or
+    the folder; else with a number before it."""
+    names = [""] * len(paths)
+    for parts in ("{0.stem}", "{0.name}", "{0.parent.name}-{0.stem}", "{0.parent.name}-{0.name}"):
+        tried = [safe_name(parts.format(Path(path))) for path in paths]
+        count = Counter(name.casefold() for name in tried)  # capitals tell no files apart on some systems
+        names = [name or new * (count[new.casefold()] == 1) for name, new in zip(names, tried, strict=True)]
+    return [name or f"{number:05d}-{safe_name(Path(paths[number]).stem)}" for number, name in enumerate(names)]
 
 
 def safe_name(text, most=60):

@@ -52,7 +52,7 @@ def images_below(root, flag=None):
     def fail(error):
         raise _unreadable(error.filename, error) from error
 
-    found, seen = [], set()
+    found, others, seen = [], [], set()
     for folder, inside, files in os.walk(root, followlinks=True, onerror=fail):
         if os.path.realpath(folder) in seen:  # a link to a folder above itself
             inside.clear()
@@ -60,8 +60,12 @@ def images_below(root, flag=None):
         seen.add(os.path.realpath(folder))
         inside[:] = sorted(name for name in inside if not name.startswith("."))
         found += [Path(folder, name) for name in files if is_image(name)]
+        others += [name for name in files if not (is_image(name) or name.startswith("."))]
     if not found:
         raise UserError(f"{where} has no images: add some ({' '.join(SUFFIXES)})")
+    if others:
+        shown = ", ".join(sorted(others)[:3]) + (", ..." if len(others) > 3 else "")
+        log.warn(f"{where}: files that are not named as images are left out, {len(others)} in all ({shown})")
     return sorted(found, key=lambda path: path.relative_to(root).parts)
 
 

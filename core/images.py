@@ -2,6 +2,7 @@
 
 import math
 import struct
+import warnings
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -12,7 +13,7 @@ from core.files import replacing
 JPEG_MAX_SIDE = 65_500  # what libjpeg can write
 FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "arial.ttf")
 READ_ERRORS = (  # what Pillow raises over bytes that are no image, cut short, or far too many
-    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, struct.error, Image.DecompressionBombError,
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, struct.error,
 )  # fmt: skip
 
 
@@ -24,10 +25,15 @@ def read_rgb(path, least_side=None):
     keep at least this; of a 1024 px picture for 256 px that changes pixels by 0.3 / 255 and takes half the time.
     """
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a panorama; twice as much is an error
+            image = Image.open(path)
+        with image:
             if least_side is not None:
                 image.draft("RGB", (least_side, least_side))
             return _rgb(ImageOps.exif_transpose(image), image.format)
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} cannot be read as an image of so many pixels: make it smaller ({error})") from error
     except READ_ERRORS as error:
         raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
 

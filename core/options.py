@@ -43,7 +43,7 @@ def build_parser():
         "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="auto: CUDA if there is one"
     )
     _speed_flags(parser.add_argument_group("speed and memory"))
-    _network_flags(parser.add_argument_group("networks"))
+    _network_flags(parser.add_argument_group("networks (else as the checkpoint says, where one is loaded)"))
     _training_flags(parser.add_argument_group("training"))
     _sampling_flags(parser.add_argument_group("sampling"))
     _folder_flags(parser.add_argument_group("folders and files"))
@@ -113,7 +113,7 @@ def _training_flags(group):
     )
     add("--num_outs_per_domain", type=int, default=10, help="outputs per source and domain in snapshots and eval")
     add("--num_workers", type=int, default=4, help="processes that read images; 0: none")
-    add("--seed", type=int, default=777, help="what everything random depends on")
+    add("--seed", type=int, default=777, help="what all chance in training depends on")
 
 
 def _sampling_flags(group):
@@ -148,7 +148,10 @@ def _outputs(text):
 
 def _names(text):
     """A comma-separated list, each name once."""
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    names = [name.strip() for name in text.split(",")]
+    twice = next((name for name in names if names.count(name) > 1), "")
+    if twice:
+        raise argparse.ArgumentTypeError(f"'{text}' has {twice} twice: name each once")
     if "" in names:
         raise argparse.ArgumentTypeError(f"'{text}' has an empty name: separate names by single commas")
     return names

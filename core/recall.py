@@ -117,7 +117,7 @@ def settle_domains(args, found, where):
 
 def name_domains(args, found):
     """Set args.domains, for sampling: as the checkpoint names them, else --domain_names, else the sub-folders
-    `found` with the references where there are as many, else numbers."""
+    `found` with the references where there are as many, else numbers. Returns which, as a text."""
     given, number = args.domain_names, args.num_domains
     if given and len(given) != number:
         raise UserError(f"--domain_names has {len(given)} names, but the checkpoint has {number} domains: name each")
@@ -125,7 +125,16 @@ def name_domains(args, found):
         raise UserError(
             f"--domain_names is {','.join(given)}, but the checkpoint has {','.join(args.domains)}: leave it out"
         )
-    args.domains = args.domains or given or (found if len(found) == number else [str(n) for n in range(number)])
+    numbers = [str(label) for label in range(number)]
+    choices = {
+        "as the checkpoint names them": args.domains,
+        "named by --domain_names": given,
+        "named as the sub-folders of --ref_dir, since the checkpoint knows no names": found * (len(found) == number),
+        "numbered, since the checkpoint knows no names": numbers,
+    }
+    origin = next(origin for origin, names in choices.items() if names)
+    args.domains = choices[origin]
+    return origin
 
 
 def target_labels(targets, domains):

@@ -23,7 +23,7 @@ class Results:
     def __init__(self, generator, folder, fit, domains, titled=False, video_format="mp4"):
         self.generator, self.folder, self.fit = generator, Path(folder), fit
         self.domains, self.titled, self.video_format = domains, titled, video_format
-        self.taken, self.manifest = set(), []
+        self.taken, self.manifest = set(), {}  # names; name of a single image -> what it is
 
     def write(self, output, sources, styles):
         """Write one of --outputs: the sources in the styles."""
@@ -52,14 +52,8 @@ class Results:
 
     def video(self, name, sources, styles):
         """The sources in one style melting into the next, wherever two of a domain follow one another."""
-        pairs = video.style_pairs(styles.labels)
-        if not pairs:
-            if name not in self.taken:  # said once
-                log.warn(f"no {name}.{self.video_format}: a video needs two references, or two seeds, of one domain")
-            self.taken.add(name)
-            return
         path = self._free(name, f".{self.video_format}")
-        self.fit(partial(self._video, path, sources, styles, pairs))
+        self.fit(partial(self._video, path, sources, styles, video.style_pairs(styles.labels)))
         log.say(f"Wrote {path}")
 
     def _video(self, path, sources, styles, pairs, size):
@@ -74,23 +68,25 @@ class Results:
             for label, style in zip(styles.labels, styles.names, strict=True)
         ]
         self.fit(partial(self._images, paths, sources, styles))
-        for label, origin, row in zip(styles.labels, styles.origins, paths, strict=True):
-            for path, source in zip(row, sources.paths, strict=True):
-                entry = {"file": path.name, "source": str(source), "domain": self.domains[label], **origin}
-                self.manifest.append(json.dumps(entry))
 
     def _images(self, paths, sources, styles, size):
-        for files, row in zip(paths, self._rows("images", sources, styles, size), strict=True):
-            for path, image in zip(files, row, strict=True):
+        rows = self._rows("images", sources, styles, size)
+        for row, files, label, origin in zip(rows, paths, styles.labels, styles.origins, strict=True):
+            for path, image, source in zip(files, row, sources.paths, strict=True):
                 with replacing(path) as temporary:
                     Image.fromarray(np.ascontiguousarray(image)).save(temporary)
+                entry = {"file": path.name, "source": str(source), "domain": self.domains[label], **origin}
+                self.manifest[path.name] = json.dumps(entry)
 
     def finish(self):
-        """Write manifest.jsonl, which says what the single images are."""
-        if self.manifest:
-            with replacing(self.folder / "manifest.jsonl") as temporary:
-                temporary.write_text("\n".join(self.manifest) + "\n", encoding="utf-8")
-            log.say(f"Wrote {len(self.manifest)} images and {self.folder / 'manifest.jsonl'}")
+        """Write manifest.jsonl, which says what the single images are, those of earlier runs that still stand too."""
+        if not self.manifest:
+            return
+        path, number = self.folder / "manifest.jsonl", len(self.manifest)
+        lines = {**_standing(path), **self.manifest}
+        with replacing(path) as temporary:
+            temporary.write_text("\n".join(lines.values()) + "\n", encoding="utf-8")
+        log.say(f"Wrote {number} images and {path}")
 
     def _rows(self, title, sources, styles, size):
         rows = sampling.translate_rows(self.generator, sources, styles.codes, size)
@@ -102,3 +98,13 @@ class Results:
         free = next(text for text in names if text.casefold() not in self.taken)
         self.taken.add(free.casefold())
         return self.folder / free
+
+
+def _standing(manifest):
+    """The lines of an earlier manifest whose files are still there: {name: line}."""
+    try:
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+        entries = {json.loads(line)["file"]: line for line in lines}
+        return {name: line for name, line in entries.items() if (manifest.parent / name).exists()}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}  # there is none, or it is not ours

@@ -238,6 +238,7 @@ class Solver:
         try:
             with self._arithmetic():
                 styles = {kind: self._styles(kind, loaders, domains) for kind in {kind for _, kind in wanted}}
+                wanted = _possible(wanted, styles)
                 most = video.most_sources(args.img_size)
                 for sources in sampling.source_groups(nets.generator, loaders.src, most, fit, self._place):
                     for output, kind in wanted:
@@ -253,6 +254,17 @@ class Solver:
             return sampling.reference_styles(nets.style_encoder, loaders.ref, self.drawing.fit, self._place, shown)
         labels = target_labels(args.target_domains, domains) or range(args.num_domains)
         return sampling.seed_styles(nets.mapping_network, labels, args.seeds, args.psi, args.latent_dim)
+
+
+def _possible(wanted, styles):
+    """The outputs of (output, kind of styles) that can be made. Raises UserError where that is none."""
+    lone = [output for output, kind in wanted if "video" in output and not video.style_pairs(styles[kind].labels)]
+    sentence = f"no {', '.join(lone)}: a video needs two references, or two seeds, of one domain"
+    if len(lone) == len(wanted):
+        raise UserError(sentence)
+    if lone:
+        log.warn(sentence)
+    return [(output, kind) for output, kind in wanted if output not in lone]
 
 
 def due(done, every):

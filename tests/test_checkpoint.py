@@ -99,8 +99,20 @@ def test_missing_step_names_those_that_are_there(io):
 
 
 def test_no_checkpoint_at_all(tmp_path):
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="holds no checkpoint named like 100000_nets.ckpt; train first"):
         checkpoint.newest_step(tmp_path / "nowhere", TEMPLATE)
+    (tmp_path / "100_nets.ckpt").write_bytes(b"")  # the name has six digits
+    (tmp_path / "000007_nets.ckpt").mkdir()
+    assert checkpoint.saved_steps(tmp_path, TEMPLATE) == []
+    with pytest.raises(UserError, match="there is 000007_nets.ckpt, 100_nets.ckpt: .*rename it"):
+        checkpoint.newest_step(tmp_path, TEMPLATE)
+
+
+def test_weights_that_are_no_numbers(io):
+    io.modules["second"].bias.data.fill_(float("nan"))
+    io.save(1)
+    with pytest.raises(UserError, match="second holds values that are no numbers .bias.*earlier step"):
+        twin(io).load(1)
 
 
 class Trap:

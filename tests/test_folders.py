@@ -70,6 +70,12 @@ def test_images_beside_sub_folders_are_told(zoo, capsys):
     assert "has 1 images beside its sub-folders" in capsys.readouterr().err
 
 
+def test_files_that_are_left_out_are_told(zoo, capsys):
+    (zoo / "cat" / "IMG_1.HEIC").write_bytes(b"")
+    folders.images_below(zoo)
+    assert "left out, 2 in all (IMG_1.HEIC, notes.txt)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flag", [None, "src_dir"])
 def test_what_has_no_images(tmp_path, flag):
     where = "--src_dir " if flag else ""
@@ -85,9 +91,9 @@ def test_what_has_no_images(tmp_path, flag):
 def test_file_names_tell_files_apart():
     assert file_names(["in/a.png", "in/b.png"]) == ["a", "b"]
     assert file_names(["cat/1.png", "dog/1.png"]) == ["cat-1", "dog-1"]
-    assert file_names(["cat/1.png", "cat/1.jpg"]) == ["cat-1.png", "cat-1.jpg"]
-    assert file_names(["x/cat/1.png", "y/cat/1.png"]) == ["00000-cat-1.png", "00001-cat-1.png"]
-    assert file_names(["in/a.png", "in/A.png"]) == ["00000-in-a.png", "00001-in-A.png"]  # one file on Windows
+    assert file_names(["cat/1.png", "cat/1.jpg", "cat/2.jpg"]) == ["1.png", "1.jpg", "2"]
+    assert file_names(["x/cat/1.png", "y/cat/1.png"]) == ["00000-1", "00001-1"]
+    assert file_names(["in/a.png", "in/A.png"]) == ["00000-a", "00001-A"]  # one file on Windows
 
 
 def test_names_are_safe_everywhere():

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import main
-from core import video
+from core import sampling, video
 from core.data_loader import get_test_loader
 from core.images import to_uint8
 from core.solver import Solver
@@ -169,7 +169,7 @@ def test_every_output(run, shapes, tmp_path, capsys):
         "--psi 0.7 --labels --resize crop --video_format webp --num_workers 0 --batch_size 2"
     )
     assert call("sample", flags, **folders, result_dir=tmp_path) == 0
-    assert "no video_ref.webp: a video needs two references" in capsys.readouterr().err
+    assert "no video_ref: a video needs two references" in capsys.readouterr().err
     files = {path.name for path in tmp_path.iterdir()}
     singles = {f"0000{s}__{d}__{style}.png" for s in range(3) for d in ("triangle", "circle") for style in (4, 5, 9)}
     singles |= {f"0000{s}__{d}__00002.png" for s in range(3) for d in ("triangle", "circle")}
@@ -281,6 +281,42 @@ def test_user_errors_are_one_sentence_and_status_2(mode, flags, said, run, shape
     assert status == 2 and len(message) == 1
     assert message[0].startswith("error: ") and said in message[0]
     assert not (tmp_path / "results").exists()
+
+
+def test_results_do_not_become_sources(run, shapes, tmp_path, capsys):
+    shutil.copytree(shapes / "val" / "circle", tmp_path / "album")
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": tmp_path / "album"}
+    flags = "--num_workers 0 --outputs images --target_domains square --seeds"
+    for seeds in ("1", "2-3"):
+        assert call("sample", f"{flags} {seeds}", **folders, result_dir=tmp_path / "album" / "results") == 0
+        assert "Images: 3 src" in capsys.readouterr().out
+    files = {path.name for path in (tmp_path / "album" / "results").glob("*.png")}
+    lines = (tmp_path / "album" / "results" / "manifest.jsonl").read_text().splitlines()
+    assert len(files) == 9 and {json.loads(line)["file"] for line in lines} == files  # of both runs
+    folders["src_dir"] = tmp_path / "album" / "results"
+    assert call("sample", f"{flags} 1", **folders, result_dir=folders["src_dir"]) == 2
+    assert "lie in --result_dir" in capsys.readouterr().err
+
+
+def test_stopped_amid_single_images(run, shapes, tmp_path, capsys, monkeypatch):
+    """Those that were written are listed."""
+    rows = sampling.translate_rows
+
+    def stopped(*args):
+        yield next(iter(rows(*args)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sampling, "translate_rows", stopped)
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val" / "circle"}
+    assert call("sample", "--num_workers 0 --outputs images --seeds 0-9", **folders, result_dir=tmp_path) == 130
+    assert len(list(tmp_path.glob("*.png"))) == len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 3
+    assert not list(tmp_path.glob(".writing*"))
+
+
+def test_a_video_alone_that_cannot_be_made(run, shapes, tmp_path, capsys):
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val" / "circle"}
+    assert call("sample", "--num_workers 0 --outputs video_latent --seeds 4", **folders, result_dir=tmp_path) == 2
+    assert "no video_latent: a video needs two" in capsys.readouterr().err
 
 
 def test_a_text_file_named_jpg_leaves_nothing_behind(run, shapes, tmp_path, capsys):

@@ -150,7 +150,8 @@ def test_files_of_other_kinds_are_refused_in_a_sentence(kind, tmp_path, monkeypa
 def named(num_domains, found=(), known=None, *line):
     args = main.parse_args(["--mode", "sample", *line])
     args.num_domains, args.domains = num_domains, known
-    recall.name_domains(args, list(found))
+    origin = recall.name_domains(args, list(found))
+    assert ("no names" in origin) == (not known and not args.domain_names)
     return args.domains
 
 
