@@ -25,9 +25,7 @@ def train(args):
         raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
     if args.resume_iter:
         recall(args, NETS_EMA, args.resume_iter)
-    for flag in ("train_img_dir", "val_img_dir"):
-        folder = getattr(args, flag)
-        settle_domains(args, domain_names(folder, flag), folder)
+    settle_folders(args)
     on_cuda = runtime.select_device(args.device).type == "cuda"
     span = {"seed": args.seed, "start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda}
     shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
@@ -38,8 +36,6 @@ def train(args):
     )
     solver = start_solver(args)
     log.domain_line(args.domains, loaders.src.dataset.targets)
-    if 0 < args.eval_every <= args.total_iters:
-        log.warn("evaluation is not part of this version yet: --eval_every is ignored")
     solver.train(loaders)
 
 
@@ -71,8 +67,24 @@ def source_images(args):
     return sources
 
 
+def evaluate(args):
+    args.resume_iter = args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA)
+    recall(args, NETS_EMA, args.resume_iter)
+    settle_folders(args)
+    if args.num_domains < 2:
+        raise UserError("--mode eval translates domains into one another: it needs two sub-folders or more")
+    start_solver(args).evaluate()
+
+
+def settle_folders(args):
+    """Hold the sub-folders of the training and validation set against what is known of the domains."""
+    for flag in ("train_img_dir", "val_img_dir"):
+        folder = getattr(args, flag)
+        settle_domains(args, domain_names(folder, flag), folder)
+
+
 def not_yet(args):
-    raise UserError(f"--mode {args.mode} is not part of this version yet: use --mode train or --mode sample")
+    raise UserError(f"--mode {args.mode} is not part of this version yet: use --mode train, sample or eval")
 
 
 def start_solver(args):
@@ -85,7 +97,7 @@ def start_solver(args):
 
 def main(argv=None):
     args = parse_args(argv)
-    modes = {"train": train, "sample": sample, "eval": not_yet, "align": not_yet}
+    modes = {"train": train, "sample": sample, "eval": evaluate, "align": not_yet}
     try:
         modes[args.mode](args)
     except UserError as error:

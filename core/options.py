@@ -46,6 +46,7 @@ def build_parser():
     _network_flags(parser.add_argument_group("networks (else as the checkpoint says, where one is loaded)"))
     _training_flags(parser.add_argument_group("training"))
     _sampling_flags(parser.add_argument_group("sampling"))
+    _evaluation_flags(parser.add_argument_group("evaluation"))
     _folder_flags(parser.add_argument_group("folders and files"))
     _step_flags(parser.add_argument_group("how often, in iterations (0: never)"))
     return parser
@@ -171,6 +172,18 @@ def _seeds(text):
     return list(dict.fromkeys(seeds))
 
 
+def _evaluation_flags(group):
+    add = group.add_argument
+    add("--eval_seeds", type=_seeds, help="repeat with these seeds, such as 0-9: mean and deviation; left out: --seed")
+    add("--save_eval_images", type=_truth, default=True, help="true or false: keep the pictures that are scored")
+
+
+def _truth(text):
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text} is neither true nor false")
+    return text.lower() == "true"
+
+
 def _folder_flags(group):
     add = group.add_argument
     faces = "assets/representative"
@@ -193,7 +206,7 @@ def _step_flags(group):
     add("--print_every", type=int, default=10, help="print the losses")
     add("--sample_every", type=int, default=5000, help="write snapshot pictures")
     add("--save_every", type=int, default=10000, help="save a checkpoint (also at the end)")
-    add("--eval_every", type=int, default=50000, help="evaluate")
+    add("--eval_every", type=int, default=50000, help="evaluate; needs pretrained networks, see README")
 
 
 def parse_args(argv=None):

@@ -13,13 +13,11 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from core import log
-from core.errors import UserError
 from core.files import file_names
 from core.images import JPEG_MAX_SIDE, Grid, to_uint8
 from core.model import Content
 from core.runtime import chunks, random_generator
 
-PSIS = (0.5, 0.7, 1.0)  # truncations shown in a snapshot
 MEAN_STYLE_CODES = 10_000
 MOST_PIXELS = 2**26  # of one picture: a quarter of a gigabyte while it is made, and what viewers open
 
@@ -155,35 +153,6 @@ def grid_pages(num_sources, num_styles, size):
     most = min((JPEG_MAX_SIDE - 20) // size - 1, MOST_PIXELS // (size * size * columns)) - 1  # a row for titles
     pages = math.ceil(num_styles / max(1, most))
     return chunks(num_styles, math.ceil(num_styles / pages))
-
-
-def check_grid_side(cells, size):
-    """Raise UserError where a snapshot of so many cells, and one, cannot be a JPEG."""
-    most = JPEG_MAX_SIDE // size - 1
-    if cells > most:
-        raise UserError(
-            f"a snapshot {cells} pictures of {size} px long cannot be a JPEG: lower --val_batch_size, or "
-            f"--num_outs_per_domain, so that it has at most {most}"
-        )
-
-
-@torch.no_grad()
-def cycle_grid(nets, x_src, y_src, x_ref, y_ref, batch):
-    """Rows: sources, references, sources in the references' styles, and those translated back."""
-    grid = Grid(4, len(x_src), x_src.shape[-1])
-    for part in chunks(len(x_src), batch):
-        s_ref = nets.style_encoder(x_ref[part], y_ref[part])
-        s_src = nets.style_encoder(x_src[part], y_src[part])
-        x_fake = nets.generator(x_src[part], s_ref)
-        x_rec = nets.generator(x_fake, s_src)
-        for row, images in enumerate((x_src[part], x_ref[part], x_fake, x_rec)):
-            grid.put(row, part.start, to_uint8(images))
-    return grid
-
-
-def shown_domains(num_domains):
-    """The domains a snapshot shows: the first five."""
-    return range(min(num_domains, 5))
 
 
 def codes_of_seeds(seeds, latent_dim):

@@ -12,12 +12,17 @@ from core import log, runtime, sampling, video
 from core.checkpoint import CheckpointIO
 from core.data_loader import InputFetcher
 from core.errors import UserError
+from core.evaluation import MODES, Evaluation
 from core.files import make_folder
+from core.folders import domain_names
 from core.losses import discriminator_loss, generator_loss
 from core.model import Content, build_model, compile_networks
 from core.options import style_kinds
 from core.recall import network_config, target_labels
 from core.results import Results
+from core.scores import score_table, write_scores
+from core.snapshots import check_grid_side, snapshot_grids
+from metrics.weights import MissingWeights
 
 NETS, NETS_EMA, OPTIMS = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
 
@@ -170,8 +175,7 @@ class Solver:
         start = args.resume_iter
         for folder in (args.checkpoint_dir, args.sample_dir):
             make_folder(folder)
-        rows = args.num_outs_per_domain * len(sampling.shown_domains(args.num_domains))
-        sampling.check_grid_side(max(args.val_batch_size, rows), args.img_size)
+        check_grid_side(args.val_batch_size, args.num_outs_per_domain, args.num_domains, args.img_size)
         if start:
             self.load(start)
         elif self.checkpoints[0].steps():
@@ -183,6 +187,9 @@ class Solver:
         inputs_of = InputFetcher(loaders.src, loaders.ref, args.latent_dim, "train", args.seed, start, self.device)
         fixed = next(InputFetcher(loaders.val, mode="val", device=self.device))  # the same at every snapshot
         began = time.monotonic()
+        evaluation = None
+        if args.eval_every and args.total_iters // args.eval_every > start // args.eval_every:
+            evaluation = self.evaluation()  # what is missing is said now, not after days
         with log.progress(range(start, args.total_iters), initial=start, total=args.total_iters, unit="it") as bar:
             for iteration in bar:
                 losses = self.train_step(next(inputs_of), iteration)
@@ -193,33 +200,56 @@ class Solver:
                     self.save(done)
                 if due(done, args.sample_every):
                     self.snapshot(done, fixed)
+                if due(done, args.eval_every):
+                    self.evaluate(done, evaluation)
 
     def snapshot(self, step, inputs):
         """Write the pictures of a step from fixed inputs and codes, so that steps can be compared."""
         self.drawing.fit(partial(self._snapshot, step, inputs))
 
     def _snapshot(self, step, inputs, size):
-        args, nets = self.args, self.nets_ema
-        x_src, x_ref, y_ref = self._place(inputs.x_src), self._place(inputs.x_ref), inputs.y_ref
+        args = self.args
+        inputs = Munch({name: self._place(tensor) for name, tensor in inputs.items()})
         codes = runtime.random_generator(args.seed, "snapshot")
-        z_trg = torch.randn(args.num_outs_per_domain, args.latent_dim, generator=codes).to(x_src)
-        domains = sampling.shown_domains(args.num_domains)
-        prefix = Path(args.sample_dir) / f"{step:06d}"
+        z_trg = torch.randn(args.num_outs_per_domain, args.latent_dim, generator=codes).to(self.device)
         with self._arithmetic():
-            sources = sampling.read_sources(nets.generator, x_src.split(size))
-            batches = zip(x_ref.split(size), y_ref.split(size), strict=True)
-            references = sampling.read_references(nets.style_encoder, batches)
-            cycle = sampling.cycle_grid(nets, x_src, inputs.y_src, x_ref, y_ref, size)
-            cycle.save(f"{prefix}_cycle_consistency.jpg")
-            shown = {"reference": references}
-            means = sampling.mean_styles(nets.mapping_network, args.latent_dim, domains)
-            free = sampling.latent_styles(nets.mapping_network, z_trg, domains)
-            for psi in sampling.PSIS:
-                codes = torch.lerp(means[:, None], free, psi)
-                shown[f"latent_psi_{psi}"] = sampling.in_domains(codes, domains)
-            for name, styles in shown.items():
-                rows = sampling.translate_rows(nets.generator, sources, styles.codes, size)
-                sampling.style_grid(sources, styles, rows).save(f"{prefix}_{name}.jpg")
+            for name, grid in snapshot_grids(self.nets_ema, inputs, z_trg, args.num_domains, size):
+                grid.save(Path(args.sample_dir) / f"{step:06d}_{name}.jpg")
+
+    # Evaluation
+
+    def evaluation(self):
+        """What scores networks on the images of args. Raises UserError where its pretrained networks are missing."""
+        args = self.args
+        domains = args.domains or domain_names(args.val_img_dir, "val_img_dir")
+        folders = (args.train_img_dir, args.val_img_dir, args.eval_dir)
+        sizes = (args.img_size, args.num_outs_per_domain, args.val_batch_size)
+        options = (self.device, self.drawing.fit, args.save_eval_images, args.num_workers)
+        try:
+            return Evaluation(domains, *folders, *sizes, *options)
+        except MissingWeights as error:
+            hint = "; --eval_every 0 trains without evaluation" if args.mode == "train" else ""
+            raise UserError(f"{error}{hint}") from error
+
+    def evaluate(self, step=None, evaluation=None):
+        """Score the averages, write the JSON files and print the table; return {mode: {metric: mean}}.
+
+        step: what the networks are; None: the step args.resume_iter is loaded.
+        """
+        args = self.args
+        evaluation = evaluation or self.evaluation()  # before anything is loaded or drawn
+        if step is None:
+            step = args.resume_iter
+            self.load(step)
+        means, by_mode = {}, {}
+        for mode in MODES:
+            began = time.monotonic()
+            with self._arithmetic():
+                by_mode[mode] = {s: evaluation.run(self.nets_ema, mode, s) for s in args.eval_seeds or [args.seed]}
+            about = evaluation.about() | {"precision": args.precision, "seconds": round(time.monotonic() - began, 1)}
+            means[mode] = write_scores(args.eval_dir, step, mode, by_mode[mode], about)
+        score_table(step, by_mode)
+        return means
 
     # Sampling
 

@@ -1,7 +1,12 @@
 import pytest
+import torch
+import torchvision
 
 import main
 from data import demo
+from metrics import fid, lpips
+from metrics.weights import weights_path
+from tests import golden
 from tests.command import NARROW, as_flags
 
 
@@ -22,3 +27,15 @@ def parse():
         return main.parse_args(["--mode", mode, *narrow.split(), *flags.split(), *as_flags(folders)])
 
     return parse
+
+
+@pytest.fixture(scope="session")
+def torch_cache(tmp_path_factory):
+    """A cache of PyTorch with golden weights of AlexNet and Inception under the names that torchvision expects."""
+    networks = (("alexnet", torchvision.models.alexnet, lpips.WEIGHTS), ("inception", fid.build_inception, fid.WEIGHTS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        for name, build, weights in networks:
+            weights_path(weights).parent.mkdir(parents=True, exist_ok=True)
+            torch.save(golden.fill(name, build()).state_dict(), weights_path(weights))
+        yield weights_path(weights).parent

@@ -22,9 +22,13 @@ def read(name):
 def fill(name, network):
     """Give a network registered as `name` its golden weights."""
     for key, value in network.state_dict().items():
-        if key != "hpf.filter":
+        if key != "hpf.filter" and value.is_floating_point():
             n = torch.from_numpy(_random(f"{name}.{key}").standard_normal(value.shape).astype(np.float32))
-            if value.ndim >= 2:
+            if key.endswith("running_mean"):
+                n = 0.1 * n
+            elif key.endswith("running_var"):
+                n = 1 + 0.1 * n.abs()
+            elif value.ndim >= 2:
                 n *= float(np.sqrt(2 / np.prod(value.shape[1:])))
             else:
                 n = 1 + 0.1 * n if key.endswith("weight") else 0.1 * n

@@ -267,7 +267,6 @@ def test_a_file_of_the_reference_needs_no_flags(run, shapes, tmp_path, capsys):
         ("train", "--val_batch_size 2100", "cannot be a JPEG"),
         ("train", "--checkpoint_dir LICENSE/inside", "cannot be made a folder"),
         ("sample", "--result_dir LICENSE/inside", "cannot be made a folder"),
-        ("eval", "", "not part of this version"),
         ("align", "", "not part of this version"),
     ],
 )

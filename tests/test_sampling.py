@@ -8,7 +8,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 import main
-from core import sampling
+from core import sampling, snapshots
 from core.images import JPEG_MAX_SIDE, to_uint8
 from core.model import build_model
 from core.results import Results
@@ -59,7 +59,7 @@ def test_reference_grid_shows_every_source_in_every_style(nets, pictures, batch)
 def test_cycle_grid(nets, pictures):
     x_src, x_ref, y_ref = pictures
     x_src, y_src = x_src[:4], torch.tensor([2, 1, 0, 0])
-    found = cells(sampling.cycle_grid(nets, x_src, y_src, x_ref, y_ref, batch=3))
+    found = cells(snapshots.cycle_grid(nets, x_src, y_src, x_ref, y_ref, batch=3))
     x_fake = nets.generator(x_src, nets.style_encoder(x_ref, y_ref))
     x_rec = nets.generator(x_fake, nets.style_encoder(x_src, y_src))
     for row, images in enumerate((x_src, x_ref, x_fake, x_rec)):

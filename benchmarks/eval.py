@@ -1,0 +1,140 @@
+"""Evaluation: passes and seconds against the reference's procedure, in one run, on a generated data set.
+
+python -m benchmarks.eval                      3 domains, 6 validation and 60 training images each, 64 px
+python -m benchmarks.eval --img_size 256 --channel_base 16384
+
+The metrics' networks have random weights here: their cost is that of the published ones, and nothing is
+downloaded. The reference's procedure: a whole pass of the generator for every output, two passes of AlexNet for
+each of the 45 pairs of outputs of a source, Inception over all real images for every task.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections import Counter
+from itertools import combinations, permutations
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torchvision.models import AlexNet_Weights, Inception_V3_Weights
+
+import main as program
+from benchmarks import plain
+from core import log
+from core.evaluation import MODES
+from core.images import read_rgb, to_uint8
+from core.solver import Solver
+from data import demo
+from metrics import fid, lpips
+from metrics.stats import frechet_distance
+from metrics.weights import load_pretrained, weights_path
+
+
+def fill_cache(folder):
+    """Random weights under the names that torchvision expects."""
+    os.environ["TORCH_HOME"] = str(folder)
+    networks = {AlexNet_Weights.IMAGENET1K_V1: torchvision.models.alexnet(),
+                Inception_V3_Weights.IMAGENET1K_V1: fid.build_inception()}  # fmt: skip
+    for weights, network in networks.items():
+        weights_path(weights).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(network.state_dict(), weights_path(weights))
+
+
+def count_images(counts, **networks):
+    """Count the images that go through each network."""
+    for name, network in networks.items():
+        network.register_forward_hook(lambda module, args, out, name=name: counts.update({name: len(args[0])}))
+
+
+@torch.no_grad()
+def evaluate_plainly(solver, evaluation, inception):
+    """Both modes as the reference computes them -> {mode: (mean FID, mean LPIPS)}."""
+    nets, args = solver.nets_ema, solver.args
+    means = {}
+    for mode in MODES:
+        pairs = permutations(evaluation.domains, 2)
+        scores = [task_plainly(nets, args, evaluation, inception, mode, *pair) for pair in pairs]
+        means[mode] = np.mean(scores, axis=0)
+    return means
+
+
+def task_plainly(nets, args, evaluation, inception, mode, src, trg):
+    label = evaluation.domains.index(trg)
+    distances, folder = [], evaluation.eval_dir / f"plain_{src}2{trg}"
+    folder.mkdir(parents=True, exist_ok=True)
+    x_src = torch.cat([x for x, _ in evaluation._loader(evaluation.val[src])])
+    x_ref = torch.cat([x for x, _ in evaluation._loader(evaluation.val[trg])])
+    for first in range(0, len(x_src), args.val_batch_size):
+        x = x_src[first : first + args.val_batch_size]
+        y = torch.full((len(x),), label)
+        group = []
+        for output in range(args.num_outs_per_domain):
+            if mode == "latent":
+                s_trg = nets.mapping_network(torch.randn(len(x), args.latent_dim), y)
+            else:
+                s_trg = nets.style_encoder(x_ref[torch.randperm(len(x_ref))[: len(x)]], y)
+            x_fake = nets.generator(x, s_trg)
+            group.append(x_fake)
+            for number, image in enumerate(to_uint8(x_fake)):
+                Image.fromarray(image).save(folder / f"{first + number + 1:04d}_{output + 1:02d}.png")
+        pairs = [lpips.calculate_lpips_given_images(pair) for pair in combinations(group, 2)]
+        distances.append(np.mean(pairs))
+    moments = []
+    for paths in (evaluation.train[trg], sorted(folder.iterdir())):
+        images = [evaluation.prepare(read_rgb(path)) for path in paths]
+        features = torch.cat([inception(torch.stack(images[i : i + 32])) for i in range(0, len(images), 32)])
+        moments.append((features.double().mean(0).numpy(), np.cov(features.double().numpy(), rowvar=False)))
+    return frechet_distance(*moments[0], *moments[1]), np.mean(distances)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--img_size", type=int, default=64)
+    parser.add_argument("--channel_base", type=int, default=512)
+    parser.add_argument("--train", type=int, default=60, help="training images per domain")
+    parser.add_argument("--val", type=int, default=6, help="validation images per domain")
+    parser.add_argument("--outputs", type=int, default=10, help="outputs per source")
+    options = parser.parse_args()
+    log.say = lambda text="": None  # the table is what is wanted
+    log.warn = log.say
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fill_cache(folder)
+        demo.make(folder, size=options.img_size, train=options.train, val=options.val)
+        flags = {"img_size": options.img_size, "channel_base": options.channel_base, "w_hpf": 0, "num_domains": 3,
+                 "num_outs_per_domain": options.outputs, "num_workers": 0, "device": "cpu",
+                 "train_img_dir": folder / "train", "val_img_dir": folder / "val", "eval_dir": folder / "eval",
+                 "checkpoint_dir": folder / "checkpoints"}  # fmt: skip
+        line = [str(text) for flag, value in flags.items() for text in (f"--{flag}", value)]
+        solver = Solver(program.parse_args(["--mode", "eval", *line]))
+        evaluation = solver.evaluation()
+        counts = Counter()
+        G = solver.nets_ema.generator
+        counted = {"alexnet": evaluation.lpips, "inception": evaluation.inception}
+        counted |= {"encode": G.encode[0], "render": G.to_rgb}
+        count_images(counts, **counted)
+        inception = load_pretrained(fid.build_inception, fid.WEIGHTS)  # as torchvision has it
+        inception.fc, inception.transform_input = torch.nn.Identity(), False
+        count_images(counts, inception=inception)
+        found = {}
+        for variant in ("plain", "streaming"):
+            counts.clear()
+            began = time.perf_counter()
+            if variant == "plain":
+                with plain.plain_arithmetic():
+                    evaluate_plainly(solver, evaluation, inception)
+            else:
+                solver.evaluate(step=0, evaluation=evaluation)
+            found[variant] = (time.perf_counter() - began, dict(counts))
+    print(f"{'':<12}{'seconds':>10}{'times':>10}" + "".join(f"{name:>10}" for name in counted) + "  images through")
+    for variant, (seconds, passed) in found.items():
+        cells = "".join(f"{passed.get(name, 0):>10}" for name in counted)
+        print(f"{variant:<12}{seconds:>10.1f}{found['plain'][0] / seconds:>10.2f}{cells}")
+
+
+if __name__ == "__main__":
+    main()

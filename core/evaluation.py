@@ -1,0 +1,244 @@
+"""Evaluation: every domain translated into every other, scored by FID, KID and LPIPS (paper, section 4).
+
+A task is an ordered pair of domains, src2trg. Every validation image of src is translated `outputs` times into
+trg, in styles of random codes (latent) or of validation images of trg (reference). FID and KID compare all of
+these pictures, in 8 bit, with all training images of trg; LPIPS is the mean distance between the pictures of
+one source, that is, diversity. Pictures are scored as they are made.
+"""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from core import log
+from core.data_loader import ImageList, loader_options, test_transform
+from core.files import make_folder, replacing, safe_name
+from core.folders import images_below
+from core.images import to_uint8
+from core.model import Content
+from core.runtime import chunks, random_generator, usable_cores
+from metrics import fid, lpips
+from metrics.lpips import PairwiseMean
+from metrics.stats import Moments, frechet_distance, kernel_distance, symmetric_root
+from metrics.weights import weights_hash
+
+MODES = ("latent", "reference")
+MOST_FOR_KID = 10_000  # features kept of a set: 80 MB
+FEATURES = 2048  # of Inception; with fewer images their covariance is singular
+
+
+class Scores(NamedTuple):
+    FID: float
+    KID: float
+    LPIPS: float
+
+
+class Features(NamedTuple):
+    """What is known of a set of images: moments of all of them, features of the first."""
+
+    mean: np.ndarray  # (2048,)
+    cov: np.ndarray  # (2048, 2048)
+    kept: np.ndarray  # (n, 2048)
+    count: int
+
+
+class Gathering:
+    """Makes Features of batches of features (N, 2048)."""
+
+    def __init__(self):
+        self.moments, self.kept, self.count = Moments(), [], 0
+
+    def add(self, features):
+        features = features.cpu()
+        self.moments.add(features)
+        self.kept.append(features[: max(0, MOST_FOR_KID - self.count)])
+        self.count += len(features)
+
+    def result(self):
+        return Features(*self.moments.result(), torch.cat(self.kept).numpy(), self.count)
+
+
+class Evaluation:
+    """Scores networks on the images of folders with a sub-folder per domain.
+
+    domains: names in label order. train_dir: real images for FID and KID; val_dir: sources and references;
+    eval_dir: for the pictures, where save_images, and for statistics of the real ones, which are made once.
+    outputs: pictures per source and task. batch_size: sources at a time; LPIPS is a mean over such batches.
+    fit: calls work(size) with the number of images that may go through a network at once. Raises MissingWeights
+    where the metrics' networks are neither there nor to be had.
+    """
+
+    def __init__(self, domains, train_dir, val_dir, eval_dir, img_size, outputs, batch_size, device, fit,
+                 save_images=True, num_workers=0):  # fmt: skip
+        self.domains, self.eval_dir, self.save_images = domains, Path(eval_dir), save_images
+        self.img_size, self.outputs, self.batch_size = img_size, outputs, batch_size
+        self.device, self.fit, self.num_workers = device, fit, num_workers
+        self.inception, self.lpips = fid.pretrained(str(device)), lpips.pretrained(str(device))
+        self.train = {name: images_below(Path(train_dir, name)) for name in domains}
+        self.val = {name: images_below(Path(val_dir, name)) for name in domains}
+        self.weights = {"inception": weights_hash(fid.WEIGHTS), "alexnet": weights_hash(lpips.WEIGHTS)}
+        self.prepare = partial(fid.eval_transform, img_size=img_size)
+        self.pool = ThreadPoolExecutor(usable_cores())
+        self._say_what_scores_are_worth()
+
+    def _say_what_scores_are_worth(self):
+        few = [name for name, paths in self.val.items() if len(paths) < self.outputs]
+        if few:
+            log.warn(
+                f"fewer than {self.outputs} validation images in {', '.join(few)}: outputs in the style of references "
+                "repeat themselves there, and their LPIPS is too low"
+            )
+        few = [name for name, paths in self.train.items() if len(paths) < FEATURES]
+        if few:
+            log.warn(
+                f"fewer than {FEATURES} training images in {', '.join(few)}: FID is too high and compares only with "
+                "FID of as many; KID has no such bias"
+            )
+
+    def run(self, nets, mode, seed):
+        """Scores of all tasks in a mode: {"cat2dog": Scores, ...}."""
+        found = {}
+        for trg in self.domains:  # a target's real images and references serve all its tasks
+            real = self.real_features(trg)
+            root = symmetric_root(real.cov)
+            references = self.reference_codes(nets.style_encoder, trg) if mode == "reference" else None
+            for src in self.domains:
+                if src != trg:
+                    fake, diversity = self.task(nets, src, trg, references, seed)
+                    kid = kernel_distance(torch.from_numpy(real.kept), torch.from_numpy(fake.kept))
+                    found[f"{src}2{trg}"] = Scores(frechet_distance(*real[:2], *fake[:2], root), kid, diversity)
+        return {f"{src}2{trg}": found[f"{src}2{trg}"] for src, trg in permutations(self.domains, 2)}
+
+    @torch.no_grad()
+    def task(self, nets, src, trg, references, seed):
+        """Translate the validation images of src into trg -> (Features of the pictures, LPIPS).
+
+        references: style codes to choose from (R, style_dim); None: styles of random codes.
+        """
+        gathering, distances, number = Gathering(), [], 0
+        folder = self._emptied(f"{safe_name(src)}2{safe_name(trg)}") if self.save_images else None
+        mode = "latent" if references is None else "reference"
+        for x_src, _ in log.progress(self._loader(self.val[src]), desc=f"{mode} {src}2{trg}", unit="batch"):
+            content = self.fit(partial(self._content, nets.generator, x_src))
+            chances = [random_generator(seed, "eval", mode, src, trg, number + n) for n in range(len(x_src))]
+            if references is None:
+                s_trg = self._random_codes(nets.mapping_network, self.domains.index(trg), chances)
+            else:
+                s_trg = self._chosen(references, chances)  # (outputs, N, style_dim)
+            pairs, drawn = PairwiseMean(), []
+            for output, codes in enumerate(s_trg, start=1):
+                images, embeddings, features = self.fit(partial(self._draw, nets.generator, content, codes))
+                pairs.add(embeddings)
+                drawn.append(features)
+                if folder is not None:
+                    paths = [folder / f"{number + n:04d}_{output:02d}.png" for n in range(1, len(images) + 1)]
+                    list(self.pool.map(_save, paths, images))
+            gathering.add(torch.cat(drawn))
+            distances.append(pairs.result().mean().item())
+            number += len(x_src)
+        return gathering.result(), float(np.mean(distances))
+
+    def about(self):
+        """Plain values that say what the scores were made with, for the record."""
+        return {
+            "validation_images": {name: len(paths) for name, paths in self.val.items()},
+            "training_images": {name: len(paths) for name, paths in self.train.items()},
+            "outputs_per_source": self.outputs,
+            "img_size": self.img_size,
+            "weights": self.weights,
+            "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+        }
+
+    def real_features(self, domain):
+        """Features of a domain's training images: from the disk, where they were made for the same files."""
+        paths = self.train[domain]
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        key = hashlib.blake2b(
+            json.dumps([files, self.img_size, self.weights["inception"]]).encode(), digest_size=8
+        ).hexdigest()
+        cache = self.eval_dir / f"real_{safe_name(domain)}_{key}.npz"
+        if cache.exists():
+            with np.load(cache, allow_pickle=False) as arrays:
+                return Features(arrays["mean"], arrays["cov"], arrays["kept"], int(arrays["count"]))
+        gathering = Gathering()
+        loader = self._loader(paths, self.prepare)
+        for x, _ in log.progress(loader, desc=f"real {domain}", unit="batch"):
+            gathering.add(self.fit(partial(self._features, x.to(self.device))))
+        found = gathering.result()
+        with replacing(cache) as temporary:
+            np.savez(temporary, **found._asdict())
+        return found
+
+    @torch.no_grad()
+    def reference_codes(self, style_encoder, domain):
+        """Styles of all validation images of a domain: (R, style_dim)."""
+        label = self.domains.index(domain)
+
+        def encode(size):
+            pieces = (piece.to(self.device) for x, _ in self._loader(self.val[domain]) for piece in x.split(size))
+            return torch.cat([style_encoder(x, torch.full((len(x),), label, device=x.device)) for x in pieces])
+
+        return self.fit(encode)
+
+    def _loader(self, paths, transform=None):
+        samples = [(path, 0) for path in paths]
+        transform = transform or test_transform(self.img_size)
+        return DataLoader(ImageList(samples, transform), self.batch_size, **loader_options(self.num_workers))
+
+    def _content(self, generator, x_src, size):
+        return Content.join([generator.content(part.to(self.device)) for part in x_src.split(size)])
+
+    def _random_codes(self, mapping_network, label, chances):
+        """Styles of random codes, `outputs` for each source: (outputs, N, style_dim)."""
+        latent_dim = mapping_network.shared[0].in_features
+        z_trg = torch.stack([torch.randn(self.outputs, latent_dim, generator=chance) for chance in chances], dim=1)
+        z_trg = z_trg.flatten(0, 1).to(self.device)  # (outputs * N, latent_dim)
+        s_trg = mapping_network(z_trg, torch.full((len(z_trg),), label, device=self.device))
+        return s_trg.unflatten(0, (self.outputs, len(chances)))
+
+    def _chosen(self, references, chances):
+        """For each source `outputs` of the references, different ones while there are: (outputs, N, style_dim)."""
+        orders = torch.stack([torch.randperm(len(references), generator=chance) for chance in chances], dim=1)
+        return references[orders[torch.arange(self.outputs) % len(references)]]
+
+    def _draw(self, generator, content, s_trg, size):
+        """Pictures in 8 bit (N, H, W, 3), their LPIPS embeddings (N, K) and Inception features (N, 2048)."""
+        drawn = []
+        for part in chunks(len(s_trg), size):
+            x_fake = generator.render(content[part], s_trg[part]).float()
+            images = to_uint8(x_fake)
+            x = torch.stack(list(self.pool.map(lambda image: self.prepare(Image.fromarray(image)), images)))
+            with self._exactly():
+                drawn.append((images, self.lpips(x_fake), self.inception(x.to(self.device))))
+        images, embeddings, features = zip(*drawn, strict=True)
+        return np.concatenate(images), torch.cat(embeddings), torch.cat(features)
+
+    def _features(self, x, size):
+        with self._exactly():
+            return torch.cat([self.inception(part) for part in x.split(size)])
+
+    def _exactly(self):
+        """Metrics compute in fp32 whatever --precision is, so that scores stay comparable."""
+        return torch.autocast(self.device.type, enabled=False)
+
+    def _emptied(self, name):
+        """The folder of a task's pictures, without those of an earlier evaluation."""
+        make_folder(self.eval_dir / name)
+        for old in (self.eval_dir / name).glob("[0-9]*_[0-9]*.png"):
+            old.unlink()
+        return self.eval_dir / name
+
+
+def _save(path, image):
+    with replacing(path) as temporary:
+        Image.fromarray(image).save(temporary)

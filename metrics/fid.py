@@ -1,0 +1,110 @@
+"""FID and KID from torchvision's Inception v3.
+
+python -m metrics.fid --paths A B      two folders of images
+
+Images are reduced by Pillow (bilinear) to img_size, then to 299, and normalised as for ImageNet; features are
+the 2048 pooled ones of the trunk. Any other network or way of reducing gives other numbers.
+"""
+
+import argparse
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image, ImageOps
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.models import Inception_V3_Weights
+from torchvision.models.inception import BasicConv2d
+
+from metrics.stats import Moments, frechet_distance, kernel_distance
+from metrics.weights import MissingWeights, load_pretrained
+
+WEIGHTS = Inception_V3_Weights.IMAGENET1K_V1
+INPUT_SIZE = 299
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class ImageFiles(Dataset):
+    """The images below a folder, sorted, as Inception takes them."""
+
+    def __init__(self, paths, img_size):
+        self.paths, self.img_size = paths, img_size
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        with Image.open(self.paths[index]) as image:
+            return eval_transform(ImageOps.exif_transpose(image).convert("RGB"), self.img_size)
+
+
+def eval_transform(image, img_size):
+    """A PIL image as Inception takes it: (3, 299, 299)."""
+    for size in (img_size, INPUT_SIZE):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+
+
+class Inception(nn.Module):
+    """Images as from `eval_transform` (N, 3, 299, 299) -> features (N, 2048). network: torchvision's, with weights."""
+
+    def __init__(self, network):
+        super().__init__()
+        network.fc = nn.Identity()
+        network.transform_input = False  # it is for images that were normalised otherwise
+        for block in network.modules():
+            if isinstance(block, BasicConv2d):  # the same function in half the passes over memory
+                block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), nn.Identity()
+        self.network = network.eval().to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def forward(self, x):
+        return self.network(x.contiguous(memory_format=torch.channels_last))
+
+
+def build_inception():
+    return torchvision.models.inception_v3(init_weights=False, aux_logits=True)
+
+
+@lru_cache
+def pretrained(device="cpu"):
+    """Inception with its published weights, once per device. Raises MissingWeights."""
+    return Inception(load_pretrained(build_inception, WEIGHTS)).to(device)
+
+
+def folder_features(folder, img_size, batch_size, device):
+    """Moments and features (N, 2048) of the images in a folder."""
+    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
+    if not paths:
+        raise FileNotFoundError(f"{folder} has no images: give a folder that has some")
+    network, moments, features = pretrained(str(device)), Moments(), []
+    for x in DataLoader(ImageFiles(paths, img_size), batch_size):
+        features.append(network(x.to(device)).cpu())
+        moments.add(features[-1])
+    return moments, torch.cat(features)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--paths", nargs=2, required=True, metavar=("A", "B"), help="the two folders")
+    parser.add_argument("--img_size", type=int, default=256, help="size before the network's own")
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(argv)
+    try:
+        (a, x), (b, y) = (folder_features(p, args.img_size, args.batch_size, args.device) for p in args.paths)
+    except (MissingWeights, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+    sys.stdout.write(f"FID: {frechet_distance(*a.result(), *b.result()):.6g}\n")
+    sys.stdout.write(f"KID: {kernel_distance(x, y):.6g}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""LPIPS: perceptual distance of images (Zhang et al., CVPR 2018), AlexNet, linear weights v0.1.
+
+The distance is a weighted sum of squared differences of normalised features, averaged over positions. With
+the roots of weights and averages put into the features it is a squared Euclidean distance,
+
+    LPIPS(x, y) = |e(x) - e(y)|^2,
+
+so every image is embedded once, and the mean over all pairs of n images is 2 / (n - 1) times the sum of
+|e_i - mean|^2: no pairs are formed, and nothing cancels.
+"""
+
+import importlib.util
+import math
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import AlexNet_Weights
+
+from metrics.weights import MissingWeights, load_pretrained
+
+WEIGHTS = AlexNet_Weights.IMAGENET1K_V1
+LAYERS = (1, 4, 7, 9, 11)  # the ReLUs of AlexNet's trunk
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation, for [-1, 1]
+
+
+class LPIPS(nn.Module):
+    """Images to vectors whose squared distances are LPIPS.
+
+    alexnet: torchvision's, with weights; linear: a weight for each channel of the five layers.
+    """
+
+    def __init__(self, alexnet, linear):
+        super().__init__()
+        self.features = alexnet.features
+        self.roots = nn.ParameterList(nn.Parameter(w.flatten().sqrt()[:, None], requires_grad=False) for w in linear)
+        self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None])
+        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None])
+
+    @torch.no_grad()
+    def forward(self, x):
+        """x (N, 3, H, W), around [-1, 1] and not clamped -> (N, K)"""
+        x, parts = (x - self.shift) / self.scale, []
+        for number, layer in enumerate(self.features[: LAYERS[-1] + 1]):
+            x = layer(x)
+            if number in LAYERS:
+                f = x.flatten(2)  # (N, C, positions)
+                f = f / (f.norm(dim=1, keepdim=True) + 1e-10)
+                parts.append((f * self.roots[len(parts)]).flatten(1) / math.sqrt(f.shape[2]))
+        return torch.cat(parts, dim=1)
+
+
+class PairwiseMean:
+    """The mean LPIPS over all pairs of a group that comes one by one, for N groups at a time (Welford 1962)."""
+
+    def __init__(self):
+        self.count, self.mean, self.scatter = 0, 0.0, 0.0
+
+    def add(self, embeddings):
+        """Take in the next one of each group: (N, K)."""
+        self.count += 1
+        apart = embeddings - self.mean
+        self.mean = self.mean + apart / self.count
+        self.scatter = self.scatter + (apart * (embeddings - self.mean)).sum(1).double()
+
+    def result(self):
+        """(N,): for each group, NaN where there are no pairs."""
+        if self.count < 2:
+            return torch.full_like(self.scatter, float("nan"))
+        return 2 / (self.count - 1) * self.scatter
+
+
+def calculate_lpips_given_images(group_of_images, network=None):
+    """The mean LPIPS over all pairs of a list of images (N, 3, H, W), averaged over N."""
+    network = network or pretrained(str(group_of_images[0].device))
+    pairs = PairwiseMean()
+    for x in group_of_images:
+        pairs.add(network(x.to(next(network.parameters()).dtype)))
+    return pairs.result().mean().item()
+
+
+@lru_cache
+def pretrained(device="cpu"):
+    """The network with its published weights, once per device. Raises MissingWeights."""
+    alexnet = load_pretrained(torchvision.models.alexnet, WEIGHTS)
+    return LPIPS(alexnet, linear_weights()).eval().to(device)
+
+
+def linear_weights():
+    """The linear weights v0.1 for AlexNet, from the `lpips` package: five tensors (1, C, 1, 1)."""
+    package = importlib.util.find_spec("lpips")  # found, not imported: only its file is wanted
+    if package is None:
+        raise MissingWeights("the linear weights of LPIPS are missing: pip install lpips")
+    path = Path(package.origin).parent / "weights" / "v0.1" / "alex.pth"
+    return list(torch.load(path, map_location="cpu", weights_only=True).values())

@@ -1,0 +1,50 @@
+"""Pretrained weights: torchvision's own files, in PyTorch's own cache."""
+
+import hashlib
+import pickle
+from functools import partial
+from pathlib import Path
+
+import torch
+
+FAILURES = (  # no network, another file at the address, a damaged file, weights of another network
+    OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, pickle.UnpicklingError,
+)  # fmt: skip
+
+
+class MissingWeights(Exception):
+    """A file of weights that could neither be found nor fetched. The message says where to get and to put it."""
+
+
+def load_pretrained(build, weights):
+    """A torchvision network in eval mode with its published weights, downloaded where they are not there yet.
+
+    build: makes the network without weights. weights: torchvision's entry, such as
+    AlexNet_Weights.IMAGENET1K_V1. Raises MissingWeights.
+    """
+    path = weights_path(weights)
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        with torch.device("meta"):  # its random initialisation would take longer than reading the file
+            network = build()
+        network.load_state_dict(state, assign=True)
+    except FAILURES as error:
+        reason = str(error).partition("\n")[0].rstrip(":. ")
+        raise MissingWeights(
+            f"{path.name} could not be loaded ({reason}): fetch it from {weights.url} and put it into {path.parent}"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
+def weights_path(weights):
+    """Where PyTorch keeps the file: TORCH_HOME, or ~/.cache/torch."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+
+
+def weights_hash(weights):
+    """A short hash of the file's content: scores by other weights cannot be compared."""
+    digest = hashlib.sha256()
+    with weights_path(weights).open("rb") as file:
+        for block in iter(partial(file.read, 2**20), b""):
+            digest.update(block)
+    return digest.hexdigest()[:8]
