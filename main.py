@@ -71,8 +71,6 @@ def evaluate(args):
     args.resume_iter = args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA)
     recall(args, NETS_EMA, args.resume_iter)
     settle_folders(args)
-    if args.num_domains < 2:
-        raise UserError("--mode eval translates domains into one another: it needs two sub-folders or more")
     start_solver(args).evaluate()
 
 

@@ -8,6 +8,7 @@ one source, that is, diversity. Pictures are scored as they are made.
 
 import hashlib
 import json
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import permutations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import PIL
 import torch
 import torchvision
 from PIL import Image
@@ -22,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from core import log
 from core.data_loader import ImageList, loader_options, test_transform
+from core.errors import UserError
 from core.files import make_folder, replacing, safe_name
 from core.folders import images_below
 from core.images import to_uint8
@@ -29,11 +32,18 @@ from core.model import Content
 from core.runtime import chunks, random_generator, usable_cores
 from metrics import fid, lpips
 from metrics.lpips import PairwiseMean
-from metrics.stats import Moments, frechet_distance, kernel_distance, symmetric_root
-from metrics.weights import weights_hash
+from metrics.stats import (
+    Moments,
+    frechet_distance,
+    frechet_distance_of_few,
+    kernel_distance,
+    symmetric_root,
+)  # fmt: skip
+from metrics.weights import MissingWeights, weights_hash
 
 MODES = ("latent", "reference")
-MOST_FOR_KID = 10_000  # features kept of a set: 80 MB
+MOST_KEPT = 10_000  # features kept of a set, for KID: 80 MB
+FEW = 512  # up to here FID is quicker from the features than from their covariances
 FEATURES = 2048  # of Inception; with fewer images their covariance is singular
 
 
@@ -61,7 +71,8 @@ class Gathering:
     def add(self, features):
         features = features.cpu()
         self.moments.add(features)
-        self.kept.append(features[: max(0, MOST_FOR_KID - self.count)])
+        if self.count < MOST_KEPT:
+            self.kept.append(features[: MOST_KEPT - self.count].clone())
         self.count += len(features)
 
     def result(self):
@@ -83,12 +94,16 @@ class Evaluation:
         self.domains, self.eval_dir, self.save_images = domains, Path(eval_dir), save_images
         self.img_size, self.outputs, self.batch_size = img_size, outputs, batch_size
         self.device, self.fit, self.num_workers = device, fit, num_workers
-        self.inception, self.lpips = fid.pretrained(str(device)), lpips.pretrained(str(device))
+        self.inception, self.lpips = load_metrics(str(device))
+        make_folder(eval_dir)
         self.train = {name: images_below(Path(train_dir, name)) for name in domains}
         self.val = {name: images_below(Path(val_dir, name)) for name in domains}
         self.weights = {"inception": weights_hash(fid.WEIGHTS), "alexnet": weights_hash(lpips.WEIGHTS)}
         self.prepare = partial(fid.eval_transform, img_size=img_size)
-        self.pool = ThreadPoolExecutor(usable_cores())
+        self.pool = ThreadPoolExecutor(min(8, usable_cores()))  # for Pillow; torch has threads of its own
+        tasks = [f"{safe_name(src)}2{safe_name(trg)}" for src, trg in permutations(domains, 2)]
+        if len({task.casefold() for task in tasks}) < len(tasks):
+            raise UserError(f"tasks of the domains {', '.join(domains)} would have equal names: rename sub-folders")
         self._say_what_scores_are_worth()
 
     def _say_what_scores_are_worth(self):
@@ -109,15 +124,19 @@ class Evaluation:
         """Scores of all tasks in a mode: {"cat2dog": Scores, ...}."""
         found = {}
         for trg in self.domains:  # a target's real images and references serve all its tasks
-            real = self.real_features(trg)
-            root = symmetric_root(real.cov)
+            real, root = self.real_features(trg), None
             references = self.reference_codes(nets.style_encoder, trg) if mode == "reference" else None
             for src in self.domains:
                 if src != trg:
                     fake, diversity = self.task(nets, src, trg, references, seed)
+                    if min(real.count, fake.count) <= FEW and max(real.count, fake.count) <= MOST_KEPT:
+                        distance = frechet_distance_of_few(real.kept, fake.kept)
+                    else:
+                        root = symmetric_root(real.cov) if root is None else root
+                        distance = frechet_distance(*real[:2], *fake[:2], root)
                     kid = kernel_distance(torch.from_numpy(real.kept), torch.from_numpy(fake.kept))
-                    found[f"{src}2{trg}"] = Scores(frechet_distance(*real[:2], *fake[:2], root), kid, diversity)
-        return {f"{src}2{trg}": found[f"{src}2{trg}"] for src, trg in permutations(self.domains, 2)}
+                    found[src, trg] = Scores(distance, kid, diversity)
+        return {f"{src}2{trg}": found[src, trg] for src, trg in permutations(self.domains, 2)}
 
     @torch.no_grad()
     def task(self, nets, src, trg, references, seed):
@@ -154,22 +173,28 @@ class Evaluation:
             "validation_images": {name: len(paths) for name, paths in self.val.items()},
             "training_images": {name: len(paths) for name, paths in self.train.items()},
             "outputs_per_source": self.outputs,
+            "sources_per_batch": self.batch_size,
+            "images_for_kid": f"at most {MOST_KEPT} of a set",
             "img_size": self.img_size,
             "weights": self.weights,
-            "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+            "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__, "pillow": PIL.__version__},
         }
 
     def real_features(self, domain):
         """Features of a domain's training images: from the disk, where they were made for the same files."""
         paths = self.train[domain]
-        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        key = hashlib.blake2b(
-            json.dumps([files, self.img_size, self.weights["inception"]]).encode(), digest_size=8
-        ).hexdigest()
+        try:
+            files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        except OSError as error:
+            raise UserError(f"{error.filename} is gone ({error.strerror}): put it back or start anew") from error
+        made_of = json.dumps([files, self.img_size, self.weights["inception"]])
+        key = hashlib.blake2b(made_of.encode(), digest_size=8).hexdigest()
         cache = self.eval_dir / f"real_{safe_name(domain)}_{key}.npz"
-        if cache.exists():
-            with np.load(cache, allow_pickle=False) as arrays:
+        try:
+            with cache.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return Features(arrays["mean"], arrays["cov"], arrays["kept"], int(arrays["count"]))
+        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+            pass  # there is none yet, or it is damaged
         gathering = Gathering()
         loader = self._loader(paths, self.prepare)
         for x, _ in log.progress(loader, desc=f"real {domain}", unit="batch"):
@@ -207,7 +232,10 @@ class Evaluation:
         return s_trg.unflatten(0, (self.outputs, len(chances)))
 
     def _chosen(self, references, chances):
-        """For each source `outputs` of the references, different ones while there are: (outputs, N, style_dim)."""
+        """For each source `outputs` of the references, different ones while there are: (outputs, N, style_dim).
+
+        Each source has an order of its own, so that its choice depends neither on the batch nor on other sources.
+        """
         orders = torch.stack([torch.randperm(len(references), generator=chance) for chance in chances], dim=1)
         return references[orders[torch.arange(self.outputs) % len(references)]]
 
@@ -217,28 +245,41 @@ class Evaluation:
         for part in chunks(len(s_trg), size):
             x_fake = generator.render(content[part], s_trg[part]).float()
             images = to_uint8(x_fake)
-            x = torch.stack(list(self.pool.map(lambda image: self.prepare(Image.fromarray(image)), images)))
-            with self._exactly():
-                drawn.append((images, self.lpips(x_fake), self.inception(x.to(self.device))))
+            x = fid.normalized(np.stack(list(self.pool.map(self._reduced, images))))
+            drawn.append((images, self.lpips(x_fake), self.inception(x.to(self.device))))
         images, embeddings, features = zip(*drawn, strict=True)
         return np.concatenate(images), torch.cat(embeddings), torch.cat(features)
 
-    def _features(self, x, size):
-        with self._exactly():
-            return torch.cat([self.inception(part) for part in x.split(size)])
+    def _reduced(self, image):
+        return fid.reduced(Image.fromarray(image), self.img_size)
 
-    def _exactly(self):
-        """Metrics compute in fp32 whatever --precision is, so that scores stay comparable."""
-        return torch.autocast(self.device.type, enabled=False)
+    def _features(self, x, size):
+        return torch.cat([self.inception(part) for part in x.split(size)])
 
     def _emptied(self, name):
         """The folder of a task's pictures, without those of an earlier evaluation."""
         make_folder(self.eval_dir / name)
         for old in (self.eval_dir / name).glob("[0-9]*_[0-9]*.png"):
-            old.unlink()
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(f"{old} cannot be replaced ({error.strerror}): close what holds it open") from error
         return self.eval_dir / name
 
 
 def _save(path, image):
     with replacing(path) as temporary:
         Image.fromarray(image).save(temporary)
+
+
+def load_metrics(device):
+    """Inception and LPIPS. Raises MissingWeights that names every file that is missing."""
+    networks, missing = [], []
+    for load in (fid.pretrained, lpips.pretrained):
+        try:
+            networks.append(load(device))
+        except MissingWeights as error:
+            missing.append(str(error))
+    if missing:
+        raise MissingWeights("; ".join(missing))
+    return networks

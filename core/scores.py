@@ -3,10 +3,12 @@
 import json
 import math
 from pathlib import Path
-from statistics import fmean, stdev
+
+import numpy as np
 
 from core import log
-from core.files import make_folder, replacing
+from core.errors import UserError
+from core.files import replacing
 
 METRICS = ("FID", "KID", "LPIPS")
 
@@ -18,39 +20,52 @@ def write_scores(eval_dir, step, mode, by_seed, about):
     them. Of several seeds the files hold means, and under "std" standard deviations.
     """
     about = {"step": step, "seeds": list(by_seed)} | about
-    means = {}
+    means, contents = {}, {}
     for metric in METRICS:
         values = _values(by_seed, metric)
-        content = {f"{metric}_{mode}/{task}": _plain(fmean(found)) for task, found in values.items()}
-        means[metric] = content[f"{metric}_{mode}/mean"]
+        contents[metric] = {f"{metric}_{mode}/{task}": _plain(np.mean(found)) for task, found in values.items()}
+        means[metric] = contents[metric][f"{metric}_{mode}/mean"]
         if len(by_seed) > 1:
-            content["std"] = {f"{metric}_{mode}/{task}": _plain(stdev(found)) for task, found in values.items()}
+            std = {f"{metric}_{mode}/{task}": _plain(np.std(found, ddof=1)) for task, found in values.items()}
+            contents[metric]["std"] = std
+            means[f"{metric}_std"] = std[f"{metric}_{mode}/mean"]
+    for metric, content in contents.items():
         with replacing(Path(eval_dir) / f"{metric}_{step:05d}_{mode}.json") as temporary:
             temporary.write_text(json.dumps(content | about, indent=2) + "\n", encoding="utf-8")
-    make_folder(eval_dir)
-    with (Path(eval_dir) / "scores.jsonl").open("a", encoding="utf-8") as history:
-        history.write(json.dumps({"mode": mode, **means, **about}) + "\n")
+    history = Path(eval_dir) / "scores.jsonl"
+    try:
+        with history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"mode": mode, **means, **about}) + "\n")
+    except OSError as error:
+        raise UserError(f"{history} cannot be written ({error.strerror}): free the way or go elsewhere") from error
     return means
 
 
 def score_table(step, by_mode):
-    """Print the scores: a line for each mode and task. by_mode: {mode: by_seed as in `write_scores`}."""
+    """Print the scores, means and deviations of several seeds: a line for each mode and task.
+
+    by_mode: {mode: by_seed as in `write_scores`}.
+    """
     log.say(f"Scores of step {step}:")
-    log.say(f"  {'':<10} {'task':<24}" + "".join(f"{metric:>12}" for metric in METRICS))
+    log.say(f"  {'':<10} {'task':<24}" + "".join(f"{metric:>20}" for metric in METRICS))
     for mode, by_seed in by_mode.items():
         columns = [_values(by_seed, metric) for metric in METRICS]
         for task in columns[0]:
-            cells = [f"{fmean(column[task]):>12.4f}" for column in columns]
-            log.say(f"  {mode:<10} {task:<24}" + "".join(cells))
+            log.say(f"  {mode:<10} {task:<24}" + "".join(f"{_shown(column[task]):>20}" for column in columns))
+
+
+def _shown(values):
+    deviation = f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
+    return f"{np.mean(values):.5g}{deviation}"
 
 
 def _values(by_seed, metric):
     """A metric's value for each seed: {task: list, ..., "mean": list}."""
     runs = [{task: getattr(scores, metric) for task, scores in found.items()} for found in by_seed.values()]
-    runs = [run | {"mean": fmean(run.values())} for run in runs]
+    runs = [run | {"mean": np.mean(list(run.values()))} for run in runs]
     return {task: [run[task] for run in runs] for task in runs[0]}
 
 
 def _plain(value):
     """JSON has no word for a value that could not be computed but null."""
-    return value if math.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None

@@ -201,7 +201,10 @@ class Solver:
                 if due(done, args.sample_every):
                     self.snapshot(done, fixed)
                 if due(done, args.eval_every):
-                    self.evaluate(done, evaluation)
+                    try:
+                        self.evaluate(done, evaluation)
+                    except UserError as error:  # no reason to lose a training
+                        log.warn(f"step {done} is not scored: {error}")
 
     def snapshot(self, step, inputs):
         """Write the pictures of a step from fixed inputs and codes, so that steps can be compared."""
@@ -222,6 +225,10 @@ class Solver:
         """What scores networks on the images of args. Raises UserError where its pretrained networks are missing."""
         args = self.args
         domains = args.domains or domain_names(args.val_img_dir, "val_img_dir")
+        if len(domains) < 2 or args.img_size < 32:
+            raise UserError(
+                "evaluation needs two domains or more, and pictures of 32 px or more: --eval_every 0 goes without"
+            )
         folders = (args.train_img_dir, args.val_img_dir, args.eval_dir)
         sizes = (args.img_size, args.num_outs_per_domain, args.val_batch_size)
         options = (self.device, self.drawing.fit, args.save_eval_images, args.num_workers)

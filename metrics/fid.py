@@ -23,7 +23,7 @@ from torchvision.models import Inception_V3_Weights
 from torchvision.models.inception import BasicConv2d
 
 from metrics.stats import Moments, frechet_distance, kernel_distance
-from metrics.weights import MissingWeights, load_pretrained
+from metrics.weights import MissingWeights, exactly, load_pretrained
 
 WEIGHTS = Inception_V3_Weights.IMAGENET1K_V1
 INPUT_SIZE = 299
@@ -46,9 +46,19 @@ class ImageFiles(Dataset):
 
 def eval_transform(image, img_size):
     """A PIL image as Inception takes it: (3, 299, 299)."""
+    return normalized(reduced(image, img_size)[None])[0]
+
+
+def reduced(image, img_size):
+    """A PIL image at img_size, then at Inception's size: uint8 (299, 299, 3)."""
     for size in (img_size, INPUT_SIZE):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
-    x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    return np.array(image)
+
+
+def normalized(images):
+    """uint8 images (N, 299, 299, 3) -> (N, 3, 299, 299)"""
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
 
 
@@ -66,7 +76,8 @@ class Inception(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        return self.network(x.contiguous(memory_format=torch.channels_last))
+        with exactly(x.device):
+            return self.network(x.contiguous(memory_format=torch.channels_last))
 
 
 def build_inception():
@@ -81,7 +92,8 @@ def pretrained(device="cpu"):
 
 def folder_features(folder, img_size, batch_size, device):
     """Moments and features (N, 2048) of the images in a folder."""
-    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
+    found = (p for p in Path(folder).rglob("*") if not p.name.startswith("."))
+    paths = sorted(p for p in found if p.suffix.lower() in IMG_EXTENSIONS)
     if not paths:
         raise FileNotFoundError(f"{folder} has no images: give a folder that has some")
     network, moments, features = pretrained(str(device)), Moments(), []
@@ -96,11 +108,14 @@ def main(argv=None):
     parser.add_argument("--paths", nargs=2, required=True, metavar=("A", "B"), help="the two folders")
     parser.add_argument("--img_size", type=int, default=256, help="size before the network's own")
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    usable = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    parser.add_argument("--device", default=usable[-1], choices=usable)
     args = parser.parse_args(argv)
+    if min(args.img_size, args.batch_size) < 1:
+        parser.error("--img_size and --batch_size must be at least 1")
     try:
         (a, x), (b, y) = (folder_features(p, args.img_size, args.batch_size, args.device) for p in args.paths)
-    except (MissingWeights, OSError) as error:
+    except (MissingWeights, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         parser.exit(2, f"error: {error}\n")
     sys.stdout.write(f"FID: {frechet_distance(*a.result(), *b.result()):.6g}\n")
     sys.stdout.write(f"KID: {kernel_distance(x, y):.6g}\n")

@@ -9,6 +9,7 @@ so every image is embedded once, and the mean over all pairs of n images is 2 / 
 |e_i - mean|^2: no pairs are formed, and nothing cancels.
 """
 
+import copy
 import importlib.util
 import math
 from functools import lru_cache
@@ -19,7 +20,7 @@ import torchvision
 from torch import nn
 from torchvision.models import AlexNet_Weights
 
-from metrics.weights import MissingWeights, load_pretrained
+from metrics.weights import MissingWeights, exactly, load_pretrained
 
 WEIGHTS = AlexNet_Weights.IMAGENET1K_V1
 LAYERS = (1, 4, 7, 9, 11)  # the ReLUs of AlexNet's trunk
@@ -43,12 +44,13 @@ class LPIPS(nn.Module):
     def forward(self, x):
         """x (N, 3, H, W), around [-1, 1] and not clamped -> (N, K)"""
         x, parts = (x - self.shift) / self.scale, []
-        for number, layer in enumerate(self.features[: LAYERS[-1] + 1]):
-            x = layer(x)
-            if number in LAYERS:
-                f = x.flatten(2)  # (N, C, positions)
-                f = f / (f.norm(dim=1, keepdim=True) + 1e-10)
-                parts.append((f * self.roots[len(parts)]).flatten(1) / math.sqrt(f.shape[2]))
+        with exactly(x.device):
+            for number, layer in enumerate(self.features[: LAYERS[-1] + 1]):
+                x = layer(x)
+                if number in LAYERS:
+                    f = x.flatten(2)  # (N, C, positions)
+                    f = f / (f.norm(dim=1, keepdim=True) + 1e-10)
+                    parts.append((f * self.roots[len(parts)]).flatten(1) / math.sqrt(f.shape[2]))
         return torch.cat(parts, dim=1)
 
 
@@ -63,7 +65,7 @@ class PairwiseMean:
         self.count += 1
         apart = embeddings - self.mean
         self.mean = self.mean + apart / self.count
-        self.scatter = self.scatter + (apart * (embeddings - self.mean)).sum(1).double()
+        self.scatter = self.scatter + (apart * (embeddings - self.mean)).sum(1).cpu().double()
 
     def result(self):
         """(N,): for each group, NaN where there are no pairs."""
@@ -75,9 +77,11 @@ class PairwiseMean:
 def calculate_lpips_given_images(group_of_images, network=None):
     """The mean LPIPS over all pairs of a list of images (N, 3, H, W), averaged over N."""
     network = network or pretrained(str(group_of_images[0].device))
+    if group_of_images[0].dtype == torch.float64:
+        network = copy.deepcopy(network).double()
     pairs = PairwiseMean()
     for x in group_of_images:
-        pairs.add(network(x.to(next(network.parameters()).dtype)))
+        pairs.add(network(x))
     return pairs.result().mean().item()
 
 
@@ -91,7 +95,8 @@ def pretrained(device="cpu"):
 def linear_weights():
     """The linear weights v0.1 for AlexNet, from the `lpips` package: five tensors (1, C, 1, 1)."""
     package = importlib.util.find_spec("lpips")  # found, not imported: only its file is wanted
-    if package is None:
-        raise MissingWeights("the linear weights of LPIPS are missing: pip install lpips")
-    path = Path(package.origin).parent / "weights" / "v0.1" / "alex.pth"
-    return list(torch.load(path, map_location="cpu", weights_only=True).values())
+    try:
+        path = Path(package.origin).parent / "weights" / "v0.1" / "alex.pth"
+        return list(torch.load(path, map_location="cpu", weights_only=True).values())
+    except (AttributeError, TypeError, OSError, RuntimeError) as error:  # no such package, or a broken one
+        raise MissingWeights("the linear weights of LPIPS are missing: pip install lpips") from error

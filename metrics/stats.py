@@ -47,6 +47,19 @@ def frechet_distance(mu, cov, mu2, cov2, root=None):
     return float(apart @ apart + np.trace(cov) + np.trace(cov2) - 2 * trace_of_root)
 
 
+def frechet_distance_of_few(x, y):
+    """The same for Gaussians of features (n, d) and (m, d), quick where one of the sets is small.
+
+    With centred features A / sqrt(n - 1) and B / sqrt(m - 1), the trace of the root is the sum of the singular
+    values of A B^T, an n x m matrix, and no covariance is formed.
+    """
+    means = x.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64)
+    a, b = ((z - mean) / np.sqrt(max(1, len(z) - 1)) for z, mean in zip((x, y), means, strict=True))
+    trace_of_root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    apart = means[0] - means[1]
+    return float(apart @ apart + np.square(a).sum() + np.square(b).sum() - 2 * trace_of_root)
+
+
 def symmetric_root(matrix):
     """The square root of a symmetric matrix without negative eigenvalues."""
     values, vectors = np.linalg.eigh(np.atleast_2d(matrix))

@@ -1,7 +1,10 @@
 """Pretrained weights: torchvision's own files, in PyTorch's own cache."""
 
 import hashlib
+import http.client
 import pickle
+import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import torch
 
 FAILURES = (  # no network, another file at the address, a damaged file, weights of another network
     OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, pickle.UnpicklingError,
+    http.client.HTTPException,
 )  # fmt: skip
 
 
@@ -24,7 +28,7 @@ def load_pretrained(build, weights):
     """
     path = weights_path(weights)
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
         with torch.device("meta"):  # its random initialisation would take longer than reading the file
             network = build()
         network.load_state_dict(state, assign=True)
@@ -48,3 +52,18 @@ def weights_hash(weights):
         for block in iter(partial(file.read, 2**20), b""):
             digest.update(block)
     return digest.hexdigest()[:8]
+
+
+@contextmanager
+def exactly(device):
+    """Within it networks compute in full precision, whatever the program chose for its own: scores must compare."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision

@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 
 import main
-from core.evaluation import Evaluation
+from core.errors import UserError
+from core.evaluation import Evaluation, Scores
 from core.images import read_rgb
 from core.model import build_model
+from core.scores import write_scores
 from metrics import fid, lpips
 from metrics.stats import frechet_distance, kernel_distance
 from tests.command import NARROW, as_flags
@@ -110,7 +112,52 @@ def test_real_features_are_made_once(data, torch_cache, tmp_path):
         assert np.array_equal(a, b)
     Image.new("RGB", (32, 32), "red").save(copied / "train" / "circle" / "00000.png")
     assert not np.array_equal(evaluation(copied, tmp_path).real_features("circle").mean, first.mean)
-    assert len(list(tmp_path.glob("real_circle_*.npz"))) == 2
+    caches = list(tmp_path.glob("real_circle_*.npz"))
+    assert len(caches) == 2
+    for cache in caches:
+        cache.write_bytes(cache.read_bytes()[:1000])  # damaged: made again
+    assert np.isfinite(evaluation(copied, tmp_path).real_features("circle").mean).all()
+
+
+def test_what_cannot_be_evaluated(data, torch_cache, tmp_path, capsys):
+    folders = {"train_img_dir": data / "train", "val_img_dir": data / "val", "checkpoint_dir": tmp_path / "c",
+               "sample_dir": tmp_path / "s", "eval_dir": tmp_path / "e"}  # fmt: skip
+    small = FLAGS.replace("--img_size 32", "--img_size 16")
+    assert (
+        main.main(["--mode", "train", *small.split(), "--total_iters", "2", "--eval_every", "1", *as_flags(folders)])
+        == 2
+    )
+    assert "32 px or more" in capsys.readouterr().err
+    with pytest.raises(UserError, match="equal names"):
+        shutil.copytree(data, tmp_path / "data")
+        for part in ("train", "val"):
+            for name, new in (("circle", "2"), ("square", "22")):
+                (tmp_path / "data" / part / name).rename(tmp_path / "data" / part / new)
+        size = {
+            "img_size": 32,
+            "outputs": 3,
+            "batch_size": 2,
+            "device": torch.device("cpu"),
+            "fit": lambda work: work(2),
+        }
+        Evaluation(["2", "22"], tmp_path / "data" / "train", tmp_path / "data" / "val", tmp_path, **size)
+
+
+def test_a_score_that_cannot_be_computed_is_null(tmp_path):
+    """One output has no pairs, one training image no kernel distance; several seeds have no deviation then."""
+    by_seed = {seed: {"a2b": Scores(float(seed), float("nan"), 0.5)} for seed in (1, 3)}
+    means = write_scores(tmp_path, 7, "latent", by_seed, {})
+    assert means == {
+        "FID": 2.0,
+        "FID_std": pytest.approx(2**0.5),
+        "KID": None,
+        "KID_std": None,
+        "LPIPS": 0.5,
+        "LPIPS_std": 0,
+    }
+    content = json.loads((tmp_path / "KID_00007_latent.json").read_text())
+    assert content["KID_latent/a2b"] is None and content["std"]["KID_latent/mean"] is None
+    assert json.loads((tmp_path / "scores.jsonl").read_text())["FID"] == 2.0
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +198,13 @@ def test_mode_eval(trained, capsys):
     assert scores["weights"].keys() == {"inception", "alexnet"} and scores["precision"] == "fp32"
     table = [line.split() for line in said.out.splitlines() if line.startswith("  reference")]
     assert [row[1] for row in table] == ["circle2square", "square2circle", "mean"]
-    assert float(table[-1][-1]) == pytest.approx(scores["LPIPS_reference/mean"], abs=1e-4)
+    assert float(table[-1][-3]) == pytest.approx(scores["LPIPS_reference/mean"], abs=1e-4)
 
 
 def test_missing_weights_are_told_before_anything_is_done(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     fid.pretrained.cache_clear()
+    lpips.pretrained.cache_clear()
 
     def offline(*args, **kwargs):
         raise OSError("no network")
@@ -166,7 +214,12 @@ def test_missing_weights_are_told_before_anything_is_done(trained, tmp_path, mon
     line = f"{FLAGS} --batch_size 2 --total_iters 2"
     assert main.main(["--mode", "train", *line.split(), "--eval_every", "2", *as_flags(folders)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert fid.WEIGHTS.url in error and "inception_v3_google" in error and "--eval_every 0" in error
+    assert (
+        fid.WEIGHTS.url in error
+        and lpips.WEIGHTS.url in error
+        and "inception_v3_google" in error
+        and "--eval_every 0" in error
+    )
     assert not list((tmp_path / "checkpoints").glob("*")) and not (tmp_path / "eval").exists()
     assert main.main(["--mode", "train", *line.split(), "--eval_every", "0", *as_flags(folders)]) == 0
     flags = "--num_workers 0 --device cpu"

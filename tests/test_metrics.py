@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.models import AlexNet_Weights
 
 from metrics import fid, lpips
-from metrics.stats import Moments, frechet_distance, kernel_distance
+from metrics.stats import Moments, frechet_distance, frechet_distance_of_few, kernel_distance
 from metrics.weights import MissingWeights, load_pretrained, weights_path
 from tests import golden
 
@@ -54,6 +54,16 @@ def test_frechet_distance_by_algebra():
     assert frechet_distance(*moments(few), *moments(few)) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(("n", "m"), [(5, 40), (300, 200), (1, 6), (7, 7)])
+def test_frechet_distance_of_few(n, m):
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((n, 32)), generator.standard_normal((m, 32)) * 1.5 + 0.2
+    covs = [np.cov(z, rowvar=False) if len(z) > 1 else np.zeros((32, 32)) for z in (x, y)]
+    expected = frechet_distance(x.mean(0), covs[0], y.mean(0), covs[1])
+    assert frechet_distance_of_few(x, y) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance_of_few(x, x) == pytest.approx(0, abs=1e-9)
+
+
 def test_streaming_moments_are_numpys():
     features = torch.randn(100, 16, generator=torch.Generator().manual_seed(0)) + 1000  # sums of squares would cancel
     streamed = Moments()
@@ -92,8 +102,18 @@ def test_lpips_of_a_group_is_the_mean_of_its_pairs(torch_cache):
     assert lpips.calculate_lpips_given_images(group) == pytest.approx(np.mean(pairs), rel=1e-6)
 
 
+def test_scores_do_not_depend_on_the_precision_chosen(torch_cache):
+    x = golden.image("lpips0", 2, 3, 299, 299)
+    for network in (fid.pretrained("cpu"), lpips.pretrained("cpu")):
+        expected = network(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(network(x), expected)
+    double = lpips.calculate_lpips_given_images([x.double(), -x.double()])
+    assert double == pytest.approx(lpips.calculate_lpips_given_images([x, -x]), rel=1e-5)
+
+
 def test_networks_are_loaded_once(torch_cache):
-    assert fid.pretrained() is fid.pretrained() and lpips.pretrained("cpu") is lpips.pretrained("cpu")
+    assert fid.pretrained("cpu") is fid.pretrained("cpu") and lpips.pretrained("cpu") is lpips.pretrained("cpu")
     assert not any(p.requires_grad for p in fid.pretrained().parameters())
 
 
