@@ -6,14 +6,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from munch import Munch
 from PIL import Image
 
 import main
+from core.data_loader import get_test_loader, get_train_loader
 from core.errors import UserError
 from core.evaluation import Evaluation, Scores
 from core.images import read_rgb
 from core.model import build_model
 from core.scores import write_scores
+from core.solver import Solver
 from metrics import fid, lpips
 from metrics.stats import frechet_distance, kernel_distance
 from tests.command import NARROW, as_flags
@@ -176,6 +179,28 @@ def test_training_evaluates(trained):
     assert [(entry["step"], entry["mode"]) for entry in history] == [
         (1, "latent"), (1, "reference"), (2, "latent"), (2, "reference")]  # fmt: skip
     assert all(entry["FID"] > 0 and entry["LPIPS"] is not None for entry in history)
+
+
+def test_a_training_is_not_lost_to_its_evaluation(data, torch_cache, tmp_path, capsys):
+    """A validation image that breaks meanwhile costs the score of that step only."""
+    shutil.copytree(data, tmp_path / "data")
+    broken = tmp_path / "data" / "val" / "circle" / "00002.png"  # not among the two that snapshots show
+    folders = {"train_img_dir": data / "train", "val_img_dir": tmp_path / "data" / "val", "eval_dir": tmp_path / "eval"}
+    folders |= {"checkpoint_dir": tmp_path / "checkpoints", "sample_dir": tmp_path / "samples"}
+    args = main.parse_args(["--mode", "train", *FLAGS.split(), "--total_iters", "1", "--eval_every", "1",
+                            "--batch_size", "2", "--num_domains", "2", *as_flags(folders)])  # fmt: skip
+    args.domains = ["circle", "square"]
+    solver = Solver(args)
+    loaders = Munch(
+        src=get_train_loader(data / "train", "source", 32, 2, num_workers=0, stop=1),
+        ref=get_train_loader(data / "train", "reference", 32, 2, num_workers=0, stop=1),
+        val=get_test_loader(data / "val", 32, 2, num_workers=0),
+    )
+    broken.write_text("not an image")
+    solver.train(loaders)
+    said = capsys.readouterr().err
+    assert "step 1 is not scored" in said and "00002.png cannot be read" in said
+    assert (tmp_path / "checkpoints" / "000001_nets.ckpt").exists()
 
 
 def test_mode_eval(trained, capsys):
