@@ -7,7 +7,7 @@ from munch import Munch
 
 from core import log, options, runtime
 from core.checkpoint import newest_step
-from core.data_loader import get_sample_loader, get_test_loader, get_train_loader
+from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.errors import UserError
 from core.folders import domain_names, find_references, images_below, sub_folders
 from core.options import style_kinds
@@ -52,7 +52,7 @@ def sample(args):
         log.warn(f"--{flag} is for latent, video_latent and images: --outputs {','.join(args.outputs)} ignores it")
     log.say(f"Domains: {', '.join(args.domains)} ({origin})")
     log.say("Images: " + ", ".join(f"{len(found)} {name}" for name, found in samples.items()))
-    shape = (args.img_size, args.batch_size, args.num_workers, args.resize)
+    shape = (test_transform(args.img_size, args.resize), args.batch_size, args.num_workers)
     loaders = Munch({name: get_sample_loader(found, *shape) for name, found in samples.items()})
     start_solver(args).sample(loaders)
 

@@ -25,6 +25,7 @@ from torchvision.models import AlexNet_Weights, Inception_V3_Weights
 import main as program
 from benchmarks import plain
 from core import log
+from core.data_loader import test_transform
 from core.evaluation import MODES
 from core.images import read_rgb, to_uint8
 from core.solver import Solver
@@ -66,8 +67,8 @@ def task_plainly(nets, args, evaluation, inception, mode, src, trg):
     label = evaluation.domains.index(trg)
     distances, folder = [], evaluation.eval_dir / f"plain_{src}2{trg}"
     folder.mkdir(parents=True, exist_ok=True)
-    x_src = torch.cat([x for x, _ in evaluation._loader(evaluation.val[src])])
-    x_ref = torch.cat([x for x, _ in evaluation._loader(evaluation.val[trg])])
+    x_src = torch.cat([x for x, _ in evaluation._loader(evaluation.val[src], test_transform(args.img_size))])
+    x_ref = torch.cat([x for x, _ in evaluation._loader(evaluation.val[trg], test_transform(args.img_size))])
     for first in range(0, len(x_src), args.val_batch_size):
         x = x_src[first : first + args.val_batch_size]
         y = torch.full((len(x),), label)
@@ -85,7 +86,7 @@ def task_plainly(nets, args, evaluation, inception, mode, src, trg):
         distances.append(np.mean(pairs))
     moments = []
     for paths in (evaluation.train[trg], sorted(folder.iterdir())):
-        images = [evaluation.prepare(read_rgb(path)) for path in paths]
+        images = [fid.eval_transform(read_rgb(path), args.img_size) for path in paths]
         features = torch.cat([inception(torch.stack(images[i : i + 32])) for i in range(0, len(images), 32)])
         moments.append((features.double().mean(0).numpy(), np.cov(features.double().numpy(), rowvar=False)))
     return frechet_distance(*moments[0], *moments[1]), np.mean(distances)

@@ -20,7 +20,7 @@ import main as program
 from benchmarks import plain
 from benchmarks.train_step import peak_memory
 from core import log, runtime, sampling, video
-from core.data_loader import get_sample_loader
+from core.data_loader import get_sample_loader, test_transform
 from core.images import to_uint8
 from core.solver import Solver
 
@@ -76,7 +76,7 @@ def sample_plainly(solver, loaders):
 def run(options, variant, folder, samples):
     """Seconds of a variant, from the images on the disk to the pictures on the disk, and peak memory."""
     solver = make_solver(options, variant, folder)
-    loaders = Munch({name: get_sample_loader(s, options.img_size, 8, num_workers=0) for name, s in samples.items()})
+    loaders = Munch({name: get_sample_loader(s, test_transform(options.img_size), 8, 0) for name, s in samples.items()})
     work = partial(solver.sample, loaders)
     if variant.startswith("plain"):
         solver.load(1)

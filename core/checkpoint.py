@@ -82,11 +82,9 @@ def newest_step(folder, template):
         )
     if not steps:
         others = sorted(path.name for path in Path(folder).glob("*") if path.suffix in (".ckpt", ".pt", ".pth"))
-        found = (
-            f"there is {', '.join(others[:3])}: if it is one, rename it to such a name"
-            if others
-            else ("train first, or point --checkpoint_dir to a folder that has one")
-        )
+        found = "train first, or point --checkpoint_dir to a folder that has one"
+        if others:
+            found = f"there is {', '.join(others[:3])}: if it is one, rename it to such a name"
         raise UserError(f"{folder} holds no checkpoint named like {template.format(100000)}; {found}")
     return steps[-1]
 

@@ -151,7 +151,7 @@ def get_train_loader(
     if stop is None:
         stop = start + max(1, len(dataset) // batch_size)
     draws = BalancedDraws(dataset.targets, batch_size, (seed, which), start, stop)
-    options = loader_options(num_workers, pin_memory)
+    options = _loader_options(num_workers, pin_memory)
     return DataLoader(Drawn(dataset), batch_sampler=draws, **options)
 
 
@@ -159,16 +159,15 @@ def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers
     """Batches (x, y) of every image once, nothing dropped; shuffled in an order given by the seed."""
     dataset = DomainFolder(root, test_transform(img_size))
     order = random_generator(seed, "test order")
-    return DataLoader(dataset, batch_size, shuffle=shuffle, generator=order, **loader_options(num_workers))
+    return DataLoader(dataset, batch_size, shuffle=shuffle, generator=order, **_loader_options(num_workers))
 
 
-def get_sample_loader(samples, img_size=256, batch_size=8, num_workers=4, resize="stretch"):
+def get_sample_loader(samples, transform, batch_size=8, num_workers=4):
     """Batches (x, y) of given (path, label), in their order."""
-    dataset = ImageList(samples, test_transform(img_size, resize))
-    return DataLoader(dataset, batch_size, **loader_options(num_workers))
+    return DataLoader(ImageList(samples, transform), batch_size, **_loader_options(num_workers))
 
 
-def loader_options(num_workers, pin_memory=False):
+def _loader_options(num_workers, pin_memory=False):
     num_workers = min(num_workers, usable_cores())  # more would only take turns (and PyTorch warns)
     return {"num_workers": num_workers, "persistent_workers": num_workers > 0, "pin_memory": pin_memory}
 

@@ -20,14 +20,13 @@ import PIL
 import torch
 import torchvision
 from PIL import Image
-from torch.utils.data import DataLoader
 
-from core import log
-from core.data_loader import ImageList, loader_options, test_transform
+from core import log, sampling
+from core.data_loader import get_sample_loader, test_transform
 from core.errors import UserError
 from core.files import make_folder, replacing, safe_name
 from core.folders import images_below
-from core.images import to_uint8
+from core.images import to_uint8, write_image
 from core.model import Content
 from core.runtime import chunks, random_generator, usable_cores
 from metrics import fid, lpips
@@ -99,7 +98,6 @@ class Evaluation:
         self.train = {name: images_below(Path(train_dir, name)) for name in domains}
         self.val = {name: images_below(Path(val_dir, name)) for name in domains}
         self.weights = {"inception": weights_hash(fid.WEIGHTS), "alexnet": weights_hash(lpips.WEIGHTS)}
-        self.prepare = partial(fid.eval_transform, img_size=img_size)
         self.pool = ThreadPoolExecutor(min(8, usable_cores()))  # for Pillow; torch has threads of its own
         tasks = [f"{safe_name(src)}2{safe_name(trg)}" for src, trg in permutations(domains, 2)]
         if len({task.casefold() for task in tasks}) < len(tasks):
@@ -147,8 +145,9 @@ class Evaluation:
         gathering, distances, number = Gathering(), [], 0
         folder = self._emptied(f"{safe_name(src)}2{safe_name(trg)}") if self.save_images else None
         mode = "latent" if references is None else "reference"
-        for x_src, _ in log.progress(self._loader(self.val[src]), desc=f"{mode} {src}2{trg}", unit="batch"):
-            content = self.fit(partial(self._content, nets.generator, x_src))
+        loader = self._loader(self.val[src], test_transform(self.img_size))
+        for x_src, _ in log.progress(loader, desc=f"{mode} {src}2{trg}", unit="batch"):
+            content = self.fit(partial(Content.of, nets.generator, self._place(x_src)))
             chances = [random_generator(seed, "eval", mode, src, trg, number + n) for n in range(len(x_src))]
             if references is None:
                 s_trg = self._random_codes(nets.mapping_network, self.domains.index(trg), chances)
@@ -161,7 +160,7 @@ class Evaluation:
                 drawn.append(features)
                 if folder is not None:
                     paths = [folder / f"{number + n:04d}_{output:02d}.png" for n in range(1, len(images) + 1)]
-                    list(self.pool.map(_save, paths, images))
+                    list(self.pool.map(write_image, paths, images))
             gathering.add(torch.cat(drawn))
             distances.append(pairs.result().mean().item())
             number += len(x_src)
@@ -196,40 +195,32 @@ class Evaluation:
         except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
             pass  # there is none yet, or it is damaged
         gathering = Gathering()
-        loader = self._loader(paths, self.prepare)
+        loader = self._loader(paths, partial(fid.eval_transform, img_size=self.img_size))
         for x, _ in log.progress(loader, desc=f"real {domain}", unit="batch"):
-            gathering.add(self.fit(partial(self._features, x.to(self.device))))
+            gathering.add(self.fit(partial(self._features, self._place(x))))
         found = gathering.result()
         with replacing(cache) as temporary:
             np.savez(temporary, **found._asdict())
         return found
 
-    @torch.no_grad()
     def reference_codes(self, style_encoder, domain):
         """Styles of all validation images of a domain: (R, style_dim)."""
-        label = self.domains.index(domain)
+        loader = self._loader(self.val[domain], test_transform(self.img_size), self.domains.index(domain))
+        return sampling.reference_styles(style_encoder, loader, self.fit, self._place, shown=False).codes
 
-        def encode(size):
-            pieces = (piece.to(self.device) for x, _ in self._loader(self.val[domain]) for piece in x.split(size))
-            return torch.cat([style_encoder(x, torch.full((len(x),), label, device=x.device)) for x in pieces])
+    def _loader(self, paths, transform, label=0):
+        samples = [(path, label) for path in paths]
+        return get_sample_loader(samples, transform, self.batch_size, self.num_workers)
 
-        return self.fit(encode)
-
-    def _loader(self, paths, transform=None):
-        samples = [(path, 0) for path in paths]
-        transform = transform or test_transform(self.img_size)
-        return DataLoader(ImageList(samples, transform), self.batch_size, **loader_options(self.num_workers))
-
-    def _content(self, generator, x_src, size):
-        return Content.join([generator.content(part.to(self.device)) for part in x_src.split(size)])
+    def _place(self, tensor):
+        return tensor.to(self.device)
 
     def _random_codes(self, mapping_network, label, chances):
         """Styles of random codes, `outputs` for each source: (outputs, N, style_dim)."""
         latent_dim = mapping_network.shared[0].in_features
         z_trg = torch.stack([torch.randn(self.outputs, latent_dim, generator=chance) for chance in chances], dim=1)
-        z_trg = z_trg.flatten(0, 1).to(self.device)  # (outputs * N, latent_dim)
-        s_trg = mapping_network(z_trg, torch.full((len(z_trg),), label, device=self.device))
-        return s_trg.unflatten(0, (self.outputs, len(chances)))
+        s_trg = sampling.latent_styles(mapping_network, z_trg.flatten(0, 1), [label])  # (1, outputs * N, style_dim)
+        return s_trg.view(self.outputs, len(chances), -1)
 
     def _chosen(self, references, chances):
         """For each source `outputs` of the references, different ones while there are: (outputs, N, style_dim).
@@ -246,7 +237,7 @@ class Evaluation:
             x_fake = generator.render(content[part], s_trg[part]).float()
             images = to_uint8(x_fake)
             x = fid.normalized(np.stack(list(self.pool.map(self._reduced, images))))
-            drawn.append((images, self.lpips(x_fake), self.inception(x.to(self.device))))
+            drawn.append((images, self.lpips(x_fake), self.inception(self._place(x))))
         images, embeddings, features = zip(*drawn, strict=True)
         return np.concatenate(images), torch.cat(embeddings), torch.cat(features)
 
@@ -265,11 +256,6 @@ class Evaluation:
             except OSError as error:
                 raise UserError(f"{old} cannot be replaced ({error.strerror}): close what holds it open") from error
         return self.eval_dir / name
-
-
-def _save(path, image):
-    with replacing(path) as temporary:
-        Image.fromarray(image).save(temporary)
 
 
 def load_metrics(device):

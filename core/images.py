@@ -68,6 +68,12 @@ def to_uint8(x):
     return x.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
+def write_image(path, image):
+    """Write a uint8 image (H, W, 3) in the format of the suffix, under its final name once it is whole."""
+    with replacing(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(image)).save(temporary)
+
+
 class Grid:
     """A picture of rows x columns equal cells without padding, white where nothing is put.
 

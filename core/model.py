@@ -31,6 +31,11 @@ class Content:
         return self._each(torch.Tensor.detach)
 
     @staticmethod
+    def of(generator, x, size):
+        """The content of images x (N, 3, H, W), `size` of which go through the generator at once."""
+        return Content.join([generator.content(part) for part in x.split(size)])
+
+    @staticmethod
     def join(contents):
         """One content of all the images of several."""
         sizes = contents[0].skips

@@ -5,11 +5,9 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from core import log, sampling, video
 from core.files import replacing, safe_name
+from core.images import write_image
 
 
 class Results:
@@ -73,8 +71,7 @@ class Results:
         rows = self._rows("images", sources, styles, size)
         for row, files, label, origin in zip(rows, paths, styles.labels, styles.origins, strict=True):
             for path, image, source in zip(files, row, sources.paths, strict=True):
-                with replacing(path) as temporary:
-                    Image.fromarray(np.ascontiguousarray(image)).save(temporary)
+                write_image(path, image)
                 entry = {"file": path.name, "source": str(source), "domain": self.domains[label], **origin}
                 self.manifest[path.name] = json.dumps(entry)
 

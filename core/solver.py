@@ -147,7 +147,7 @@ class Solver:
     def _content(self, x_src):
         def content(size):
             with self._arithmetic():
-                return Content.join([self.nets.generator.content(part) for part in x_src.split(size)])
+                return Content.of(self.nets.generator, x_src, size)
 
         return self.micro_batch.fit(content)
 

@@ -144,11 +144,12 @@ def test_stray_files_and_hidden_folders_are_no_domains(uneven):
 
 
 def test_given_images_in_their_order(uneven):
+    plain = data_loader.test_transform(16)
     samples = [(uneven / "red" / "3.png", 7), (uneven / "blue" / "1.png", 2), (uneven / "red" / "0.png", 7)]
-    batches = list(data_loader.get_sample_loader(samples, 16, batch_size=2, num_workers=0))
+    batches = list(data_loader.get_sample_loader(samples, plain, batch_size=2, num_workers=0))
     assert [y.tolist() for _, y in batches] == [[7, 2], [7]]
     assert [x[:, 0].amax((1, 2)).tolist() for x, _ in batches] == [[1, -1], [1]]
-    padded, _ = next(iter(data_loader.get_sample_loader(samples, 16, 1, 0, resize="pad")))
+    padded, _ = next(iter(data_loader.get_sample_loader(samples, data_loader.test_transform(16, "pad"), 1, 0)))
     assert (padded[0, :, 0] == 1).all() and padded[0, 1, 8].tolist() == [-1] * 16  # 40 x 30: white above
 
 
