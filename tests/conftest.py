@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import torchvision
@@ -7,7 +10,7 @@ from data import demo
 from metrics import fid, lpips
 from metrics.weights import weights_path
 from tests import golden
-from tests.command import NARROW, as_flags
+from tests.command import NARROW, ROOT, RUN, as_flags
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +42,21 @@ def torch_cache(tmp_path_factory):
             weights_path(weights).parent.mkdir(parents=True, exist_ok=True)
             torch.save(golden.fill(name, build()).state_dict(), weights_path(weights))
         yield weights_path(weights).parent
+
+
+@pytest.fixture(scope="module")
+def run(shapes, tmp_path_factory):
+    """A run of two iterations by the program itself, and its folders."""
+    folder = tmp_path_factory.mktemp("run")
+    folders = {
+        "train_img_dir": shapes / "train",
+        "val_img_dir": shapes / "val",
+        "checkpoint_dir": folder / "checkpoints",
+        "sample_dir": folder / "samples",
+    }
+    flags = "--total_iters 2 --print_every 1 --sample_every 2 --val_batch_size 4 --num_outs_per_domain 2"
+    paths = as_flags(folders)
+    line = [sys.executable, "main.py", "--mode", "train", *RUN.split(), *flags.split(), *paths]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done, folders
