@@ -14,9 +14,9 @@ from tests.command import NARROW, ROOT, RUN, as_flags
 
 
 @pytest.fixture(scope="session")
-def shapes(tmp_path_factory):
+def faces(tmp_path_factory):
     """A small data set of three domains: train/ (12 each) and val/ (3 each), 64 px."""
-    folder = tmp_path_factory.mktemp("shapes")
+    folder = tmp_path_factory.mktemp("faces")
     demo.make(folder, size=64, train=12, val=3)
     return folder
 
@@ -45,12 +45,12 @@ def torch_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(shapes, tmp_path_factory):
+def run(faces, tmp_path_factory):
     """A run of two iterations by the program itself, and its folders."""
     folder = tmp_path_factory.mktemp("run")
     folders = {
-        "train_img_dir": shapes / "train",
-        "val_img_dir": shapes / "val",
+        "train_img_dir": faces / "train",
+        "val_img_dir": faces / "val",
         "checkpoint_dir": folder / "checkpoints",
         "sample_dir": folder / "samples",
     }

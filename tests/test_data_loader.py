@@ -50,16 +50,16 @@ def test_domains_are_balanced(uneven):
     assert len(loader) == 10 and abs(labels.float().mean() - 0.5) < 0.1
 
 
-def test_second_references_differ_from_the_first(shapes):
-    dataset = ReferenceDataset(shapes / "train", data_loader.test_transform(16))
+def test_second_references_differ_from_the_first(faces):
+    dataset = ReferenceDataset(faces / "train", data_loader.test_transform(16))
     pairs = [dataset[0] for _ in range(20)]
     assert {label for _, _, label in pairs} == {0}
     assert len({x2.sum().item() for _, x2, _ in pairs}) > 5
 
 
-def test_batches_do_not_depend_on_workers_or_start(shapes):
+def test_batches_do_not_depend_on_workers_or_start(faces):
     def loader(which, **options):
-        return get_train_loader(shapes / "train", which, 16, 4, seed=3, stop=6, **options)
+        return get_train_loader(faces / "train", which, 16, 4, seed=3, stop=6, **options)
 
     for which in ("source", "reference"):
         expected = take(loader(which, num_workers=0), 6)
@@ -67,20 +67,20 @@ def test_batches_do_not_depend_on_workers_or_start(shapes):
         assert_same(take(loader(which, num_workers=2), 6), expected)
         assert_same(take(loader(which, num_workers=0, start=4), 2), expected[4:])
     assert not torch.equal(expected[0][0], expected[1][0])
-    other = next(iter(get_train_loader(shapes / "train", "reference", 16, 4, num_workers=0, seed=4)))
+    other = next(iter(get_train_loader(faces / "train", "reference", 16, 4, num_workers=0, seed=4)))
     assert not torch.equal(other[0], expected[0][0])
 
 
-def test_drawing_leaves_the_default_generator_alone(shapes):
-    dataset = data_loader.Drawn(ReferenceDataset(shapes / "train", data_loader.train_transform(16, 0.5)))
+def test_drawing_leaves_the_default_generator_alone(faces):
+    dataset = data_loader.Drawn(ReferenceDataset(faces / "train", data_loader.train_transform(16, 0.5)))
     state = torch.get_rng_state()
     dataset[0, 123]
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_another_pass_goes_on_with_the_next_iterations(shapes):
+def test_another_pass_goes_on_with_the_next_iterations(faces):
     def loader(**span):
-        return get_train_loader(shapes / "train", "source", 16, 4, num_workers=0, **span)
+        return get_train_loader(faces / "train", "source", 16, 4, num_workers=0, **span)
 
     twice = loader(start=0, stop=2)
     fetched = [(inputs.x, inputs.y) for inputs in take(InputFetcher(twice, mode="test"), 4)]
@@ -88,10 +88,10 @@ def test_another_pass_goes_on_with_the_next_iterations(shapes):
     assert len(loader()) == 36 // 4
 
 
-def test_input_fetcher(shapes):
+def test_input_fetcher(faces):
     def fetch(start, count):
         loaders = [
-            get_train_loader(shapes / "train", which, 16, 4, num_workers=0, seed=1, start=start, stop=5)
+            get_train_loader(faces / "train", which, 16, 4, num_workers=0, seed=1, start=start, stop=5)
             for which in ("source", "reference")
         ]
         return take(InputFetcher(*loaders, latent_dim=6, mode="train", seed=1, start=start), count)
@@ -105,9 +105,9 @@ def test_input_fetcher(shapes):
         assert all(torch.equal(resumed[name], expected[name]) for name in names)
 
 
-def test_input_fetcher_of_validation(shapes):
+def test_input_fetcher_of_validation(faces):
     def loader():
-        return get_test_loader(shapes / "val", 16, batch_size=6, num_workers=0, seed=2)
+        return get_test_loader(faces / "val", 16, batch_size=6, num_workers=0, seed=2)
 
     first = next(InputFetcher(loader(), mode="val"))
     again = next(InputFetcher(loader(), mode="val"))
@@ -171,9 +171,9 @@ def test_an_unreadable_image_is_named_in_one_sentence(uneven, num_workers):
     assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_datasets_can_be_pickled(shapes):
+def test_datasets_can_be_pickled(faces):
     for which in ("source", "reference"):
-        loader = get_train_loader(shapes / "train", which, 16, 4, num_workers=0)
+        loader = get_train_loader(faces / "train", which, 16, 4, num_workers=0)
         copy = pickle.loads(pickle.dumps(loader.dataset))
         assert torch.equal(copy[0, 7][0], loader.dataset[0, 7][0])
 
@@ -188,13 +188,13 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_started_by_spawn(shapes, tmp_path):
+def test_workers_started_by_spawn(faces, tmp_path):
     """As on Windows and macOS: a fresh interpreter imports the data set and gives the same pictures."""
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)
     environment = {**os.environ, "PYTHONPATH": str(Path(data_loader.__file__).parents[1])}
-    command = [sys.executable, script, shapes / "train"]
+    command = [sys.executable, script, faces / "train"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    loader = get_train_loader(shapes / "train", "reference", 16, 4, num_workers=0, stop=3)
+    loader = get_train_loader(faces / "train", "reference", 16, 4, num_workers=0, stop=3)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == sum(x.double().sum().item() for x, _, _ in loader)

@@ -25,24 +25,24 @@ FLAGS = f"{NARROW} --num_workers 0 --num_outs_per_domain 3 --val_batch_size 2"
 
 
 @pytest.fixture(scope="module")
-def data(shapes, tmp_path_factory):
+def data(faces, tmp_path_factory):
     """Two domains of 4 training images; 3 and 1 validation images."""
     folder = tmp_path_factory.mktemp("data")
     for part, domain, count in (
-        ("train", "circle", 4),
-        ("train", "square", 4),
-        ("val", "circle", 3),
-        ("val", "square", 1),
+        ("train", "bear", 4),
+        ("train", "cat", 4),
+        ("val", "bear", 3),
+        ("val", "cat", 1),
     ):
         (folder / part / domain).mkdir(parents=True)
         for number in range(count):
-            shutil.copy(shapes / part / domain / f"{number:05d}.png", folder / part / domain)
+            shutil.copy(faces / part / domain / f"{number:05d}.png", folder / part / domain)
     return folder
 
 
 def evaluation(data, folder, **options):
     size = {"img_size": 32, "outputs": 3, "batch_size": 2, "device": torch.device("cpu"), "fit": lambda work: work(2)}
-    return Evaluation(["circle", "square"], data / "train", data / "val", folder, **{**size, **options})
+    return Evaluation(["bear", "cat"], data / "train", data / "val", folder, **{**size, **options})
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def images_of(folder):
 def test_scores_are_those_of_the_files_it_writes(mode, nets, data, torch_cache, tmp_path):
     """FID and KID again from the PNG files and the training images, by way of whole arrays."""
     found = evaluation(data, tmp_path).run(nets, mode, seed=1)
-    assert list(found) == ["circle2square", "square2circle"]
-    names = sorted(path.name for path in (tmp_path / "circle2square").iterdir())
+    assert list(found) == ["bear2cat", "cat2bear"]
+    names = sorted(path.name for path in (tmp_path / "bear2cat").iterdir())
     assert names == [f"{image:04d}_{output:02d}.png" for image in (1, 2, 3) for output in (1, 2, 3)]
     network = fid.pretrained("cpu")
     for task, scores in found.items():
@@ -77,18 +77,18 @@ def test_diversity_is_the_mean_over_pairs_and_batches(nets, data, torch_cache, t
     drawn, draw = [], evaluated._draw
     evaluated._draw = lambda generator, content, s_trg, size: drawn.append(
         generator.render(content, s_trg)) or draw(generator, content, s_trg, size)  # fmt: skip
-    _, diversity = evaluated.task(nets, "circle", "square", None, seed=1)
+    _, diversity = evaluated.task(nets, "bear", "cat", None, seed=1)
     batches = [drawn[:3], drawn[3:]]  # sources 1 and 2, then 3
     assert [len(images[0]) for images in batches] == [2, 1]
     expected = np.mean([lpips.calculate_lpips_given_images(group) for group in batches])
     assert diversity == pytest.approx(expected, rel=1e-5) and diversity > 0
-    assert not (tmp_path / "circle2square").exists()
+    assert not (tmp_path / "bear2cat").exists()
 
 
 def test_outputs_depend_on_seed_and_source_alone(nets, data, torch_cache, tmp_path):
     def pictures(name, batch_size, seed):
-        evaluation(data, tmp_path / name, batch_size=batch_size).task(nets, "circle", "square", None, seed)
-        return np.stack([np.asarray(image).astype(int) for image in images_of(tmp_path / name / "circle2square")])
+        evaluation(data, tmp_path / name, batch_size=batch_size).task(nets, "bear", "cat", None, seed)
+        return np.stack([np.asarray(image).astype(int) for image in images_of(tmp_path / name / "bear2cat")])
 
     one, whole, other = pictures("one", 1, 1), pictures("whole", 8, 1), pictures("other", 8, 2)
     assert np.abs(one - whole).max() <= 1 < np.abs(other - whole).max()
@@ -96,7 +96,7 @@ def test_outputs_depend_on_seed_and_source_alone(nets, data, torch_cache, tmp_pa
 
 def test_references_of_a_source_differ_while_there_are(nets, data, torch_cache, tmp_path):
     evaluated = evaluation(data, tmp_path, outputs=3)
-    references = evaluated.reference_codes(nets.style_encoder, "circle")
+    references = evaluated.reference_codes(nets.style_encoder, "bear")
     chances = [torch.Generator().manual_seed(number) for number in range(4)]
     chosen = evaluated._chosen(references, chances)
     assert chosen.shape == (3, 4, 64)
@@ -108,18 +108,18 @@ def test_references_of_a_source_differ_while_there_are(nets, data, torch_cache, 
 def test_real_features_are_made_once(data, torch_cache, tmp_path):
     copied = tmp_path / "data"
     shutil.copytree(data, copied)
-    first = evaluation(copied, tmp_path).real_features("circle")
+    first = evaluation(copied, tmp_path).real_features("bear")
     again = evaluation(copied, tmp_path)
     again.inception = None  # must not be asked
-    for a, b in zip(first, again.real_features("circle"), strict=True):
+    for a, b in zip(first, again.real_features("bear"), strict=True):
         assert np.array_equal(a, b)
-    Image.new("RGB", (32, 32), "red").save(copied / "train" / "circle" / "00000.png")
-    assert not np.array_equal(evaluation(copied, tmp_path).real_features("circle").mean, first.mean)
-    caches = list(tmp_path.glob("real_circle_*.npz"))
+    Image.new("RGB", (32, 32), "red").save(copied / "train" / "bear" / "00000.png")
+    assert not np.array_equal(evaluation(copied, tmp_path).real_features("bear").mean, first.mean)
+    caches = list(tmp_path.glob("real_bear_*.npz"))
     assert len(caches) == 2
     for cache in caches:
         cache.write_bytes(cache.read_bytes()[:1000])  # damaged: made again
-    assert np.isfinite(evaluation(copied, tmp_path).real_features("circle").mean).all()
+    assert np.isfinite(evaluation(copied, tmp_path).real_features("bear").mean).all()
 
 
 def test_what_cannot_be_evaluated(data, torch_cache, tmp_path, capsys):
@@ -134,7 +134,7 @@ def test_what_cannot_be_evaluated(data, torch_cache, tmp_path, capsys):
     with pytest.raises(UserError, match="equal names"):
         shutil.copytree(data, tmp_path / "data")
         for part in ("train", "val"):
-            for name, new in (("circle", "2"), ("square", "22")):
+            for name, new in (("bear", "2"), ("cat", "22")):
                 (tmp_path / "data" / part / name).rename(tmp_path / "data" / part / new)
         size = {
             "img_size": 32,
@@ -184,12 +184,12 @@ def test_training_evaluates(trained):
 def test_a_training_is_not_lost_to_its_evaluation(data, torch_cache, tmp_path, capsys):
     """A validation image that breaks meanwhile costs the score of that step only."""
     shutil.copytree(data, tmp_path / "data")
-    broken = tmp_path / "data" / "val" / "circle" / "00002.png"  # not among the two that snapshots show
+    broken = tmp_path / "data" / "val" / "bear" / "00002.png"  # not among the two that snapshots show
     folders = {"train_img_dir": data / "train", "val_img_dir": tmp_path / "data" / "val", "eval_dir": tmp_path / "eval"}
     folders |= {"checkpoint_dir": tmp_path / "checkpoints", "sample_dir": tmp_path / "samples"}
     args = main.parse_args(["--mode", "train", *FLAGS.split(), "--total_iters", "1", "--eval_every", "1",
                             "--batch_size", "2", "--num_domains", "2", *as_flags(folders)])  # fmt: skip
-    args.domains = ["circle", "square"]
+    args.domains = ["bear", "cat"]
     solver = Solver(args)
     loaders = Munch(
         src=get_train_loader(data / "train", "source", 32, 2, num_workers=0, stop=1),
@@ -207,22 +207,20 @@ def test_mode_eval(trained, capsys):
     flags = "--num_workers 0 --device cpu --num_outs_per_domain 3 --val_batch_size 2 --eval_seeds 0-1"
     assert main.main(["--mode", "eval", *flags.split(), *as_flags(trained)]) == 0
     said = capsys.readouterr()
-    assert "Scores of step 2:" in said.out and "fewer than 2048 training images in circle, square" in said.err
+    assert "Scores of step 2:" in said.out and "fewer than 2048 training images in bear, cat" in said.err
     names = {path.name for path in trained["eval_dir"].glob("*_00002_*.json")}
     assert names == {
         f"{metric}_00002_{mode}.json" for metric in ("FID", "KID", "LPIPS") for mode in ("latent", "reference")
     }
     scores = json.loads((trained["eval_dir"] / "LPIPS_00002_reference.json").read_text())
-    assert {"LPIPS_reference/circle2square", "LPIPS_reference/square2circle", "LPIPS_reference/mean"} < set(scores)
-    mean = (scores["LPIPS_reference/circle2square"] + scores["LPIPS_reference/square2circle"]) / 2
+    assert {"LPIPS_reference/bear2cat", "LPIPS_reference/cat2bear", "LPIPS_reference/mean"} < set(scores)
+    mean = (scores["LPIPS_reference/bear2cat"] + scores["LPIPS_reference/cat2bear"]) / 2
     assert scores["LPIPS_reference/mean"] == pytest.approx(mean)
-    assert (
-        scores["seeds"] == [0, 1] and scores["step"] == 2 and scores["validation_images"] == {"circle": 3, "square": 1}
-    )
+    assert scores["seeds"] == [0, 1] and scores["step"] == 2 and scores["validation_images"] == {"bear": 3, "cat": 1}
     assert set(scores["std"]) == {name for name in scores if name.startswith("LPIPS_")}
     assert scores["weights"].keys() == {"inception", "alexnet"} and scores["precision"] == "fp32"
     table = [line.split() for line in said.out.splitlines() if line.startswith("  reference")]
-    assert [row[1] for row in table] == ["circle2square", "square2circle", "mean"]
+    assert [row[1] for row in table] == ["bear2cat", "cat2bear", "mean"]
     assert float(table[-1][-3]) == pytest.approx(scores["LPIPS_reference/mean"], abs=1e-4)
 
 

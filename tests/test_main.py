@@ -14,7 +14,7 @@ def test_console(run):
     table = {line.split()[0]: int(line.split()[1].replace(",", "")) for line in lines[1:6]}
     assert list(table) == ["generator", "mapping_network", "style_encoder", "discriminator", "total"]
     assert table["total"] == sum(table.values()) - table["total"]
-    assert lines[6] == "Domains: circle (12), square (12), triangle (12)"
+    assert lines[6] == "Domains: bear (12), cat (12), dog (12)"
     line = lines[7]
     assert line.startswith("Elapsed time [0:00:0") and "], Iteration [1/2], D/latent_real: [" in line
     names = [word.rstrip(":") for word in line.split() if "/" in word and not word.startswith("[")]
@@ -24,14 +24,14 @@ def test_console(run):
     assert run[0].stderr == ""  # no terminal: no bar; no warnings either
 
 
-def test_files_of_a_run(run, shapes):
+def test_files_of_a_run(run, faces):
     folders = run[1]
     checkpoints = sorted(path.name for path in folders["checkpoint_dir"].iterdir())
     assert checkpoints == ["000002_nets.ckpt", "000002_nets_ema.ckpt", "000002_optims.ckpt"]
     nets = torch.load(folders["checkpoint_dir"] / "000002_nets.ckpt", weights_only=True)
     assert nets["config"] == {
         "img_size": 32, "num_domains": 3, "latent_dim": 16, "hidden_dim": 32, "style_dim": 64, "w_hpf": 0.0,
-        "channel_base": 256, "max_conv_dim": 16, "domains": ["circle", "square", "triangle"], "step": 2,
+        "channel_base": 256, "max_conv_dim": 16, "domains": ["bear", "cat", "dog"], "step": 2,
     }  # fmt: skip
     assert set(nets) == {"generator", "mapping_network", "style_encoder", "discriminator", "config"}
     ema = torch.load(folders["checkpoint_dir"] / "000002_nets_ema.ckpt", weights_only=True)
@@ -81,10 +81,10 @@ def test_snapshots_show_the_same_inputs(run, tmp_path):
         ("sample", "--checkpoint_dir nowhere", "holds no checkpoint"),
         ("sample", "--src_dir nowhere", "--src_dir nowhere does not exist"),
         ("sample", "--ref_dir nowhere", "--ref_dir nowhere does not exist"),
-        ("sample", "--ref_dir tests", "--ref_dir tests has the sub-folder golden, but the domains are circle"),
+        ("sample", "--ref_dir tests", "--ref_dir tests has the sub-folder golden, but the domains are bear"),
         ("sample", "--ref_dir assets", "--ref_dir assets has no sub-folders, so what domain"),
         ("sample", "--src_dir core", "--src_dir core has no images"),
-        ("sample", "--target_domains lion", "--target_domains lion: choose of the domains circle, square, triangle"),
+        ("sample", "--target_domains lion", "--target_domains lion: choose of the domains bear, cat, dog"),
         ("sample", "--domain_names a,b", "--domain_names has 2 names, but the checkpoint has 3"),
         ("sample", "--w_hpf 1", "--w_hpf is 1.0, but step"),
         ("sample", "--checkpoint_dir README.md", "is a file: give the folder"),
@@ -95,10 +95,10 @@ def test_snapshots_show_the_same_inputs(run, tmp_path):
         ("align", "", "not part of this version"),
     ],
 )
-def test_user_errors_are_one_sentence_and_status_2(mode, flags, said, run, shapes, tmp_path, capsys, monkeypatch):
+def test_user_errors_are_one_sentence_and_status_2(mode, flags, said, run, faces, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)  # on a Mac there may be one
-    folders = {**run[1], "src_dir": shapes / "val", "ref_dir": shapes / "val", "result_dir": tmp_path / "results"}
+    folders = {**run[1], "src_dir": faces / "val", "ref_dir": faces / "val", "result_dir": tmp_path / "results"}
     folders = {name: path for name, path in folders.items() if f"--{name}" not in flags}
     status = call(mode, ("" if mode == "sample" else RUN) + " " + flags, **folders)
     message = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
@@ -114,16 +114,16 @@ def test_a_new_run_beside_old_files_is_warned(run, tmp_path, capsys):
     assert "of an earlier run" in capsys.readouterr().err
 
 
-def test_other_domains_for_validation(run, shapes, tmp_path, capsys):
-    shutil.copytree(shapes / "val", tmp_path / "val")
-    (tmp_path / "val" / "circle").rename(tmp_path / "val" / "zebra")
+def test_other_domains_for_validation(run, faces, tmp_path, capsys):
+    shutil.copytree(faces / "val", tmp_path / "val")
+    (tmp_path / "val" / "bear").rename(tmp_path / "val" / "zebra")
     assert call("train", RUN, **{**run[1], "val_img_dir": tmp_path / "val"}) == 2
-    assert "sub-folders square, triangle, zebra, but the domains are circle" in capsys.readouterr().err
+    assert "sub-folders cat, dog, zebra, but the domains are bear" in capsys.readouterr().err
 
 
-def test_an_empty_domain(run, shapes, tmp_path, capsys):
-    shutil.copytree(shapes / "train", tmp_path / "train")
-    for path in (tmp_path / "train" / "square").iterdir():
+def test_an_empty_domain(run, faces, tmp_path, capsys):
+    shutil.copytree(faces / "train", tmp_path / "train")
+    for path in (tmp_path / "train" / "cat").iterdir():
         path.unlink()
     assert call("train", RUN, **{**run[1], "train_img_dir": tmp_path / "train"}) == 2
-    assert "square has no images" in capsys.readouterr().err
+    assert "cat has no images" in capsys.readouterr().err

@@ -17,9 +17,9 @@ from core.solver import Solver
 from tests.command import RUN, as_flags, call, picture
 
 
-def test_sample_writes_grid_and_video(run, shapes, tmp_path, capsys):
+def test_sample_writes_grid_and_video(run, faces, tmp_path, capsys):
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "result_dir": tmp_path}
-    folders |= {"src_dir": shapes / "val", "ref_dir": shapes / "val"}
+    folders |= {"src_dir": faces / "val", "ref_dir": faces / "val"}
     assert call("sample", "--num_workers 0 --batch_size 4", **folders) == 0
     assert picture(tmp_path / "reference.jpg").size == (10 * 32, 10 * 32)
     with av.open(tmp_path / "video_ref.mp4") as container:
@@ -28,29 +28,29 @@ def test_sample_writes_grid_and_video(run, shapes, tmp_path, capsys):
         assert float(stream.duration * stream.time_base) == pytest.approx((6 * 31 + 10) / 12.5)
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
     assert len(frames) == 6 * 31 + 10
-    # The last step of the third pair, between the first two squares, is the second square's style.
+    # The last step of the third pair, between the first two cats, is the second cat's style.
     args = main.parse_args(["--mode", "sample", *RUN.split(), *as_flags({"num_domains": 3, **folders})])
     solver = Solver(args)
     solver.load(solver.checkpoints[0].steps()[-1])
-    x_src, _ = next(iter(get_test_loader(shapes / "val", 32, 9, shuffle=False, num_workers=0)))
+    x_src, _ = next(iter(get_test_loader(faces / "val", 32, 9, shuffle=False, num_workers=0)))
     with torch.no_grad():
         s_trg = solver.nets_ema.style_encoder(x_src[4:5], torch.tensor([1]))
         x_fake = to_uint8(solver.nets_ema.generator(x_src, s_trg.expand(9, -1)))
     both = [frames[2 * 31 + 25][32:, 64:], np.concatenate(list(x_fake), axis=1)]
     blocks = [image.reshape(4, 8, 36, 8, 3).mean((1, 3)) for image in both]  # 4:2:0 halves the colour's resolution
-    other = frames[2 * 31][32:, 64:].reshape(4, 8, 36, 8, 3).mean((1, 3))  # the first square's style
+    other = frames[2 * 31][32:, 64:].reshape(4, 8, 36, 8, 3).mean((1, 3))  # the first cat's style
     assert np.abs(blocks[0] - blocks[1]).mean() < 5 < np.abs(other - blocks[1]).mean()
     said = capsys.readouterr().out
     assert "reference.jpg" in said and "video_ref.mp4" in said
 
 
-def test_sample_takes_labels_from_the_checkpoint(run, shapes, tmp_path, capsys):
+def test_sample_takes_labels_from_the_checkpoint(run, faces, tmp_path, capsys):
     """References of one domain only: a grid in that domain, and no video where there is one reference."""
     refs, full = tmp_path / "refs", tmp_path / "full"
-    shutil.copytree(shapes / "val", full)
-    (refs / "triangle").mkdir(parents=True)
-    shutil.copy(shapes / "val" / "triangle" / "00000.png", refs / "triangle")
-    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val"}
+    shutil.copytree(faces / "val", full)
+    (refs / "dog").mkdir(parents=True)
+    shutil.copy(faces / "val" / "dog" / "00000.png", refs / "dog")
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val"}
     flags = "--num_workers 0 --batch_size 2 --resume_iter 2"
     assert call("sample", flags, **folders, ref_dir=refs, result_dir=tmp_path / "one") == 0
     assert "no video" in capsys.readouterr().err
@@ -62,19 +62,19 @@ def test_sample_takes_labels_from_the_checkpoint(run, shapes, tmp_path, capsys):
     assert distances.argmin() == 7 and distances[7] < 0.5 < np.delete(distances, 7).min()
 
 
-def test_every_output(run, shapes, tmp_path, capsys):
+def test_every_output(run, faces, tmp_path, capsys):
     """Sources from a flat folder, styles of one reference in two domains and of three seeds."""
-    reference = shapes / "val" / "square" / "00002.png"
-    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val" / "circle", "ref_dir": reference}
+    reference = faces / "val" / "cat" / "00002.png"
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val" / "bear", "ref_dir": reference}
     flags = (
-        "--outputs reference,latent,video_ref,video_latent,images --target_domains triangle,circle --seeds 4-5,9 "
+        "--outputs reference,latent,video_ref,video_latent,images --target_domains dog,bear --seeds 4-5,9 "
         "--psi 0.7 --labels --resize crop --video_format webp --num_workers 0 --batch_size 2"
     )
     assert call("sample", flags, **folders, result_dir=tmp_path) == 0
     assert "no video_ref: a video needs two references" in capsys.readouterr().err
     files = {path.name for path in tmp_path.iterdir()}
-    singles = {f"0000{s}__{d}__{style}.png" for s in range(3) for d in ("triangle", "circle") for style in (4, 5, 9)}
-    singles |= {f"0000{s}__{d}__00002.png" for s in range(3) for d in ("triangle", "circle")}
+    singles = {f"0000{s}__{d}__{style}.png" for s in range(3) for d in ("dog", "bear") for style in (4, 5, 9)}
+    singles |= {f"0000{s}__{d}__00002.png" for s in range(3) for d in ("dog", "bear")}
     grids = {"reference.jpg", "latent_circle.jpg", "latent_triangle.jpg"}
     assert files == singles | grids | {"video_latent.webp", "manifest.jsonl"}
     with Image.open(tmp_path / "video_latent.webp") as movie:
@@ -82,73 +82,73 @@ def test_every_output(run, shapes, tmp_path, capsys):
     manifest = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
     assert {entry["file"] for entry in manifest} == singles and len(manifest) == len(singles)
     entry = next(entry for entry in manifest if entry["file"] == "00001__triangle__9.png")
-    source = str(shapes / "val" / "circle" / "00001.png")
-    assert entry == {**entry, "source": source, "domain": "triangle", "seed": 9, "psi": 0.7}
+    source = str(faces / "val" / "bear" / "00001.png")
+    assert entry == {**entry, "source": source, "domain": "dog", "seed": 9, "psi": 0.7}
     entry = next(entry for entry in manifest if entry["file"] == "00001__circle__00002.png")
-    assert entry == {**entry, "source": source, "domain": "circle", "reference": str(reference)}
+    assert entry == {**entry, "source": source, "domain": "bear", "reference": str(reference)}
 
 
-def test_a_seed_is_the_same_picture_whatever_else_is_made(run, shapes, tmp_path):
+def test_a_seed_is_the_same_picture_whatever_else_is_made(run, faces, tmp_path):
     """Another batch, other seeds, other sources, no references at hand."""
-    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val", "result_dir": tmp_path / "many"}
-    flags = "--outputs images --num_workers 0 --target_domains square"
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val", "result_dir": tmp_path / "many"}
+    flags = "--outputs images --num_workers 0 --target_domains cat"
     assert call("sample", f"{flags} --batch_size 5 --seeds 0-7", **folders) == 0
-    folders |= {"src_dir": shapes / "val" / "circle" / "00001.png", "result_dir": tmp_path / "one"}
+    folders |= {"src_dir": faces / "val" / "bear" / "00001.png", "result_dir": tmp_path / "one"}
     assert call("sample", f"{flags} --batch_size 1 --seeds 6", **folders) == 0
-    pictures = [tmp_path / "many" / "circle-00001__square__6.png", tmp_path / "one" / "00001__square__6.png"]
+    pictures = [tmp_path / "many" / "bear-00001__cat__6.png", tmp_path / "one" / "00001__cat__6.png"]
     many, one = (np.asarray(picture(path)).astype(int) for path in pictures)
     assert np.abs(many - one).max() <= 1
-    other = np.asarray(picture(tmp_path / "many" / "circle-00001__square__5.png")).astype(int)
+    other = np.asarray(picture(tmp_path / "many" / "bear-00001__cat__5.png")).astype(int)
     assert np.abs(many - other).max() > 1
 
 
-def test_names_of_seeds_and_references_do_not_collide(run, shapes, tmp_path):
+def test_names_of_seeds_and_references_do_not_collide(run, faces, tmp_path):
     (tmp_path / "ref").mkdir()
-    shutil.copy(shapes / "val" / "square" / "00000.png", tmp_path / "ref" / "3.png")
-    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val" / "circle" / "00001.png"}
+    shutil.copy(faces / "val" / "cat" / "00000.png", tmp_path / "ref" / "3.png")
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val" / "bear" / "00001.png"}
     folders |= {"ref_dir": tmp_path / "ref", "result_dir": tmp_path / "out"}
-    flags = "--outputs images --num_workers 0 --target_domains square --seeds 3"
+    flags = "--outputs images --num_workers 0 --target_domains cat --seeds 3"
     assert call("sample", flags, **folders) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"00001__square__3.png", "00001__square__3_2.png", "manifest.jsonl"}
+    assert names == {"00001__cat__3.png", "00001__cat__3_2.png", "manifest.jsonl"}
 
 
-def test_more_sources_than_fit_at_once(run, shapes, tmp_path, monkeypatch):
+def test_more_sources_than_fit_at_once(run, faces, tmp_path, monkeypatch):
     monkeypatch.setattr(video, "most_sources", lambda size: 4)
-    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val", "ref_dir": shapes / "val"}
-    flags = "--num_workers 0 --batch_size 3 --target_domains circle --outputs reference,video_ref,images"
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val", "ref_dir": faces / "val"}
+    flags = "--num_workers 0 --batch_size 3 --target_domains bear --outputs reference,video_ref,images"
     assert call("sample", flags, **folders, result_dir=tmp_path) == 0
     sizes = [picture(tmp_path / f"reference{page}.jpg").size for page in ("", "_2", "_3")]
     assert sizes == [(5 * 32, 4 * 32), (5 * 32, 4 * 32), (2 * 32, 4 * 32)]
     assert {path.name for path in tmp_path.glob("*.mp4")} == {"video_ref.mp4", "video_ref_2.mp4", "video_ref_3.mp4"}
     assert len(list(tmp_path.glob("*.png"))) == 9 * 3
     last = np.asarray(picture(tmp_path / "reference_3.jpg")).astype(int)[:32, 32:]
-    assert np.abs(last - np.asarray(picture(shapes / "val" / "triangle" / "00002.png").resize((32, 32)))).mean() < 10
+    assert np.abs(last - np.asarray(picture(faces / "val" / "dog" / "00002.png").resize((32, 32)))).mean() < 10
 
 
-def test_a_file_of_the_reference_needs_no_flags(run, shapes, tmp_path, capsys):
+def test_a_file_of_the_reference_needs_no_flags(run, faces, tmp_path, capsys):
     content = torch.load(run[1]["checkpoint_dir"] / "000002_nets_ema.ckpt", weights_only=True)
     del content["config"]
     (tmp_path / "checkpoints").mkdir()
     torch.save(content, tmp_path / "checkpoints" / "000002_nets_ema.ckpt")
-    folders = {"src_dir": shapes / "val", "ref_dir": shapes / "val"}
+    folders = {"src_dir": faces / "val", "ref_dir": faces / "val"}
     for kind, where in (("own", run[1]["checkpoint_dir"]), ("old", tmp_path / "checkpoints")):
         flags = "--num_workers 0 --outputs reference --resume_iter 2"
         assert call("sample", flags, checkpoint_dir=where, result_dir=tmp_path / kind, **folders) == 0
     assert (tmp_path / "own" / "reference.jpg").read_bytes() == (tmp_path / "old" / "reference.jpg").read_bytes()
     folders |= {"checkpoint_dir": tmp_path / "checkpoints", "result_dir": tmp_path / "none"}
-    shutil.copytree(shapes / "val" / "square", tmp_path / "refs" / "square")
+    shutil.copytree(faces / "val" / "cat", tmp_path / "refs" / "cat")
     flags = "--num_workers 0 --outputs reference --resume_iter 2"
     assert call("sample", flags, **{**folders, "ref_dir": tmp_path / "refs"}) == 2
-    assert "the sub-folder square, but the domains are 0, 1, 2" in capsys.readouterr().err
-    named = f"{flags} --domain_names circle,square,triangle"
+    assert "the sub-folder cat, but the domains are 0, 1, 2" in capsys.readouterr().err
+    named = f"{flags} --domain_names bear,cat,dog"
     assert call("sample", named, **{**folders, "ref_dir": tmp_path / "refs"}) == 0
 
 
-def test_results_do_not_become_sources(run, shapes, tmp_path, capsys):
-    shutil.copytree(shapes / "val" / "circle", tmp_path / "album")
+def test_results_do_not_become_sources(run, faces, tmp_path, capsys):
+    shutil.copytree(faces / "val" / "bear", tmp_path / "album")
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": tmp_path / "album"}
-    flags = "--num_workers 0 --outputs images --target_domains square --seeds"
+    flags = "--num_workers 0 --outputs images --target_domains cat --seeds"
     for seeds in ("1", "2-3"):
         assert call("sample", f"{flags} {seeds}", **folders, result_dir=tmp_path / "album" / "results") == 0
         assert "Images: 3 src" in capsys.readouterr().out
@@ -160,7 +160,7 @@ def test_results_do_not_become_sources(run, shapes, tmp_path, capsys):
     assert "lie in --result_dir" in capsys.readouterr().err
 
 
-def test_stopped_amid_single_images(run, shapes, tmp_path, capsys, monkeypatch):
+def test_stopped_amid_single_images(run, faces, tmp_path, capsys, monkeypatch):
     """Those that were written are listed."""
     rows = sampling.translate_rows
 
@@ -169,22 +169,22 @@ def test_stopped_amid_single_images(run, shapes, tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sampling, "translate_rows", stopped)
-    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val" / "circle"}
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val" / "bear"}
     assert call("sample", "--num_workers 0 --outputs images --seeds 0-9", **folders, result_dir=tmp_path) == 130
     assert len(list(tmp_path.glob("*.png"))) == len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 3
     assert not list(tmp_path.glob(".writing*"))
 
 
-def test_a_video_alone_that_cannot_be_made(run, shapes, tmp_path, capsys):
-    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": shapes / "val" / "circle"}
+def test_a_video_alone_that_cannot_be_made(run, faces, tmp_path, capsys):
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val" / "bear"}
     assert call("sample", "--num_workers 0 --outputs video_latent --seeds 4", **folders, result_dir=tmp_path) == 2
     assert "no video_latent: a video needs two" in capsys.readouterr().err
 
 
-def test_a_text_file_named_jpg_leaves_nothing_behind(run, shapes, tmp_path, capsys):
-    shutil.copytree(shapes / "val", tmp_path / "src")
-    (tmp_path / "src" / "square" / "00001.jpg").write_text("not an image")
-    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "ref_dir": shapes / "val", "result_dir": tmp_path / "out"}
+def test_a_text_file_named_jpg_leaves_nothing_behind(run, faces, tmp_path, capsys):
+    shutil.copytree(faces / "val", tmp_path / "src")
+    (tmp_path / "src" / "cat" / "00001.jpg").write_text("not an image")
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "ref_dir": faces / "val", "result_dir": tmp_path / "out"}
     assert call("sample", "--num_workers 0", src_dir=tmp_path / "src", **folders) == 2
     assert "00001.jpg cannot be read as an image" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())

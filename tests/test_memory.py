@@ -12,6 +12,7 @@ import main
 from core.images import read_rgb
 from core.solver import Solver
 from data import demo
+from data.faces import DOMAINS
 from tests.command import as_flags
 
 NARROW = "--device cpu --w_hpf 0 --img_size 256 --channel_base 2048 --max_conv_dim 32 --num_domains 3"
@@ -39,12 +40,12 @@ def files(tmp_path_factory):
     """A checkpoint of a narrow network, 15 sources, and references by their number."""
     folder = tmp_path_factory.mktemp("memory")
     args = main.parse_args(["--mode", "train", *NARROW.split(), "--checkpoint_dir", str(folder / "checkpoints")])
-    args.domains = sorted(demo.CORNERS)
+    args.domains = list(DOMAINS)
     Solver(args).save(1)
     demo.make(folder / "src", size=256, train=5, val=0)
     for count, per_domain in ((28, 10), (112, 40)):
         demo.make(folder / f"ref{count}", size=256, train=per_domain, val=0)
-        surplus = sorted((folder / f"ref{count}" / "train" / "square").iterdir())[per_domain * 4 // 5 :]
+        surplus = sorted((folder / f"ref{count}" / "train" / "cat").iterdir())[per_domain * 4 // 5 :]
         for path in surplus:
             path.unlink()
     return folder
@@ -78,12 +79,12 @@ def test_the_full_width_stays_below_2_gb(files, tmp_path):
     """Grid and video of 15 sources; two references are enough, since the video holds one frame at a time."""
     line = "--mode train --device cpu --w_hpf 0 --num_domains 3 --checkpoint_dir"
     args = main.parse_args([*line.split(), str(tmp_path / "checkpoints")])
-    args.domains = sorted(demo.CORNERS)
+    args.domains = list(DOMAINS)
     Solver(args).save(1)
     for number in range(2):
-        target = tmp_path / "ref" / "circle" / f"{number}.png"
+        target = tmp_path / "ref" / "bear" / f"{number}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(files / "ref28" / "train" / "circle" / f"{number:05d}.png", target)
+        shutil.copy(files / "ref28" / "train" / "bear" / f"{number:05d}.png", target)
     folders = {"checkpoint_dir": tmp_path / "checkpoints", "src_dir": files / "src" / "train"}
     folders |= {"ref_dir": tmp_path / "ref", "result_dir": tmp_path / "results"}
     line = ["--mode", "sample", "--num_workers", "0", *as_flags(folders)]
@@ -92,7 +93,7 @@ def test_the_full_width_stays_below_2_gb(files, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("output", "sources"), [("reference", ""), ("video_ref", "circle/00000.png")])
+@pytest.mark.parametrize(("output", "sources"), [("reference", ""), ("video_ref", "bear/00000.png")])
 def test_memory_does_not_grow_with_the_references(files, tmp_path, output, sources):
     few, many = (sample(files, count, f"--outputs {output}", tmp_path, sources) for count in (28, 112))
     assert many < 1.1 * few, f"{few / 1e9:.2f} GB for 28 references, {many / 1e9:.2f} GB for 112"

@@ -65,7 +65,7 @@ def test_frechet_distance_of_few(n, m):
 
 
 def test_streaming_moments_are_numpys():
-    features = torch.randn(100, 16, generator=torch.Generator().manual_seed(0)) + 1000  # sums of squares would cancel
+    features = torch.randn(100, 16, generator=torch.Generator().manual_seed(0)) + 1000  # sums of cats would cancel
     streamed = Moments()
     for part in features.split((1, 30, 69)):
         streamed.add(part)
@@ -138,8 +138,8 @@ def test_missing_weights_say_where_they_belong(kind, tmp_path, monkeypatch):
     assert "\n" not in sentence
 
 
-def test_folders_from_the_command_line(torch_cache, shapes, capsys):
-    paths = [str(shapes / "val" / name) for name in ("circle", "square")]
+def test_folders_from_the_command_line(torch_cache, faces, capsys):
+    paths = [str(faces / "val" / name) for name in ("bear", "cat")]
     values = []
     for pair in (paths, paths[::-1], [paths[0]] * 2):
         fid.main(["--paths", *pair, "--img_size", "64", "--device", "cpu"])
