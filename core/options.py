@@ -3,6 +3,7 @@
 import argparse
 
 from core.errors import UserError
+from core.presets import SETTINGS, preset_defaults
 
 # What describes the networks; kept in the `config` entry of a checkpoint.
 NETWORK_FLAGS = (
@@ -39,6 +40,9 @@ def build_parser():
         allow_abbrev=False,
     )
     parser.add_argument("--mode", required=True, choices=["train", "sample", "eval", "align"], help="what to do")
+    parser.add_argument(
+        "--preset", choices=list(SETTINGS), help="other defaults: the published settings, or what learns the demo set"
+    )
     parser.add_argument(
         "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="auto: CUDA if there is one"
     )
@@ -217,6 +221,9 @@ def parse_args(argv=None):
     """
     parser = build_parser()
     args = parser.parse_args(argv)
+    if args.preset:
+        parser.set_defaults(**preset_defaults(args.preset, args.mode))
+        args = parser.parse_args(argv)
     # A second reading, over marks in place of defaults, tells which flags were on the line.
     marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), UNSET)))
     given = {name for name, value in vars(marked).items() if value is not UNSET}

@@ -5,6 +5,7 @@ import math
 from core.checkpoint import CONFIG, plain_keys, read_checkpoint
 from core.errors import UserError
 from core.options import NETWORK_FLAGS, check_values
+from core.presets import SETTINGS
 
 
 def recall(args, template, step):
@@ -26,7 +27,8 @@ def recall(args, template, step):
 
 def network_config(args, step):
     """The `config` entry of a checkpoint: plain values that say what the networks are."""
-    return {name: getattr(args, name) for name in NETWORK_FLAGS} | {"domains": args.domains, "step": step}
+    settings = {name: getattr(args, name) for name in (*NETWORK_FLAGS, "preset", "domains")}
+    return settings | {"step": step}
 
 
 def adopt_config(args, config, where):
@@ -45,10 +47,23 @@ def adopt_config(args, config, where):
     ):
         raise UserError(f"{where} is not a checkpoint of StarGAN v2: its domains are no names; use another file")
     args.domains = names
+    _adopt_preset(args, config.get("preset"), where)
     try:
         check_values(args)
     except UserError as error:
         raise UserError(f"{where} cannot be used: {error}") from error
+
+
+def _adopt_preset(args, preset, where):
+    """Go on training with the settings of the preset that a checkpoint was made with."""
+    if args.mode != "train" or preset not in list(SETTINGS):
+        return
+    if args.preset not in (None, preset):
+        raise UserError(f"--preset is {args.preset}, but {where} was made with {preset}: leave it out")
+    args.preset = preset
+    for name, value in SETTINGS[preset].items():
+        if name not in args.given and name not in NETWORK_FLAGS:
+            setattr(args, name, value)
 
 
 def identify(states, where, assumed):

@@ -1,0 +1,29 @@
+"""Settings under a name: what was published for AFHQ and CelebA-HQ, and what learns the demo set on a CPU."""
+
+SETTINGS = {
+    "afhq": {"num_domains": 3, "w_hpf": 0, "lambda_ds": 2},  # paper, appendix B; all else is the default
+    "celeba_hq": {"num_domains": 2, "w_hpf": 1, "lambda_ds": 1},
+    "demo": {
+        "img_size": 64, "num_domains": 3, "w_hpf": 0, "channel_base": 1024, "max_conv_dim": 64, "hidden_dim": 128,
+        "batch_size": 4, "total_iters": 12000, "lr": 1e-3, "f_lr": 1e-3, "ema_decay": 0.998, "lambda_ds": 2,
+        "ds_iter": 12000, "val_batch_size": 12, "num_outs_per_domain": 3, "print_every": 50, "sample_every": 400,
+        "save_every": 400, "eval_every": 0, "num_workers": 0,
+    },
+}  # fmt: skip
+
+SHIPPED = "assets/demo"  # a trained demo checkpoint
+
+
+def preset_defaults(preset, mode):
+    """Defaults of flags under a preset: its settings, and folders of its own."""
+    shipped = preset == "demo" and mode != "train"
+    return SETTINGS[preset] | {
+        "train_img_dir": f"data/{preset}/train",
+        "val_img_dir": f"data/{preset}/val",
+        "sample_dir": f"expr/samples/{preset}",
+        "checkpoint_dir": SHIPPED if shipped else f"expr/checkpoints/{preset}",
+        "eval_dir": f"expr/eval/{preset}",
+        "result_dir": f"expr/results/{preset}",
+        "src_dir": f"assets/representative/{preset}/src",
+        "ref_dir": f"assets/representative/{preset}/ref",
+    }
