@@ -1,0 +1,98 @@
+"""Do the fast ways to train learn the same? Short runs on the demo set, several seeds each, judged by what they show.
+
+python -m benchmarks.agreement --data data/demo
+
+fused against plain arithmetic, fp32 against bf16, micro_batch against the whole batch. A difference means something
+where it is large against what another seed makes of the same arithmetic.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+import main as program
+from benchmarks import plain
+from benchmarks.judge import read_faces, train_judge
+from benchmarks.quality import MODES, measure
+from core.data_loader import InputFetcher, get_train_loader
+from core.files import replacing
+from core.solver import Solver
+
+VARIANTS = {
+    "fused": "", "plain": "", "bf16": "--precision bf16", "micro_batch 1": "--micro_batch 1",
+}  # fmt: skip
+SHOWN = ("domain", "x", "tilt", "fur", "background", "diversity", "cycle")
+NETWORKS = "--img_size 32 --channel_base 512"  # else as the preset says
+
+
+def train(options, variant, seed):
+    """A run of options.iterations -> its Solver and the losses of the last tenth, averaged."""
+    line = f"--mode train --preset demo --num_workers 0 --eval_every 0 {NETWORKS} {VARIANTS[variant]}"
+    folders = ["--train_img_dir", f"{options.data}/train", "--val_img_dir", f"{options.data}/val"]
+    args = program.parse_args([*line.split(), *folders, "--seed", str(seed)])
+    solver = Solver(args)
+    shape = (args.img_size, args.batch_size, args.randcrop_prob, 0, seed, 0, options.iterations)
+    loaders = [get_train_loader(args.train_img_dir, which, *shape) for which in ("source", "reference")]
+    inputs_of = InputFetcher(*loaders, args.latent_dim, "train", seed)
+    late = []
+    for iteration in range(options.iterations):
+        inputs = next(inputs_of)
+        if variant == "plain":
+            with plain.plain_arithmetic():
+                losses = plain.train_step(solver, inputs, iteration)
+        else:
+            losses = solver.train_step(inputs, iteration)
+        if iteration >= 0.9 * options.iterations:
+            late.append({name: float(value) for name, value in losses.items()})
+    return solver, {name: statistics.mean(row[name] for row in late) for name in late[0]}
+
+
+def numbers_of(solver, judge, faces):
+    """What the judge sees in both modes, in one row."""
+    found = {mode: measure(solver, judge, faces, mode) for mode in MODES}
+    return {f"{mode} {name}": row[name] for mode, row in found.items() for name in SHOWN if name in row}
+
+
+def report(runs):
+    """runs: {variant: [row of each seed]}. Mean and deviation of each number, and of the differences to the first."""
+    first = next(iter(runs))
+    width = max(map(len, runs)) + 2
+    for name in runs[first][0]:
+        print(f"\n{name}")
+        for variant, rows in runs.items():
+            values = [row[name] for row in rows]
+            line = f"  {variant:<{width}}{statistics.mean(values):8.3f} +- {statistics.stdev(values):.3f}"
+            if variant != first:
+                difference = statistics.mean(values) - statistics.mean(row[name] for row in runs[first])
+                line += f"   {difference:+.3f} against {first}"
+            print(line)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="data/demo", help="as python -m data.demo made it")
+    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", default="expr/agreement.json")
+    options = parser.parse_args()
+    size = int(NETWORKS.split()[1])
+    judge = train_judge(*read_faces(options.data, "train", size))
+    faces = read_faces(options.data, "val", size)
+    runs = {variant: [] for variant in VARIANTS}
+    for seed in range(options.seeds):
+        for variant, rows in runs.items():
+            began = time.monotonic()
+            solver, losses = train(options, variant, seed)
+            rows.append(numbers_of(solver, judge, faces) | losses)
+            print(f"seed {seed}, {variant}: {time.monotonic() - began:.0f} s", flush=True)
+            with replacing(Path(options.out)) as temporary:
+                temporary.write_text(json.dumps({"torch": torch.__version__, "runs": runs}, indent=2) + "\n")
+    report(runs)
+
+
+if __name__ == "__main__":
+    main()
