@@ -31,7 +31,7 @@ def test_files_of_a_run(run, faces):
     nets = torch.load(folders["checkpoint_dir"] / "000002_nets.ckpt", weights_only=True)
     assert nets["config"] == {
         "img_size": 32, "num_domains": 3, "latent_dim": 16, "hidden_dim": 32, "style_dim": 64, "w_hpf": 0.0,
-        "channel_base": 256, "max_conv_dim": 16, "domains": ["bear", "cat", "dog"], "step": 2,
+        "channel_base": 256, "max_conv_dim": 16, "preset": None, "domains": ["bear", "cat", "dog"], "step": 2,
     }  # fmt: skip
     assert set(nets) == {"generator", "mapping_network", "style_encoder", "discriminator", "config"}
     ema = torch.load(folders["checkpoint_dir"] / "000002_nets_ema.ckpt", weights_only=True)
@@ -82,7 +82,7 @@ def test_snapshots_show_the_same_inputs(run, tmp_path):
         ("sample", "--src_dir nowhere", "--src_dir nowhere does not exist"),
         ("sample", "--ref_dir nowhere", "--ref_dir nowhere does not exist"),
         ("sample", "--ref_dir tests", "--ref_dir tests has the sub-folder golden, but the domains are bear"),
-        ("sample", "--ref_dir assets", "--ref_dir assets has no sub-folders, so what domain"),
+        ("sample", "--ref_dir assets/representative/demo/src/cat", "src/cat has no sub-folders, so what domain"),
         ("sample", "--src_dir core", "--src_dir core has no images"),
         ("sample", "--target_domains lion", "--target_domains lion: choose of the domains bear, cat, dog"),
         ("sample", "--domain_names a,b", "--domain_names has 2 names, but the checkpoint has 3"),
