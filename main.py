@@ -1,18 +1,24 @@
 """StarGAN v2 on the command line: python main.py --mode {train,sample,eval,align}; --help lists the flags."""
 
+import signal
 import sys
 from pathlib import Path
 
 from munch import Munch
 
 from core import log, options, runtime
+from core.archive import NETS_EMA, newest_whole_step
 from core.checkpoint import newest_step
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
-from core.errors import UserError
+from core.errors import Stopped, UserError
 from core.folders import domain_names, find_references, images_below, sub_folders
 from core.options import style_kinds
 from core.recall import name_domains, recall, settle_domains, target_labels
-from core.solver import NETS_EMA, Solver
+from core.scan import check_images
+from core.signals import Stopping
+from core.solver import Solver
+
+RESUME = "; --resume_iter latest goes on from the last saved step"
 
 
 def parse_args(argv=None):
@@ -21,18 +27,26 @@ def parse_args(argv=None):
 
 
 def train(args):
-    if args.resume_iter >= args.total_iters:
-        raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
+    if args.resume_iter == "latest":
+        args.resume_iter = newest_whole_step(Path(args.checkpoint_dir)) or 0
+        if not args.resume_iter:
+            log.say(f"No step in {args.checkpoint_dir} yet: training begins")
     if args.resume_iter:
         recall(args, NETS_EMA, args.resume_iter)
+    if args.resume_iter >= args.total_iters:
+        raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
     settle_folders(args)
     on_cuda = runtime.select_device(args.device).type == "cuda"
-    span = {"seed": args.seed, "start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda}
+    for flag in ("train_img_dir", "val_img_dir"):
+        cache = Path(args.checkpoint_dir, f".{flag}.json")
+        args.left_out |= check_images(getattr(args, flag), flag, args.img_size, cache, args.num_workers)
+    given = {"seed": args.seed, "leave_out": args.left_out}
+    span = {"start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda, **given}
     shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
     loaders = Munch(
         src=get_train_loader(args.train_img_dir, "source", *shape, **span),
         ref=get_train_loader(args.train_img_dir, "reference", *shape, **span),
-        val=get_test_loader(args.val_img_dir, args.img_size, args.val_batch_size, num_workers=0, seed=args.seed),
+        val=get_test_loader(args.val_img_dir, args.img_size, args.val_batch_size, num_workers=0, **given),
     )
     solver = start_solver(args)
     log.domain_line(args.domains, loaders.src.dataset.targets)
@@ -40,8 +54,7 @@ def train(args):
 
 
 def sample(args):
-    args.resume_iter = args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA)
-    recall(args, NETS_EMA, args.resume_iter)
+    settle_step(args)
     kinds = {kind for output in args.outputs for kind in style_kinds(args, output)}
     origin = name_domains(args, sub_folders(args.ref_dir) if "reference" in kinds or "ref_dir" in args.given else [])
     targets = target_labels(args.target_domains, args.domains)
@@ -68,10 +81,16 @@ def source_images(args):
 
 
 def evaluate(args):
-    args.resume_iter = args.resume_iter or newest_step(args.checkpoint_dir, NETS_EMA)
-    recall(args, NETS_EMA, args.resume_iter)
+    settle_step(args)
     settle_folders(args)
     start_solver(args).evaluate()
+
+
+def settle_step(args):
+    """Choose the newest step where none is asked for, and take from it what the networks are."""
+    if args.resume_iter in (0, "latest"):
+        args.resume_iter = newest_step(args.checkpoint_dir, NETS_EMA)
+    recall(args, NETS_EMA, args.resume_iter)
 
 
 def settle_folders(args):
@@ -97,13 +116,22 @@ def main(argv=None):
     args = parse_args(argv)
     modes = {"train": train, "sample": sample, "eval": evaluate, "align": not_yet}
     try:
-        modes[args.mode](args)
+        with Stopping():
+            modes[args.mode](args)
     except UserError as error:
         log.error(error)
         return 2
+    except Stopped as stop:
+        log.error(f"stopped by {signal.Signals(stop.number).name}{RESUME * (args.mode == 'train')}")
+        return 128 + stop.number
     except KeyboardInterrupt:
-        log.error("stopped by Ctrl-C" + "; --resume_iter continues from a saved step" * (args.mode == "train"))
+        log.error("stopped at once by a second Ctrl-C")
         return 130
+    except (RuntimeError, MemoryError) as error:
+        if not runtime.explain(error):
+            raise
+        log.error(runtime.explain(error))
+        return 2
     return 0
 
 

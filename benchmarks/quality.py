@@ -20,10 +20,11 @@ import torch
 
 import main as program
 from benchmarks.judge import correlation, look, read_faces, train_judge
+from core.archive import NETS_EMA
 from core.checkpoint import newest_step, saved_steps
 from core.files import replacing
 from core.recall import recall
-from core.solver import NETS_EMA, Solver
+from core.solver import Solver
 from data.faces import DOMAINS
 
 MODES = ("latent", "reference")

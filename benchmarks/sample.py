@@ -44,7 +44,7 @@ def make_solver(options, variant, folder):
     line += ["--resume_iter", 1, "--checkpoint_dir", folder, "--result_dir", folder / "results"]
     args = program.parse_args(["--mode", "sample", *map(str, line)])
     solver = Solver(args)
-    if not solver.checkpoints[0].steps():
+    if not solver.archive.steps():
         solver.save(1)
     return solver
 

@@ -1,6 +1,8 @@
 """Checkpoints: one file per step, a dict of name -> state_dict plus a plain `config` entry."""
 
 import pickle
+import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -39,9 +41,10 @@ class CheckpointIO:
     def save(self, step, config=None):
         """Write the file of `step`; `config` holds plain values that say what the modules are."""
         content = {name: module.state_dict() for name, module in self.modules.items()}
-        with replacing(self.path(step)) as temporary:
+        with replacing(self.path(step), durable=True) as temporary:
             try:
-                torch.save({**content, CONFIG: config or {}}, temporary)
+                with temporary.open("wb") as file:  # given a name, PyTorch would write it into the file
+                    torch.save({**content, CONFIG: config or {}}, file)
             except RuntimeError as error:  # how PyTorch's writer says that the disk is full
                 raise OSError("it could not be written to its end; is the disk full?") from error
 
@@ -104,7 +107,9 @@ def read_checkpoint(folder, template, step, mapped=False):
         raise UserError(f"{path} cannot be read ({error.strerror}): allow it, or use another step") from error
     try:
         mapped = mapped and zipfile.is_zipfile(path)  # as PyTorch has written them since 1.6
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch remarks on damaged bytes becomes an error anyway
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except READ_ERRORS as error:
         raise UserError(f"{path} is damaged or not a checkpoint: use another step or copy it again") from error
     if not (isinstance(content, dict) and isinstance(content.get(CONFIG, {}), dict)):
@@ -153,7 +158,9 @@ def _with_own_settings(state, optimizer):
     """An optimizer's saved moments beside the settings it has now: the flags of this run count."""
     pairs = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
     groups = [{**own, "params": saved["params"]} for own, saved in pairs]
-    return {"state": state["state"], "param_groups": groups}
+    # Names are made the optimizer's own objects, so that it is saved byte for byte as if it had never been loaded.
+    moments = {number: {sys.intern(key): value for key, value in p.items()} for number, p in state["state"].items()}
+    return {"state": moments, "param_groups": groups}
 
 
 def _shape(value):

@@ -5,6 +5,7 @@ generator of its own, which images to take and one number for each; the image's 
 second reference are drawn from that number. So neither workers nor a resume change anything.
 """
 
+from bisect import bisect_left
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from munch import Munch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
+from core import log
+from core.errors import UserError
 from core.folders import domain_names, images_below
 from core.images import read_rgb, squared
 from core.runtime import random_generator, usable_cores
+from core.signals import children_may_die, leave_to_the_parent
 
 
 class ImageList(Dataset):
@@ -38,12 +42,33 @@ class ImageList(Dataset):
 
 
 class DomainFolder(ImageList):
-    """The images of a folder with one sub-folder per domain, labelled by `domain_names`."""
+    """The images of a folder with one sub-folder per domain, labelled by `domain_names`.
 
-    def __init__(self, root, transform=None, least_side=None):
+    leave_out: paths that do not count. An image that breaks later is replaced by the next one of its domain,
+    and named once.
+    """
+
+    def __init__(self, root, transform=None, least_side=None, leave_out=()):
         folders = [Path(root, name) for name in domain_names(root)]
         samples = [(path, label) for label, folder in enumerate(folders) for path in images_below(folder)]
-        super().__init__(samples, transform, least_side)
+        super().__init__([sample for sample in samples if sample[0] not in leave_out], transform, least_side)
+        self.members = {}  # label -> indices of its images
+        for index, label in enumerate(self.targets):
+            self.members.setdefault(label, []).append(index)
+        self.named = torch.zeros(len(self), dtype=torch.bool).share_memory_()  # by all processes that read
+
+    def __getitem__(self, index):
+        members = self.members[self.targets[index]]
+        place = bisect_left(members, index)
+        for other in members[place:] + members[:place]:
+            try:
+                return super().__getitem__(other)
+            except UserError as error:
+                broken = error
+                if not self.named[other]:
+                    self.named[other] = True
+                    log.warn(f"{error}; until then another of its domain stands in")
+        raise broken
 
 
 class ReferenceDataset(Dataset):
@@ -52,19 +77,16 @@ class ReferenceDataset(Dataset):
     The second one is drawn from torch's default generator, as torchvision's transforms are.
     """
 
-    def __init__(self, root, transform=None, least_side=None):
-        self.images = DomainFolder(root, transform, least_side=least_side)
+    def __init__(self, root, transform=None, least_side=None, leave_out=()):
+        self.images = DomainFolder(root, transform, least_side, leave_out)
         self.targets = self.images.targets
-        self.members = {}  # label -> indices of its images
-        for index, label in enumerate(self.targets):
-            self.members.setdefault(label, []).append(index)
 
     def __len__(self):
         return len(self.images)
 
     def __getitem__(self, index):
         x_ref, label = self.images[index]
-        members = self.members[label]
+        members = self.images.members[label]
         x_ref2, _ = self.images[members[torch.randint(len(members), ()).item()]]
         return x_ref, x_ref2, label
 
@@ -139,15 +161,16 @@ def get_train_loader(
     start=0,
     stop=None,
     pin_memory=False,
+    leave_out=(),
 ):
     """Balanced batches for the iterations start ... stop - 1 (by default as many as make one epoch).
 
     which: "source" gives (x (N, 3, H, W), y (N,)), "reference" gives (x, x2, y). pin_memory: for copies to
-    a CUDA device that do not wait.
+    a CUDA device that do not wait. leave_out: paths that do not count.
     """
     transform = train_transform(img_size, prob)
     kind = {"source": DomainFolder, "reference": ReferenceDataset}[which]
-    dataset = kind(root, transform, least_side=2 * img_size)  # twice: a crop of it is still reduced
+    dataset = kind(root, transform, 2 * img_size, leave_out)  # twice: a crop of it is still reduced
     if stop is None:
         stop = start + max(1, len(dataset) // batch_size)
     draws = BalancedDraws(dataset.targets, batch_size, (seed, which), start, stop)
@@ -155,9 +178,9 @@ def get_train_loader(
     return DataLoader(Drawn(dataset), batch_sampler=draws, **options)
 
 
-def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers=4, seed=777):
+def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers=4, seed=777, leave_out=()):
     """Batches (x, y) of every image once, nothing dropped; shuffled in an order given by the seed."""
-    dataset = DomainFolder(root, test_transform(img_size))
+    dataset = DomainFolder(root, test_transform(img_size), leave_out=leave_out)
     order = random_generator(seed, "test order")
     return DataLoader(dataset, batch_size, shuffle=shuffle, generator=order, **_loader_options(num_workers))
 
@@ -169,7 +192,13 @@ def get_sample_loader(samples, transform, batch_size=8, num_workers=4):
 
 def _loader_options(num_workers, pin_memory=False):
     num_workers = min(num_workers, usable_cores())  # more would only take turns (and PyTorch warns)
-    return {"num_workers": num_workers, "persistent_workers": num_workers > 0, "pin_memory": pin_memory}
+    start = leave_to_the_parent if num_workers else None
+    return {
+        "num_workers": num_workers,
+        "persistent_workers": num_workers > 0,
+        "pin_memory": pin_memory,
+        "worker_init_fn": start,
+    }
 
 
 class InputFetcher:
@@ -207,4 +236,6 @@ class InputFetcher:
 
 def _endless(loader):
     while True:
-        yield from loader
+        batches = iter(loader)
+        children_may_die()
+        yield from batches

@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes."""
+"""What the program raises: the one exception that is meant for the user's eyes, and the request to stop."""
 
 
 class UserError(Exception):
@@ -10,3 +10,11 @@ class UserError(Exception):
     def __init__(self, message):
         # A DataLoader worker hands its exception on as a printed traceback whose last line is ours.
         super().__init__(message.rpartition("UserError: ")[2].strip())
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM. number: of the signal; main.py ends with exit status 128 + number."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number

@@ -84,19 +84,22 @@ class Evaluation:
     domains: names in label order. train_dir: real images for FID and KID; val_dir: sources and references;
     eval_dir: for the pictures, where save_images, and for statistics of the real ones, which are made once.
     outputs: pictures per source and task. batch_size: sources at a time; LPIPS is a mean over such batches.
-    fit: calls work(size) with the number of images that may go through a network at once. Raises MissingWeights
-    where the metrics' networks are neither there nor to be had.
+    fit: calls work(size) with the number of images that may go through a network at once. leave_out: paths of
+    images that do not count. Raises MissingWeights where the metrics' networks are neither there nor to be had.
     """
 
     def __init__(self, domains, train_dir, val_dir, eval_dir, img_size, outputs, batch_size, device, fit,
-                 save_images=True, num_workers=0):  # fmt: skip
+                 save_images=True, num_workers=0, leave_out=()):  # fmt: skip
         self.domains, self.eval_dir, self.save_images = domains, Path(eval_dir), save_images
         self.img_size, self.outputs, self.batch_size = img_size, outputs, batch_size
         self.device, self.fit, self.num_workers = device, fit, num_workers
         self.inception, self.lpips = load_metrics(str(device))
         make_folder(eval_dir)
-        self.train = {name: images_below(Path(train_dir, name)) for name in domains}
-        self.val = {name: images_below(Path(val_dir, name)) for name in domains}
+
+        def images(root):
+            return {name: [p for p in images_below(Path(root, name)) if p not in leave_out] for name in domains}
+
+        self.train, self.val = images(train_dir), images(val_dir)
         self.weights = {"inception": weights_hash(fid.WEIGHTS), "alexnet": weights_hash(lpips.WEIGHTS)}
         self.pool = ThreadPoolExecutor(min(8, usable_cores()))  # for Pillow; torch has threads of its own
         tasks = [f"{safe_name(src)}2{safe_name(trg)}" for src, trg in permutations(domains, 2)]

@@ -1,33 +1,88 @@
 """Files that are either whole or not there."""
 
+import json
 import os
+import platform
 import re
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from core.errors import UserError
+
+WRITING = ".writing-"  # how names of files begin that are not whole yet
 
 
 @contextmanager
-def replacing(path):
+def replacing(path, durable=False):
     """Yield a temporary path beside `path`; when the block ends well it takes the final name.
 
     Readers see the old file or the whole new one, never a half. If the block raises, the temporary
     file goes and the old one stays. The suffix is kept, since writers choose a format by it.
+    durable: the file is on the disk, not only in the system's memory, before it takes the name.
     """
     path = Path(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{WRITING}{os.getpid()}-{path.name}")
     try:
         yield temporary
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
+        if durable and os.name == "posix":  # the name is in the folder
+            _sync(path.parent, os.O_RDONLY)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror or error}): free the way or go elsewhere"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path, flags=os.O_RDWR):
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(folder):
+    """Within the context no other process can lock the folder. Raises UserError where one has.
+
+    The system holds the lock and lets it go however the process ends, so a lock is never stale; the note
+    beside it says who has it.
+    """
+    folder = Path(folder)
+    make_folder(folder)
+    note = folder / ".running.json"
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            _clear_away(folder)
+            note.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
+            try:
+                yield
+            finally:
+                note.unlink(missing_ok=True)
+    except Timeout as error:
+        raise UserError(f"{folder} is in use by another run{_who(note)}: stop it, or choose another folder") from error
+
+
+def _who(note):
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        return f" (process {said['pid']} on {said['host']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def _clear_away(folder):
+    """Remove what was being written when an earlier run was killed."""
+    for path in folder.glob(f"{WRITING}*"):
+        path.unlink(missing_ok=True)
 
 
 def make_folder(path):

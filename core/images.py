@@ -3,6 +3,7 @@
 import math
 import struct
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -24,14 +25,31 @@ def read_rgb(path, least_side=None):
     least_side: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
     keep at least this; of a 1024 px picture for 256 px that changes pixels by 0.3 / 255 and takes half the time.
     """
+    with _opened(path) as image:
+        if least_side is not None:
+            image.draft("RGB", (least_side, least_side))
+        return _rgb(ImageOps.exif_transpose(image), image.format)
+
+
+def glance(path):
+    """A small RGB version of an image file, all of whose bytes were read, and its width and height.
+
+    Raises UserError where it cannot be read.
+    """
+    with _opened(path) as image:
+        size = image.size
+        image.draft("RGB", (32, 32))
+        return _rgb(image, image.format).resize((32, 32), Image.Resampling.NEAREST), *size
+
+
+@contextmanager
+def _opened(path):
+    """An image file; what goes wrong with it, within the context too, becomes a UserError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a panorama; twice as much is an error
-            image = Image.open(path)
-        with image:
-            if least_side is not None:
-                image.draft("RGB", (least_side, least_side))
-            return _rgb(ImageOps.exif_transpose(image), image.format)
+            warnings.simplefilter("ignore")  # of panoramas (twice as much is an error), and of damaged metadata
+            with Image.open(path) as image:
+                yield image
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} cannot be read as an image of so many pixels: make it smaller ({error})") from error
     except READ_ERRORS as error:

@@ -10,12 +10,24 @@ NETWORK_FLAGS = (
     "img_size", "num_domains", "latent_dim", "hidden_dim", "style_dim", "w_hpf", "channel_base", "max_conv_dim",
 )  # fmt: skip
 
+# What changes what training computes, and what else a resumed training goes on with.
+MATHEMATICS = (
+    "lambda_reg", "lambda_cyc", "lambda_sty", "lambda_ds", "ds_iter", "randcrop_prob", "batch_size", "lr", "f_lr",
+    "beta1", "beta2", "weight_decay", "ema_decay", "precision", "seed",
+)  # fmt: skip
+SETTINGS_KEPT = (
+    *MATHEMATICS, "total_iters", "train_img_dir", "val_img_dir", "sample_dir", "eval_dir", "val_batch_size",
+    "num_outs_per_domain", "print_every", "sample_every", "save_every", "eval_every", "keep_checkpoints",
+    "max_bad_updates", "micro_batch", "channels_last", "compile", "num_workers",
+)  # fmt: skip
+
 AT_LEAST = {  # least value that makes sense
     "num_domains": 1, "latent_dim": 1, "hidden_dim": 1, "style_dim": 1, "max_conv_dim": 1, "channel_base": 1,
     "lambda_reg": 0, "lambda_cyc": 0, "lambda_sty": 0, "lambda_ds": 0, "ds_iter": 1, "w_hpf": 0,
     "randcrop_prob": 0, "total_iters": 1, "resume_iter": 0, "batch_size": 1, "val_batch_size": 1,
     "lr": 0, "f_lr": 0, "beta1": 0, "beta2": 0, "ema_decay": 0, "weight_decay": 0, "num_outs_per_domain": 1,
     "num_workers": 0, "psi": 0, "print_every": 0, "sample_every": 0, "save_every": 0, "eval_every": 0,
+    "keep_checkpoints": 0, "max_bad_updates": 1,
 }  # fmt: skip
 
 MOST = 10**18  # what fits everywhere an integer goes
@@ -102,7 +114,13 @@ def _training_flags(group):
     add("--ds_iter", type=int, default=100000, help="iterations over which lambda_ds falls to 0")
     add("--randcrop_prob", type=float, default=0.5, help="probability of a random crop of a training image")
     add("--total_iters", type=int, default=100000, help="iteration to stop at")
-    add("--resume_iter", type=int, default=0, help="step to load; sample: 0 takes the newest")
+    add(
+        "--resume_iter", type=_step, default=0,
+        help="step to load, or latest: the newest whole one; 0: train starts anew, other modes take the newest",
+    )  # fmt: skip
+    add("--override", action="store_true", help="resume although flags change what is computed")
+    add("--keep_checkpoints", type=int, default=0, help="newest steps to keep, and the best scored one; 0: all")
+    add("--max_bad_updates", type=int, default=20, help="stop after so many updates in a row that are no numbers")
     add("--batch_size", type=int, default=8, help="images per update")
     add("--val_batch_size", type=int, default=32, help="images shown in a snapshot; batch of evaluation")
     add("--lr", type=float, default=1e-4, help="learning rate of G, E and D")
@@ -119,6 +137,15 @@ def _training_flags(group):
     add("--num_outs_per_domain", type=int, default=10, help="outputs per source and domain in snapshots and eval")
     add("--num_workers", type=int, default=4, help="processes that read images; 0: none")
     add("--seed", type=int, default=777, help="what all chance in training depends on")
+
+
+def _step(text):
+    if text == "latest":
+        return text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is neither a step nor latest") from error
 
 
 def _sampling_flags(group):
@@ -216,7 +243,8 @@ def _step_flags(group):
 def parse_args(argv=None):
     """Parse and check a command line -> Namespace with every flag, and beside them
 
-    given: names of the flags that were on the line; domains: None until folders or a checkpoint name them.
+    given: names of the flags that were on the line; domains: None until folders or a checkpoint name them;
+    left_out: paths of images that cannot be read.
     Exits with status 2 and one sentence where a value is wrong.
     """
     parser = build_parser()
@@ -227,7 +255,7 @@ def parse_args(argv=None):
     # A second reading, over marks in place of defaults, tells which flags were on the line.
     marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), UNSET)))
     given = {name for name, value in vars(marked).items() if value is not UNSET}
-    args.given, args.domains = frozenset(given), None
+    args.given, args.domains, args.left_out = frozenset(given), None, set()
     try:
         check_values(args)
     except UserError as error:
@@ -239,6 +267,8 @@ def check_values(args):
     """Raise UserError for the first value that makes no sense."""
     for name, least in AT_LEAST.items():
         value = getattr(args, name)
+        if value == "latest":
+            continue
         if not least <= value < MOST:  # not a number compares false
             raise UserError(f"--{name} is {value}, but must be a number from {least} up")
     if not abs(args.seed) < MOST:

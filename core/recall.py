@@ -2,10 +2,11 @@
 
 import math
 
+from core import log
 from core.checkpoint import CONFIG, plain_keys, read_checkpoint
 from core.errors import UserError
-from core.options import NETWORK_FLAGS, check_values
-from core.presets import SETTINGS
+from core.options import MATHEMATICS, NETWORK_FLAGS, SETTINGS_KEPT, check_values
+from core.presets import SETTINGS as PRESETS
 
 
 def recall(args, template, step):
@@ -17,6 +18,8 @@ def recall(args, template, step):
         adopt_config(args, identify(states, where, vars(args)), where)
         return
     adopt_config(args, config, where)
+    if args.mode == "train":
+        adopt_settings(args, config, where)
     for name, value in identify(states, where, vars(args)).items():
         if getattr(args, name) != value:
             raise UserError(
@@ -26,9 +29,9 @@ def recall(args, template, step):
 
 
 def network_config(args, step):
-    """The `config` entry of a checkpoint: plain values that say what the networks are."""
-    settings = {name: getattr(args, name) for name in (*NETWORK_FLAGS, "preset", "domains")}
-    return settings | {"step": step}
+    """The `config` entry of a checkpoint: plain values that say what the networks are and how they are trained."""
+    networks = {name: getattr(args, name) for name in (*NETWORK_FLAGS, "preset", "domains")}
+    return networks | {"step": step, "settings": {name: getattr(args, name) for name in SETTINGS_KEPT}}
 
 
 def adopt_config(args, config, where):
@@ -47,23 +50,43 @@ def adopt_config(args, config, where):
     ):
         raise UserError(f"{where} is not a checkpoint of StarGAN v2: its domains are no names; use another file")
     args.domains = names
-    _adopt_preset(args, config.get("preset"), where)
     try:
         check_values(args)
     except UserError as error:
         raise UserError(f"{where} cannot be used: {error}") from error
 
 
-def _adopt_preset(args, preset, where):
-    """Go on training with the settings of the preset that a checkpoint was made with."""
-    if args.mode != "train" or preset not in list(SETTINGS):
-        return
-    if args.preset not in (None, preset):
-        raise UserError(f"--preset is {args.preset}, but {where} was made with {preset}: leave it out")
-    args.preset = preset
-    for name, value in SETTINGS[preset].items():
-        if name not in args.given and name not in NETWORK_FLAGS:
+def adopt_settings(args, config, where):
+    """Go on training with the settings that a checkpoint was made with, but for flags that are given.
+
+    Flags that differ are listed; where they change what is computed, that takes --override. Raises UserError.
+    """
+    saved = config.get("settings")
+    if not isinstance(saved, dict):
+        return  # of another program or an earlier version: the flags count
+    if args.preset is None and config.get("preset") in list(PRESETS):
+        args.preset = config["preset"]  # its settings are among those saved
+    changed = {}
+    for name in SETTINGS_KEPT:
+        own, value = getattr(args, name), saved.get(name)
+        if type(value) not in (bool, int, float, str) or (type(value) is str) != (type(own) is str):
+            continue  # unknown then, or of a version that means something else by it
+        if name not in args.given:
             setattr(args, name, value)
+        elif own != value:
+            changed[name] = f"--{name} {own} in place of {value}"
+    refused = [text for name, text in changed.items() if name in MATHEMATICS]
+    if refused and not args.override:
+        raise UserError(
+            f"{where} was made with other settings ({', '.join(refused)}): leave them out to go on with it, or add "
+            "--override"
+        )
+    try:
+        check_values(args)
+    except UserError as error:
+        raise UserError(f"{where} cannot be used: {error}") from error
+    if changed:
+        log.say(f"Changed since {where}: {', '.join(changed.values())}")
 
 
 def identify(states, where, assumed):

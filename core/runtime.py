@@ -78,7 +78,31 @@ class MicroBatch:
 
 
 def _is_out_of_memory(error):
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def reader_died(error):
+    """Whether an error of a DataLoader says that one of its processes is gone, maybe amid handing over a batch."""
+    if "in DataLoader worker process" in str(error):
+        return False  # handed on by one that lives
+    return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) or (
+        isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    )
+
+
+def explain(error):
+    """One sentence for what the system refused; an empty text where the error is another one."""
+    if _is_out_of_memory(error):
+        return (
+            "memory ran out: choose a smaller --img_size, --channel_base, --val_batch_size or --micro_batch, or end "
+            "other programs"
+        )
+    if reader_died(error):
+        return (
+            "a process that reads images was ended from outside, often for lack of memory: choose fewer --num_workers "
+            "(0: none)"
+        )
+    return ""
 
 
 def usable_cores():

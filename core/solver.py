@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 from munch import Munch
+from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from core import log, runtime, sampling, video
-from core.checkpoint import CheckpointIO
-from core.data_loader import InputFetcher
+from core import log, runtime, sampling, training, video
+from core.archive import NETS, NETS_EMA, OPTIMS, Archive
 from core.errors import UserError
 from core.evaluation import MODES, Evaluation
 from core.files import make_folder
@@ -21,10 +21,8 @@ from core.options import style_kinds
 from core.recall import network_config, target_labels
 from core.results import Results
 from core.scores import score_table, write_scores
-from core.snapshots import check_grid_side, snapshot_grids
+from core.snapshots import snapshot_grids
 from metrics.weights import MissingWeights
-
-NETS, NETS_EMA, OPTIMS = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
 
 
 class Solver:
@@ -58,7 +56,9 @@ class Solver:
         self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items()})
         self.average = get_ema_multi_avg_fn(args.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
-        self.checkpoints = [CheckpointIO(args.checkpoint_dir, name, **group) for name, group in groups.items() if group]
+        self.archive = Archive(Path(args.checkpoint_dir), groups)
+        self.bad_updates = torch.zeros((), device=self.device)  # skipped in all
+        self.bad_in_a_row = torch.zeros((), device=self.device)
 
     def _adam(self, name, network):
         args = self.args
@@ -71,13 +71,11 @@ class Solver:
         )
 
     def save(self, step):
-        for checkpoint in self.checkpoints:
-            checkpoint.save(step, network_config(self.args, step))
+        self.archive.save(step, network_config(self.args, step))
         log.say(f"Saved step {step} in {self.args.checkpoint_dir}")
 
     def load(self, step):
-        for checkpoint in self.checkpoints:
-            checkpoint.load(step)
+        self.archive.load(step)
         log.say(f"Loaded step {step} from {self.args.checkpoint_dir}")
 
     # Training
@@ -86,7 +84,8 @@ class Solver:
         """One whole iteration: two updates of D, two of G (the first one with F and E), the averages.
 
         inputs: Munch from InputFetcher's mode "train"; iteration counts from 0. Returns {loss name:
-        scalar tensor}, detached and not yet waited for, and G/lambda_ds of the next iteration.
+        scalar tensor}, detached and not yet waited for, and G/lambda_ds of the next iteration. Beside them
+        `meters` holds what no loss uses: G/latent_src and G/ref_src, the distance of outputs to their source.
         """
         nets, args = self.nets, self.args
         inputs = Munch({name: self._place(tensor) for name, tensor in inputs.items()})
@@ -116,14 +115,23 @@ class Solver:
         losses |= self.update("G/latent_", everyone, partial(loss_g, **latent), inputs)
         losses |= self.update("G/ref_", ("generator",), partial(loss_g, **reference), inputs)
         self.update_averages()
+        self.meters = {name: losses.pop(name) for name in list(losses) if name.endswith("_src")}
         return losses | {"G/lambda_ds": self.lambda_ds(iteration + 1)}
 
     def update(self, prefix, learners, loss_of, inputs):
-        """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients."""
+        """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients.
+
+        Where a gradient is no number nobody moves, and the update is counted in `bad_updates`.
+        """
         for name, network in self.nets.items():
             network.requires_grad_(name in learners)
         parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size))
+        parameters = [p for name in learners for p in self.nets[name].parameters()]
+        bad = (~get_total_norm([p.grad for p in parameters if p.grad is not None]).isfinite()).float()
+        self.bad_updates += bad
+        self.bad_in_a_row = (self.bad_in_a_row + 1) * bad
         for name in learners:
+            self.optims[name].found_inf = bad  # on the device, as for a GradScaler: fused Adam then does not step
             self.optims[name].step()
         return {prefix + name: part for name, part in parts.items()}
 
@@ -171,40 +179,7 @@ class Solver:
 
     def train(self, loaders):
         """Train from args.resume_iter to args.total_iters on Munch(src, ref, val) of DataLoaders."""
-        args = self.args
-        start = args.resume_iter
-        for folder in (args.checkpoint_dir, args.sample_dir):
-            make_folder(folder)
-        check_grid_side(args.val_batch_size, args.num_outs_per_domain, args.num_domains, args.img_size)
-        if start:
-            self.load(start)
-        elif self.checkpoints[0].steps():
-            found = ", ".join(map(str, self.checkpoints[0].steps()))
-            log.warn(
-                f"{args.checkpoint_dir} holds the steps {found} of an earlier run: equal ones are replaced, others "
-                "stay, and sampling takes the highest; another --checkpoint_dir keeps them apart"
-            )
-        inputs_of = InputFetcher(loaders.src, loaders.ref, args.latent_dim, "train", args.seed, start, self.device)
-        fixed = next(InputFetcher(loaders.val, mode="val", device=self.device))  # the same at every snapshot
-        began = time.monotonic()
-        evaluation = None
-        if args.eval_every and args.total_iters // args.eval_every > start // args.eval_every:
-            evaluation = self.evaluation()  # what is missing is said now, not after days
-        with log.progress(range(start, args.total_iters), initial=start, total=args.total_iters, unit="it") as bar:
-            for iteration in bar:
-                losses = self.train_step(next(inputs_of), iteration)
-                done = iteration + 1
-                if due(done, args.print_every):
-                    log.loss_line(time.monotonic() - began, done, args.total_iters, losses)
-                if due(done, args.save_every) or done == args.total_iters:
-                    self.save(done)
-                if due(done, args.sample_every):
-                    self.snapshot(done, fixed)
-                if due(done, args.eval_every):
-                    try:
-                        self.evaluate(done, evaluation)
-                    except UserError as error:  # no reason to lose a training
-                        log.warn(f"step {done} is not scored: {error}")
+        training.run(self, loaders)
 
     def snapshot(self, step, inputs):
         """Write the pictures of a step from fixed inputs and codes, so that steps can be compared."""
@@ -231,7 +206,7 @@ class Solver:
             )
         folders = (args.train_img_dir, args.val_img_dir, args.eval_dir)
         sizes = (args.img_size, args.num_outs_per_domain, args.val_batch_size)
-        options = (self.device, self.drawing.fit, args.save_eval_images, args.num_workers)
+        options = (self.device, self.drawing.fit, args.save_eval_images, args.num_workers, args.left_out)
         try:
             return Evaluation(domains, *folders, *sizes, *options)
         except MissingWeights as error:
@@ -302,8 +277,3 @@ def _possible(wanted, styles):
     if lone:
         log.warn(sentence)
     return [(output, kind) for output, kind in wanted if output not in lone]
-
-
-def due(done, every):
-    """Whether `done` iterations call for what happens `every` so many; 0 is never."""
-    return every > 0 and done % every == 0

@@ -57,14 +57,18 @@ def test_second_references_differ_from_the_first(faces):
     assert len({x2.sum().item() for _, x2, _ in pairs}) > 5
 
 
-def test_batches_do_not_depend_on_workers_or_start(faces):
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are cores
+def test_batches_do_not_depend_on_workers_or_start(faces, monkeypatch):
+    monkeypatch.setattr(data_loader, "usable_cores", lambda: 8)  # however many there are
+
     def loader(which, **options):
         return get_train_loader(faces / "train", which, 16, 4, seed=3, stop=6, **options)
 
     for which in ("source", "reference"):
         expected = take(loader(which, num_workers=0), 6)
         torch.manual_seed(99)  # the program's own chance must not matter
-        assert_same(take(loader(which, num_workers=2), 6), expected)
+        for num_workers in (1, 4):
+            assert_same(take(loader(which, num_workers=num_workers), 6), expected)
         assert_same(take(loader(which, num_workers=0, start=4), 2), expected[4:])
     assert not torch.equal(expected[0][0], expected[1][0])
     other = next(iter(get_train_loader(faces / "train", "reference", 16, 4, num_workers=0, seed=4)))
@@ -164,11 +168,26 @@ def test_folders_that_cannot_be_used(uneven, tmp_path):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_unreadable_image_is_named_in_one_sentence(uneven, num_workers):
+def test_an_image_that_breaks_is_replaced_and_named_once(uneven, num_workers, capfd):
     (uneven / "blue" / "0.png").write_text("not an image")
-    with pytest.raises(UserError, match=r"0\.png cannot be read as an image") as caught:
+    loader = get_test_loader(uneven, 16, num_workers=num_workers)
+    for _ in range(2):
+        batches = list(loader)
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert sorted(y.tolist()) == [0] * 2 + [1] * 20
+    assert torch.equal(x[y == 0][0], x[y == 0][1])  # the other one of its domain
+    assert capfd.readouterr().err.count("0.png cannot be read as an image") == 1
+
+    (uneven / "blue" / "1.png").write_text("not an image either")
+    with pytest.raises(UserError, match=r"\.png cannot be read as an image") as caught:
         list(get_test_loader(uneven, 16, num_workers=num_workers))
     assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_images_left_out_do_not_count(uneven):
+    left_out = {uneven / "red" / f"{number}.png" for number in range(19)}
+    loader = get_train_loader(uneven, "reference", 16, 4, num_workers=0, stop=1, leave_out=left_out)
+    assert loader.dataset.targets == [0, 0, 1]
 
 
 def test_datasets_can_be_pickled(faces):

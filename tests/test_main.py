@@ -1,5 +1,6 @@
 """The program from its command line, on real files, with networks that are only narrow: training and errors."""
 
+import json
 import shutil
 
 import pytest
@@ -20,15 +21,19 @@ def test_console(run):
     names = [word.rstrip(":") for word in line.split() if "/" in word and not word.startswith("[")]
     parts = {"D": ("real", "fake", "reg"), "G": ("adv", "sty", "ds", "cyc")}
     updates = [f"{net}/{by}_{part}" for net in "DG" for by in ("latent", "ref") for part in parts[net]]
-    assert names == [*updates, "G/lambda_ds"]
+    assert names == [*updates, "G/lambda_ds", "G/latent_src", "G/ref_src"]
     assert run[0].stderr == ""  # no terminal: no bar; no warnings either
 
 
 def test_files_of_a_run(run, faces):
     folders = run[1]
-    checkpoints = sorted(path.name for path in folders["checkpoint_dir"].iterdir())
-    assert checkpoints == ["000002_nets.ckpt", "000002_nets_ema.ckpt", "000002_optims.ckpt"]
+    checkpoints = sorted(path.name for path in folders["checkpoint_dir"].glob("0*"))
+    assert checkpoints == [f"000002_{name}" for name in ("manifest.json", "nets.ckpt", "nets_ema.ckpt", "optims.ckpt")]
+    manifest = json.loads((folders["checkpoint_dir"] / checkpoints[0]).read_text())
+    assert manifest["step"] == 2 and sorted(manifest["files"]) == checkpoints[1:]
     nets = torch.load(folders["checkpoint_dir"] / "000002_nets.ckpt", weights_only=True)
+    settings = nets["config"].pop("settings")
+    assert settings["batch_size"] == 2 and settings["train_img_dir"] == str(folders["train_img_dir"])
     assert nets["config"] == {
         "img_size": 32, "num_domains": 3, "latent_dim": 16, "hidden_dim": 32, "style_dim": 64, "w_hpf": 0.0,
         "channel_base": 256, "max_conv_dim": 16, "preset": None, "domains": ["bear", "cat", "dog"], "step": 2,
@@ -75,7 +80,7 @@ def test_snapshots_show_the_same_inputs(run, tmp_path):
         ("train", "--train_img_dir nowhere", "--train_img_dir nowhere does not exist"),
         ("train", "--val_img_dir nowhere", "--val_img_dir nowhere does not exist"),
         ("train", "--resume_iter 7 --total_iters 9", "does not exist"),
-        ("train", "--resume_iter 7 --total_iters 7", "has reached --total_iters"),
+        ("train", "--resume_iter 2 --total_iters 2", "has reached --total_iters"),
         ("train", "--w_hpf 1", "needs the face network"),
         ("train", "--device mps", "no Apple GPU"),
         ("sample", "--checkpoint_dir nowhere", "holds no checkpoint"),

@@ -31,7 +31,7 @@ def test_sample_writes_grid_and_video(run, faces, tmp_path, capsys):
     # The last step of the third pair, between the first two cats, is the second cat's style.
     args = main.parse_args(["--mode", "sample", *RUN.split(), *as_flags({"num_domains": 3, **folders})])
     solver = Solver(args)
-    solver.load(solver.checkpoints[0].steps()[-1])
+    solver.load(solver.archive.steps()[-1])
     x_src, _ = next(iter(get_test_loader(faces / "val", 32, 9, shuffle=False, num_workers=0)))
     with torch.no_grad():
         s_trg = solver.nets_ema.style_encoder(x_src[4:5], torch.tensor([1]))

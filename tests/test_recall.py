@@ -8,10 +8,10 @@ import torch
 
 import main
 from core import recall
+from core.archive import NETS_EMA
 from core.checkpoint import CheckpointIO
 from core.errors import UserError
 from core.model import build_model
-from core.solver import NETS_EMA
 from tests import golden
 
 

@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import main
 from benchmarks import plain
 from core.errors import UserError
-from core.solver import Solver, due
+from core.solver import Solver
+from core.training import due
 from tests import golden
 from tests.command import as_flags
 

@@ -1,0 +1,100 @@
+"""The steps of a training in a folder: three files each and, written last, a manifest that makes them whole."""
+
+import hashlib
+import json
+
+from core import log
+from core.checkpoint import CheckpointIO, read_checkpoint, saved_steps
+from core.errors import UserError
+from core.files import replacing
+
+NETS, NETS_EMA, OPTIMS = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
+MANIFEST = "{:06d}_manifest.json"
+
+
+class Archive:
+    """Saves and loads whole steps.
+
+    folder: a Path. groups: template of a file's name -> {name: module or optimizer}; empty ones are left out.
+    """
+
+    def __init__(self, folder, groups):
+        self.folder = folder
+        self.files = [CheckpointIO(folder, template, **group) for template, group in groups.items() if group]
+
+    def steps(self):
+        """Steps that have a file of every kind, ascending."""
+        return sorted(set.intersection(*(set(file.steps()) for file in self.files)))
+
+    def save(self, step, config):
+        """Write the step's files, then its manifest. Raises UserError where the disk is full or gone."""
+        self._path(step).unlink(missing_ok=True)  # of an earlier run: what it vouched for is being replaced
+        files = {}
+        for file in self.files:
+            file.save(step, config)
+            path = file.path(step)
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        with replacing(self._path(step), durable=True) as temporary:
+            temporary.write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n", encoding="utf-8")
+
+    def load(self, step):
+        for file in self.files:
+            file.load(step)
+
+    def prune(self, keep, spared=()):
+        """Remove all but the newest `keep` steps and those spared; 0 keeps all. Steps without manifest stay."""
+        steps = saved_steps(self.folder, MANIFEST)
+        for step in set(steps[:-keep] if keep else ()) - set(spared):
+            for file in self.files:
+                file.path(step).unlink(missing_ok=True)
+            self._path(step).unlink(missing_ok=True)  # last: what is left of a removal is removed next time
+
+    def _path(self, step):
+        return self.folder / MANIFEST.format(step)
+
+
+def newest_whole_step(folder):
+    """The newest step in the folder whose three files are as they were written; None where there is no step.
+
+    Newer ones that are not are named. Raises UserError where no step is whole.
+    """
+    steps = sorted({step for template in (NETS, NETS_EMA, OPTIMS) for step in saved_steps(folder, template)})
+    for step in reversed(steps):
+        flaw = find_flaw(folder, step)
+        if not flaw:
+            return step
+        log.warn(f"step {step} in {folder} is passed over: {flaw}")
+    if steps:
+        raise UserError(f"no step in {folder} is whole: start anew with --resume_iter 0 and another --checkpoint_dir")
+    return None
+
+
+def find_flaw(folder, step):
+    """What is wrong with a step's files, or an empty text."""
+    paths = [folder / template.format(step) for template in (NETS, NETS_EMA, OPTIMS)]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        return f"{', '.join(missing)} is missing"
+    manifest = folder / MANIFEST.format(step)
+    try:
+        if not manifest.is_file():  # of another program, or of an earlier version
+            for template in (NETS, NETS_EMA, OPTIMS):
+                read_checkpoint(folder, template, step)
+            return ""
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        changed = [path.name for path in paths if sha256(path) != files[path.name]["sha256"]]
+        return f"{', '.join(changed)} is not as it was written" if changed else ""
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    except (ValueError, LookupError, TypeError):
+        return f"{manifest.name} is damaged"
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,62 @@
+"""Requests to stop, Ctrl-C and SIGTERM, heard where stopping does no harm."""
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+
+from core.errors import Stopped
+
+
+class Stopping:
+    """Within the context, Ctrl-C and SIGTERM raise Stopped: at once, or at the end of what is `held`.
+
+    A second Ctrl-C stops at once, as KeyboardInterrupt; a second SIGTERM changes nothing.
+    """
+
+    def __init__(self):
+        self.asked, self.holding, self.previous = None, False, {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():  # others may not have handlers
+            self.previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def held(self):
+        """What is within must not be torn apart."""
+        self.holding = True
+        try:
+            yield
+        finally:
+            self.holding = False
+        if self.asked:
+            raise Stopped(self.asked)
+
+    def _ask(self, number, _frame):
+        if self.asked:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        self.asked = number
+        if not self.holding:
+            raise Stopped(number)
+
+
+def leave_to_the_parent(_worker=None):
+    """In a process that reads images: Ctrl-C is the parent's affair, and SIGTERM is no failure."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def children_may_die():
+    """Take back PyTorch's handler that raises wherever the program is when a process that reads images dies.
+
+    The next batch that does not come tells it too, between two iterations.
+    """
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,0 +1,90 @@
+"""A run killed at any moment goes on from its last whole step, and ends with the files of an undisturbed one."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import time
+
+import pytest
+
+import main
+from tests.command import ROOT, RUN, as_flags
+
+FLAGS = f"{RUN} --total_iters 6 --save_every 1 --sample_every 0 --eval_every 0 --val_batch_size 2 --resume_iter latest"
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs processes that can be forked and killed")
+
+
+def train(line):
+    """What the child does; what it says goes nowhere."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        sys.stdout = sys.stderr = nowhere
+        sys.exit(main.main(line))
+
+
+@pytest.fixture(scope="module")
+def run(faces, tmp_path_factory):
+    """start(folder) -> process that trains into the folder; processes are forked off one that has imported all."""
+    samples = tmp_path_factory.mktemp("samples")
+    context = multiprocessing.get_context("forkserver")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        context.set_forkserver_preload(["main", "tests.test_kill"])
+
+        def start(folder):
+            where = {"train_img_dir": faces / "train", "val_img_dir": faces / "val", "sample_dir": samples}
+            line = ["--mode", "train", *FLAGS.split(), *as_flags({**where, "checkpoint_dir": folder})]
+            process = context.Process(target=train, args=(line,))
+            process.start()
+            return process
+
+        yield start
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("0*")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run, tmp_path_factory):
+    """Files of a run that nobody killed, and how long it took."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for _ in range(2):  # the first start is slower
+        shutil.rmtree(folder)
+        began, process = time.monotonic(), run(folder)
+        process.join()
+        assert process.exitcode == 0
+    return contents(folder), time.monotonic() - began
+
+
+def kill_and_resume(run, undisturbed, folder, moment):
+    expected, seconds = undisturbed
+    process = run(folder)
+    time.sleep(moment * seconds)
+    process.kill()
+    process.join()
+    found = contents(folder) if folder.exists() else {}
+    process = run(folder)
+    process.join()
+    assert process.exitcode == 0
+    assert contents(folder) == expected
+    hidden = sorted(path.name for path in folder.glob(".*"))
+    assert hidden in (
+        [".train_img_dir.json", ".val_img_dir.json"],
+        [".lock", ".train_img_dir.json", ".val_img_dir.json"],
+    )
+    return len(found)
+
+
+def test_killed_at_some_moments(run, undisturbed, tmp_path):
+    for number, moment in enumerate((0.4, 0.6, 0.8, 0.95)):
+        kill_and_resume(run, undisturbed, tmp_path / str(number), moment)
+
+
+@pytest.mark.slow
+def test_killed_at_fifty_moments(run, undisturbed, tmp_path):
+    chance = random.Random(0)
+    found = [kill_and_resume(run, undisturbed, tmp_path / str(n), chance.random()) for n in range(50)]
+    assert len(set(found)) > 10  # with many different sets of files on the disk, amid saves too

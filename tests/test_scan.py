@@ -1,0 +1,90 @@
+import shutil
+
+import pytest
+from PIL import Image
+
+from core import scan
+from core.errors import UserError
+from core.scan import check_images
+from tests.command import RUN, call
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two domains, 150 and 150 coloured pictures of 40 x 30."""
+    for domain in ("a", "b"):
+        (tmp_path / domain).mkdir()
+        for number in range(150):
+            Image.new("RGB", (40, 30), (number, 100, 200)).save(tmp_path / domain / f"{number:03d}.png")
+    return tmp_path
+
+
+def check(pictures, **options):
+    return check_images(pictures, "train_img_dir", 32, pictures / ".cache.json", **options)
+
+
+def test_nothing_odd_nothing_said(pictures, capsys):
+    assert check(pictures) == set() and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_what_is_odd_is_told(pictures, num_workers, capsys, monkeypatch):
+    monkeypatch.setattr(scan, "FEW", 10)  # so that processes read them
+    whole = (pictures / "a" / "000.png").read_bytes()
+    (pictures / "a" / "000.png").write_bytes(whole[:60])  # cut short: the header is fine
+    (pictures / "b" / "001.png").write_text("text")
+    Image.new("RGB", (20, 12), (1, 2, 300 % 256)).save(pictures / "a" / "002.png")
+    Image.new("L", (40, 30), 7).save(pictures / "a" / "003.png")
+    Image.new("RGB", (90, 40), (90, 0, 0)).save(pictures / "b" / "004.png")
+    assert check(pictures, num_workers=num_workers) == {pictures / "a" / "000.png", pictures / "b" / "001.png"}
+    lines = capsys.readouterr().err.splitlines()
+    for what, names in (
+        ("2 of 300 images cannot be read and are left out", ["000.png", "001.png"]),
+        ("1 of 300 images are smaller than half of --img_size 32", ["002.png"]),
+        ("1 of 300 images are grey among coloured ones", ["003.png"]),
+        ("1 of 300 images are more than twice as long as wide", ["004.png"]),
+    ):
+        (line,) = [line for line in lines if what in line]
+        assert all(name in line for name in names)
+
+
+def test_more_than_one_in_a_hundred_is_an_error(pictures):
+    for number in range(12):
+        (pictures / "b" / f"{number:03d}.png").write_text("text")
+    with pytest.raises(UserError, match=r"12 of 300 images cannot be read.*000.png.*and 2 more"):
+        check(pictures)
+
+
+def test_a_domain_of_which_nothing_is_left(pictures):
+    for path in (pictures / "b").iterdir():
+        path.unlink()
+    (pictures / "b" / "0.png").write_text("text")
+    with pytest.raises(UserError, match="no image of b can be read"):
+        check(pictures)
+
+
+def test_only_files_that_changed_are_looked_at_again(pictures, monkeypatch):
+    looked, look = [], scan.look
+    monkeypatch.setattr(scan, "look", lambda path: looked.append(path.name) or look(path))
+    check(pictures)
+    assert len(looked) == 300
+    (pictures / "a" / "005.png").write_text("text")
+    (pictures / "a" / "006.png").unlink()
+    shutil.copy(pictures / "a" / "007.png", pictures / "a" / "new.png")
+    del looked[:]
+    assert check(pictures) == {pictures / "a" / "005.png"}
+    assert sorted(looked) == ["005.png", "new.png"]
+    (pictures / ".cache.json").write_text('{"a": 1')
+    assert check(pictures) == {pictures / "a" / "005.png"}
+
+
+def test_training_leaves_out_what_is_broken(faces, tmp_path, capsys):
+    for number in range(10):  # enough for one to be less than one in a hundred
+        for domain in ("bear", "cat", "dog"):
+            shutil.copytree(faces / "train" / domain, tmp_path / "train" / domain / str(number))
+    (tmp_path / "train" / "cat" / "3" / "00001.png").write_text("text")
+    where = {"checkpoint_dir": tmp_path / "c", "sample_dir": tmp_path / "s", "train_img_dir": tmp_path / "train"}
+    flags = f"{RUN} --total_iters 1 --val_batch_size 2 --num_outs_per_domain 1"
+    assert call("train", flags, **where, val_img_dir=faces / "val") == 0
+    said = capsys.readouterr()
+    assert "1 of 360 images cannot be read and are left out" in said.err and "cat (119)" in said.out
