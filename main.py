@@ -7,10 +7,11 @@ from pathlib import Path
 from munch import Munch
 
 from core import log, options, runtime
-from core.archive import NETS_EMA, newest_whole_step
+from core.archive import NETS_EMA, find_flaw, newest_whole_step
 from core.checkpoint import newest_step
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.errors import Stopped, UserError
+from core.files import locked
 from core.folders import domain_names, find_references, images_below, sub_folders
 from core.options import style_kinds
 from core.recall import name_domains, recall, settle_domains, target_labels
@@ -27,18 +28,31 @@ def parse_args(argv=None):
 
 
 def train(args):
-    if args.resume_iter == "latest":
-        args.resume_iter = newest_whole_step(Path(args.checkpoint_dir)) or 0
+    with locked(args.checkpoint_dir):
+        train_alone(args)
+
+
+def train_alone(args):
+    """Train, while no other run writes into the folder of checkpoints."""
+    folder, latest = Path(args.checkpoint_dir), args.resume_iter == "latest"
+    if latest:
+        args.resume_iter = newest_whole_step(folder) or 0
         if not args.resume_iter:
-            log.say(f"No step in {args.checkpoint_dir} yet: training begins")
+            log.say(f"No step in {folder} yet: training begins")
     if args.resume_iter:
         recall(args, NETS_EMA, args.resume_iter)
+        flaw = "" if latest else find_flaw(folder, args.resume_iter)
+        if flaw:
+            raise UserError(f"step {args.resume_iter} in {folder} cannot be gone on from: {flaw}")
+    if latest and args.resume_iter >= args.total_iters:
+        log.say(f"Step {args.resume_iter} in {folder} is the last one: nothing is left to do")
+        return
     if args.resume_iter >= args.total_iters:
         raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
     settle_folders(args)
     on_cuda = runtime.select_device(args.device).type == "cuda"
     for flag in ("train_img_dir", "val_img_dir"):
-        cache = Path(args.checkpoint_dir, f".{flag}.json")
+        cache = folder / f".{flag}.json"
         args.left_out |= check_images(getattr(args, flag), flag, args.img_size, cache, args.num_workers)
     given = {"seed": args.seed, "leave_out": args.left_out}
     span = {"start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda, **given}
@@ -49,7 +63,8 @@ def train(args):
         val=get_test_loader(args.val_img_dir, args.img_size, args.val_batch_size, num_workers=0, **given),
     )
     solver = start_solver(args)
-    log.domain_line(args.domains, loaders.src.dataset.targets)
+    log.domain_line("Domains", args.domains, loaders.src.dataset.targets)
+    log.domain_line("Validation", args.domains, loaders.val.dataset.targets)
     solver.train(loaders)
 
 
@@ -127,10 +142,13 @@ def main(argv=None):
     except KeyboardInterrupt:
         log.error("stopped at once by a second Ctrl-C")
         return 130
-    except (RuntimeError, MemoryError) as error:
-        if not runtime.explain(error):
+    except (RuntimeError, MemoryError, OSError) as error:
+        sentence = runtime.explain(error)
+        if isinstance(error, OSError) and error.filename:
+            sentence = f"{error.filename} cannot be used ({error.strerror}): free the way or go elsewhere"
+        if not sentence:
             raise
-        log.error(runtime.explain(error))
+        log.error(sentence)
         return 2
     return 0
 

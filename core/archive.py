@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from itertools import count
 
 from core import log
 from core.checkpoint import CheckpointIO, read_checkpoint, saved_steps
 from core.errors import UserError
-from core.files import replacing
+from core.files import replacing, system_errors
 
 NETS, NETS_EMA, OPTIMS = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
 MANIFEST = "{:06d}_manifest.json"
@@ -28,29 +29,57 @@ class Archive:
 
     def save(self, step, config):
         """Write the step's files, then its manifest. Raises UserError where the disk is full or gone."""
-        self._path(step).unlink(missing_ok=True)  # of an earlier run: what it vouched for is being replaced
-        files = {}
-        for file in self.files:
-            file.save(step, config)
-            path = file.path(step)
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        with replacing(self._path(step), durable=True) as temporary:
-            temporary.write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n", encoding="utf-8")
+        with system_errors(self.folder, "written"):
+            self._path(step).unlink(missing_ok=True)
+            files = {}
+            for file in self.files:
+                file.save(step, config)
+                path = file.path(step)
+                files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            with replacing(self._path(step), durable=True) as temporary:
+                temporary.write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n", encoding="utf-8")
 
     def load(self, step):
         for file in self.files:
             file.load(step)
 
+    def set_aside(self, step):
+        """Move what comes after `step` into a folder beside it: a folder holds the steps of one training.
+
+        Halves of steps, of a save that was killed, are removed. Returns the folder, None where nothing was moved.
+        """
+        later = [number for number in any_steps(self.folder) if number > step]
+        aside = next(path for n in count(1) if not (path := self.folder / f"earlier_{n}").exists())
+        for number in later:
+            found = [path for path in paths_of(self.folder, number) if path.is_file()]
+            half = found[0].name == NETS.format(number) and len(found) < len(self.files)
+            for path in [*found, self._path(number)]:
+                if half:
+                    path.unlink(missing_ok=True)
+                elif path.exists():
+                    aside.mkdir(exist_ok=True)
+                    path.replace(aside / path.name)
+        return aside if aside.exists() else None
+
     def prune(self, keep, spared=()):
         """Remove all but the newest `keep` steps and those spared; 0 keeps all. Steps without manifest stay."""
         steps = saved_steps(self.folder, MANIFEST)
         for step in set(steps[:-keep] if keep else ()) - set(spared):
-            for file in self.files:
-                file.path(step).unlink(missing_ok=True)
+            for path in paths_of(self.folder, step):
+                path.unlink(missing_ok=True)
             self._path(step).unlink(missing_ok=True)  # last: what is left of a removal is removed next time
 
     def _path(self, step):
         return self.folder / MANIFEST.format(step)
+
+
+def paths_of(folder, step):
+    return [folder / template.format(step) for template in (NETS, NETS_EMA, OPTIMS)]
+
+
+def any_steps(folder):
+    """Steps of which there is a file, ascending."""
+    return sorted({step for template in (NETS, NETS_EMA, OPTIMS) for step in saved_steps(folder, template)})
 
 
 def newest_whole_step(folder):
@@ -58,7 +87,7 @@ def newest_whole_step(folder):
 
     Newer ones that are not are named. Raises UserError where no step is whole.
     """
-    steps = sorted({step for template in (NETS, NETS_EMA, OPTIMS) for step in saved_steps(folder, template)})
+    steps = any_steps(folder)
     for step in reversed(steps):
         flaw = find_flaw(folder, step)
         if not flaw:
@@ -71,7 +100,7 @@ def newest_whole_step(folder):
 
 def find_flaw(folder, step):
     """What is wrong with a step's files, or an empty text."""
-    paths = [folder / template.format(step) for template in (NETS, NETS_EMA, OPTIMS)]
+    paths = paths_of(folder, step)
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         return f"{', '.join(missing)} is missing"

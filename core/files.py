@@ -4,8 +4,9 @@ import json
 import os
 import platform
 import re
+import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,18 +28,26 @@ def replacing(path, durable=False):
     make_folder(path.parent)
     temporary = path.with_name(f"{WRITING}{os.getpid()}-{path.name}")
     try:
-        yield temporary
-        if durable:
-            _sync(temporary)
-        temporary.replace(path)
-        if durable and os.name == "posix":  # the name is in the folder
-            _sync(path.parent, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}): free the way or go elsewhere"
-        ) from error
+        with system_errors(path, "written"):
+            yield temporary
+            if durable:
+                _sync(temporary)
+            temporary.replace(path)
+        if durable and os.name == "posix":  # the name is in the folder, which not every system can be told to write
+            with suppress(OSError):
+                _sync(path.parent, os.O_RDONLY)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def system_errors(path, done):
+    """Turn what the system refuses into a UserError. done: what was to be done with the path, "written" say."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be {done} ({error.strerror or error}): free the way or go elsewhere") from error
 
 
 def _sync(path, flags=os.O_RDWR):
@@ -58,17 +67,23 @@ def locked(folder):
     """
     folder = Path(folder)
     make_folder(folder)
-    note = folder / ".running.json"
+    lock, note = FileLock(folder / ".lock", timeout=0), folder / ".running.json"
+    with system_errors(folder, "locked"):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"{folder} is in use by another run{_who(note)}: stop it, or choose another folder"
+            ) from error
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            _clear_away(folder)
+        clear_away(folder)
+        with suppress(OSError):  # it only helps to find who has the lock
             note.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
-            try:
-                yield
-            finally:
-                note.unlink(missing_ok=True)
-    except Timeout as error:
-        raise UserError(f"{folder} is in use by another run{_who(note)}: stop it, or choose another folder") from error
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
+        lock.release()
 
 
 def _who(note):
@@ -79,10 +94,12 @@ def _who(note):
         return ""
 
 
-def _clear_away(folder):
-    """Remove what was being written when an earlier run was killed."""
-    for path in folder.glob(f"{WRITING}*"):
-        path.unlink(missing_ok=True)
+def clear_away(folder, older_than=0):
+    """Remove what was being written, more than so many seconds ago, when an earlier run was killed."""
+    for path in Path(folder).glob(f"{WRITING}*"):
+        with suppress(OSError):
+            if path.stat().st_mtime <= time.time() - older_than:
+                path.unlink()
 
 
 def make_folder(path):

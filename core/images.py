@@ -14,7 +14,7 @@ from core.files import replacing
 JPEG_MAX_SIDE = 65_500  # what libjpeg can write
 FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "arial.ttf")
 READ_ERRORS = (  # what Pillow raises over bytes that are no image, cut short, or far too many
-    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, struct.error,
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, struct.error,
 )  # fmt: skip
 
 

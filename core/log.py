@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 
 from tqdm import tqdm
@@ -9,16 +10,21 @@ from tqdm import tqdm
 
 def say(text=""):
     """Print a line without tearing a progress bar apart."""
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
+    _write(text, sys.stdout)
 
 
 def warn(sentence):
-    tqdm.write(f"warning: {sentence}", file=sys.stderr)
+    _write(f"warning: {sentence}", sys.stderr)
 
 
 def error(sentence):
-    tqdm.write(f"error: {sentence}", file=sys.stderr)
+    _write(f"error: {sentence}", sys.stderr)
+
+
+def _write(text, stream):
+    with suppress(OSError):  # nobody listens, or the disk of the log is full: no reason to lose a training
+        tqdm.write(text, file=stream)
+        stream.flush()
 
 
 def progress(items=None, **options):
@@ -26,10 +32,10 @@ def progress(items=None, **options):
     return tqdm(items, dynamic_ncols=True, disable=not sys.stderr.isatty(), **options)
 
 
-def domain_line(names, labels):
+def domain_line(what, names, labels):
     """Print the domains with their numbers of images."""
     count = Counter(labels)
-    say("Domains: " + ", ".join(f"{name} ({count[label]})" for label, name in enumerate(names)))
+    say(f"{what}: " + ", ".join(f"{name} ({count[label]})" for label, name in enumerate(names)))
 
 
 def network_table(networks):

@@ -16,9 +16,8 @@ MATHEMATICS = (
     "beta1", "beta2", "weight_decay", "ema_decay", "precision", "seed",
 )  # fmt: skip
 SETTINGS_KEPT = (
-    *MATHEMATICS, "total_iters", "train_img_dir", "val_img_dir", "sample_dir", "eval_dir", "val_batch_size",
-    "num_outs_per_domain", "print_every", "sample_every", "save_every", "eval_every", "keep_checkpoints",
-    "max_bad_updates", "micro_batch", "channels_last", "compile", "num_workers",
+    *MATHEMATICS, "total_iters", "train_img_dir", "val_img_dir", "val_batch_size", "num_outs_per_domain", "print_every",
+    "sample_every", "save_every", "eval_every", "keep_checkpoints", "max_bad_updates", "micro_batch", "num_workers",
 )  # fmt: skip
 
 AT_LEAST = {  # least value that makes sense
@@ -29,6 +28,11 @@ AT_LEAST = {  # least value that makes sense
     "num_workers": 0, "psi": 0, "print_every": 0, "sample_every": 0, "save_every": 0, "eval_every": 0,
     "keep_checkpoints": 0, "max_bad_updates": 1,
 }  # fmt: skip
+
+AT_MOST = dict.fromkeys(("latent_dim", "hidden_dim", "style_dim", "max_conv_dim"), 2**16) | {
+    "num_domains": 2**16,
+    "channel_base": 2**24,
+}  # wider networks fit nowhere
 
 MOST = 10**18  # what fits everywhere an integer goes
 UNSET = object()
@@ -263,14 +267,28 @@ def parse_args(argv=None):
     return args
 
 
+def parse_value(name, value):
+    """The value of a flag, as it would be parsed. Raises UserError where it is none."""
+    (action,) = [action for action in build_parser()._actions if action.dest == name]
+    try:
+        parsed = (action.type or str)(str(value))
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise UserError(f"--{name} cannot be {value}") from error
+    if action.choices and parsed not in action.choices:
+        raise UserError(f"--{name} cannot be {value}: choose of {', '.join(action.choices)}")
+    return parsed
+
+
 def check_values(args):
     """Raise UserError for the first value that makes no sense."""
     for name, least in AT_LEAST.items():
         value = getattr(args, name)
         if value == "latest":
             continue
-        if not least <= value < MOST:  # not a number compares false
-            raise UserError(f"--{name} is {value}, but must be a number from {least} up")
+        most = AT_MOST.get(name, MOST)
+        if not least <= value < most:  # not a number compares false
+            below = f" and below {most}" if name in AT_MOST else ""
+            raise UserError(f"--{name} is {value}, but must be a number from {least} up{below}")
     if not abs(args.seed) < MOST:
         raise UserError(f"--seed is {args.seed}, but must be a number of at most 18 digits")
     for name, value in vars(args).items():
@@ -281,7 +299,7 @@ def check_values(args):
             raise UserError(f"--{name} is {getattr(args, name)}, but must be less than 1")
     if args.randcrop_prob > 1:
         raise UserError(f"--randcrop_prob is {args.randcrop_prob}, but must be between 0 and 1")
-    if args.img_size < 16 or args.img_size.bit_count() != 1:
+    if not 16 <= args.img_size <= 2**14 or args.img_size.bit_count() != 1:
         raise UserError(f"--img_size is {args.img_size}, but must be a power of two from 16 up, such as 256")
     if args.channel_base < args.img_size:
         raise UserError(f"--channel_base is {args.channel_base}, but must be at least --img_size {args.img_size}")

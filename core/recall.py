@@ -5,7 +5,7 @@ import math
 from core import log
 from core.checkpoint import CONFIG, plain_keys, read_checkpoint
 from core.errors import UserError
-from core.options import MATHEMATICS, NETWORK_FLAGS, SETTINGS_KEPT, check_values
+from core.options import MATHEMATICS, NETWORK_FLAGS, SETTINGS_KEPT, check_values, parse_value
 from core.presets import SETTINGS as PRESETS
 
 
@@ -64,13 +64,18 @@ def adopt_settings(args, config, where):
     saved = config.get("settings")
     if not isinstance(saved, dict):
         return  # of another program or an earlier version: the flags count
-    if args.preset is None and config.get("preset") in list(PRESETS):
-        args.preset = config["preset"]  # its settings are among those saved
+    preset = config.get("preset") if config.get("preset") in list(PRESETS) else None
+    if args.preset not in (None, preset):
+        raise UserError(f"--preset is {args.preset}, but {where} was made with {preset or 'none'}: leave it out")
+    args.preset = preset  # its settings are among those saved
     changed = {}
     for name in SETTINGS_KEPT:
-        own, value = getattr(args, name), saved.get(name)
-        if type(value) not in (bool, int, float, str) or (type(value) is str) != (type(own) is str):
-            continue  # unknown then, or of a version that means something else by it
+        if name not in saved:
+            continue  # unknown then
+        try:
+            own, value = getattr(args, name), parse_value(name, saved[name])
+        except UserError as error:
+            raise UserError(f"{where} cannot be used: {error}") from error
         if name not in args.given:
             setattr(args, name, value)
         elif own != value:

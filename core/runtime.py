@@ -97,6 +97,8 @@ def explain(error):
             "memory ran out: choose a smaller --img_size, --channel_base, --val_batch_size or --micro_batch, or end "
             "other programs"
         )
+    if "shared memory" in str(error) or "/torch_" in str(error):
+        return "shared memory ran out: choose fewer --num_workers (0: none)"
     if reader_died(error):
         return (
             "a process that reads images was ended from outside, often for lack of memory: choose fewer --num_workers "

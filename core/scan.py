@@ -65,7 +65,7 @@ def scan(paths, cache, num_workers=0):
                 known |= {path: [when, finding] for path, when, finding in batch}
                 bar.update(len(batch))
         with replacing(cache) as temporary:
-            temporary.write_text(json.dumps({path: known[path] for path in known}), encoding="utf-8")
+            temporary.write_text(json.dumps({path: known[path] for path in stamps}), encoding="utf-8")
     return {path: known[str(path)][1] for path in paths}
 
 

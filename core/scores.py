@@ -41,16 +41,21 @@ def write_scores(eval_dir, step, mode, by_seed, about):
     return means
 
 
-def best_step(eval_dir):
-    """The step with the lowest FID (mean over modes) in the history of eval_dir; None where there is none."""
-    by_step = {}
+def best_step(eval_dir, steps):
+    """Of the steps the one with the lowest FID (mean over modes) in the history of eval_dir; None: no scores."""
     try:
         lines = (Path(eval_dir) / "scores.jsonl").read_text(encoding="utf-8").splitlines()
-        for row in map(json.loads, lines):
-            if row["FID"] is not None:
-                by_step.setdefault(row["step"], {})[row["mode"]] = row["FID"]  # the newest of a mode counts
-    except (OSError, ValueError, LookupError, TypeError):
-        return None  # no history, or not ours
+    except (OSError, ValueError):
+        return None
+    by_step = {}
+    for line in lines:
+        try:
+            row = json.loads(line)
+            step, mode, fid = row["step"], str(row["mode"]), float(row["FID"])
+        except (ValueError, LookupError, TypeError):
+            continue  # torn when the run was killed, or no number
+        if step in steps:
+            by_step.setdefault(step, {})[mode] = fid  # the newest of a mode counts
     most = max(map(len, by_step.values()), default=0)
     means = {step: sum(found.values()) / most for step, found in by_step.items() if len(found) == most}
     return min(means, key=means.get, default=None)

@@ -19,12 +19,14 @@ class Stopping:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # others may not have handlers
-            self.previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                    self.previous[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_):
         for number, handler in self.previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
     @contextmanager
     def held(self):

@@ -57,8 +57,7 @@ class Solver:
         self.average = get_ema_multi_avg_fn(args.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
         self.archive = Archive(Path(args.checkpoint_dir), groups)
-        self.bad_updates = torch.zeros((), device=self.device)  # skipped in all
-        self.bad_in_a_row = torch.zeros((), device=self.device)
+        self.bad_updates, self.bad_in_a_row = {}, {}  # name of an update -> how many were skipped
 
     def _adam(self, name, network):
         args = self.args
@@ -121,15 +120,16 @@ class Solver:
     def update(self, prefix, learners, loss_of, inputs):
         """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients.
 
-        Where a gradient is no number nobody moves, and the update is counted in `bad_updates`.
+        Where a loss or a gradient is no number nobody moves, and the update is counted.
         """
         for name, network in self.nets.items():
             network.requires_grad_(name in learners)
         parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size))
         parameters = [p for name in learners for p in self.nets[name].parameters()]
-        bad = (~get_total_norm([p.grad for p in parameters if p.grad is not None]).isfinite()).float()
-        self.bad_updates += bad
-        self.bad_in_a_row = (self.bad_in_a_row + 1) * bad
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        bad = (~(norm + sum(parts.values())).isfinite()).float()
+        self.bad_updates[prefix] = self.bad_updates.get(prefix, 0) + bad
+        self.bad_in_a_row[prefix] = (self.bad_in_a_row.get(prefix, 0) + 1) * bad
         for name in learners:
             self.optims[name].found_inf = bad  # on the device, as for a GradScaler: fused Adam then does not step
             self.optims[name].step()

@@ -8,8 +8,9 @@ import torch
 from core import log
 from core.data_loader import InputFetcher
 from core.errors import Stopped, UserError
-from core.files import locked, make_folder, replacing
-from core.runtime import explain, reader_died
+from core.evaluation import MODES
+from core.files import clear_away, make_folder, replacing, system_errors
+from core.runtime import explain
 from core.scores import best_step
 from core.signals import Stopping
 from core.snapshots import check_grid_side
@@ -27,14 +28,17 @@ What usually makes losses that are no numbers:
 def run(solver, loaders):
     """Train a Solver from args.resume_iter to args.total_iters on Munch(src, ref, val) of DataLoaders.
 
-    Raises Stopped, with everything saved, where Ctrl-C or SIGTERM asked for it; UserError where the folder is
-    another run's, the last step could not be saved, or updates stopped being numbers.
+    Raises Stopped, with everything saved, where Ctrl-C or SIGTERM asked for it; UserError where the last step
+    could not be saved, images could not be read, or updates stopped being numbers. No other run may write into
+    args.checkpoint_dir meanwhile (core.files.locked).
     """
     args = solver.args
     for folder in (args.checkpoint_dir, args.sample_dir):
         make_folder(folder)
     check_grid_side(args.val_batch_size, args.num_outs_per_domain, args.num_domains, args.img_size)
-    with locked(args.checkpoint_dir), Stopping() as stopping:
+    for folder in (args.sample_dir, args.eval_dir):
+        clear_away(folder, older_than=3600)  # they may be shared with runs that live
+    with Stopping() as stopping:
         _begin(solver)
         start, device = args.resume_iter, solver.device
         inputs_of = InputFetcher(loaders.src, loaders.ref, args.latent_dim, "train", args.seed, start, device)
@@ -42,63 +46,71 @@ def run(solver, loaders):
         evaluation = None
         if args.eval_every and args.total_iters // args.eval_every > start // args.eval_every:
             evaluation = solver.evaluation()  # what is missing is said now, not after days
-        _Loop(solver, inputs_of, fixed, evaluation).run(stopping)
+        _Loop(solver, inputs_of, fixed, evaluation, stopping).run()
 
 
 def _begin(solver):
-    args, steps = solver.args, solver.archive.steps()
-    if args.resume_iter:
-        solver.load(args.resume_iter)
-    elif steps:
-        log.warn(
-            f"{args.checkpoint_dir} holds the steps {', '.join(map(str, steps))} of an earlier run: equal ones are "
-            "replaced, others stay, and sampling takes the highest; another --checkpoint_dir keeps them apart"
-        )
+    start = solver.args.resume_iter
+    if start:
+        solver.load(start)
+    with system_errors(solver.archive.folder, "written"):
+        aside = solver.archive.set_aside(start)
+    if aside:
+        log.warn(f"steps of an earlier run that come after step {start} are now in {aside}")
 
 
 class _Loop:
     """One run of iterations."""
 
-    def __init__(self, solver, inputs_of, fixed, evaluation):
-        self.solver, self.args = solver, solver.args
+    def __init__(self, solver, inputs_of, fixed, evaluation, stopping):
+        self.solver, self.args, self.stopping = solver, solver.args, stopping
         self.inputs_of, self.fixed, self.evaluation = inputs_of, fixed, evaluation
         self.done = self.saved = self.args.resume_iter
-        self.began, self.bad_updates = time.monotonic(), 0
+        self.began, self.told = time.monotonic(), 0  # updates skipped, as far as they are told of
 
-    def run(self, stopping):
+    def run(self):
         args = self.args
+        if self.done:
+            self._show(again=False)  # what the last run did not come to
         span = range(self.done, args.total_iters)
         with log.progress(span, initial=self.done, total=args.total_iters, unit="it") as bar:
             try:
                 for iteration in bar:
-                    with stopping.held():  # networks of half an iteration are of no use
+                    with self.stopping.held():  # networks of half an iteration are of no use
                         inputs = self._next_inputs()
                         losses = self.solver.train_step(inputs, iteration)
                         self.done = iteration + 1
-                    self._check_updates(inputs, losses)
-                    self._report(losses)
+                        self._check_updates(inputs, losses)
+                        if due(self.done, args.print_every):
+                            seconds = time.monotonic() - self.began
+                            log.loss_line(seconds, self.done, args.total_iters, losses | self.solver.meters)
+                    if due(self.done, args.save_every) or self.done == args.total_iters:
+                        self._save(last=self.done == args.total_iters)
+                    self._show()
             except Stopped:
                 self._save(last=True)
                 raise
 
-    def _report(self, losses):
-        args, done = self.args, self.done
-        if due(done, args.print_every):
-            seconds = time.monotonic() - self.began
-            log.loss_line(seconds, done, args.total_iters, losses | self.solver.meters)
-        if due(done, args.save_every) or done == args.total_iters:
-            self._save(last=done == args.total_iters)
-        if due(done, args.sample_every):
-            self._attempt("has no pictures", lambda: self.solver.snapshot(done, self.fixed))
-        if due(done, args.eval_every):
-            self._attempt("is not scored", lambda: self.solver.evaluate(done, self.evaluation))
+    def _show(self, again=True):
+        """Pictures and scores of the step, where they are due; again: even if they are there."""
+        solver, args, done = self.solver, self.args, self.done
+        pictures = Path(args.sample_dir, f"{done:06d}_reference.jpg")
+        scores = Path(args.eval_dir, f"FID_{done:05d}_{MODES[-1]}.json")
+        if due(done, args.sample_every) and (again or not pictures.exists()):
+            self._attempt("has no pictures", lambda: solver.snapshot(done, self.fixed))
+        if due(done, args.eval_every) and self.evaluation and (again or not scores.exists()):
+            self._attempt("is not scored", lambda: solver.evaluate(done, self.evaluation))
 
     def _attempt(self, lacks, work):
-        """Do what is no reason to lose a training where it fails."""
+        """Do what is no reason to lose a training where the user or the system refuses it."""
         try:
             work()
         except UserError as error:
             log.warn(f"step {self.done} {lacks}: {error}")
+        except (RuntimeError, MemoryError) as error:
+            if not explain(error):
+                raise
+            log.warn(f"step {self.done} {lacks}: {explain(error)}")
 
     def _save(self, last):
         """Save the step, unless it is saved. Where that fails the run goes on with the steps there are."""
@@ -111,24 +123,31 @@ class _Loop:
                 raise
             log.warn(f"step {self.done} is not saved, the step before stays: {error}; trying again at the next")
             return
-        self.saved = self.done
-        self.solver.archive.prune(self.args.keep_checkpoints, {best_step(self.args.eval_dir)})
+        self.saved, archive = self.done, self.solver.archive
+        try:
+            archive.prune(self.args.keep_checkpoints, {best_step(self.args.eval_dir, archive.steps())})
+        except OSError as error:
+            log.warn(f"old steps stay, since they cannot be removed ({error.strerror})")
 
     def _next_inputs(self):
         try:
             return next(self.inputs_of)
-        except (RuntimeError, OSError, EOFError) as error:
-            if not reader_died(error):
+        except (UserError, RuntimeError, MemoryError, OSError, EOFError) as error:
+            if self.stopping.asked:  # the readers too were asked to stop
+                raise Stopped(self.stopping.asked) from error
+            sentence = str(error) if isinstance(error, UserError) else explain(error)
+            self._save(last=True)  # the networks are those of a whole iteration
+            if not sentence:
                 raise
-            self._save(last=True)
-            raise UserError(f"{explain(error)}; step {self.saved} is saved") from error
+            raise UserError(f"{sentence}; step {self.saved} is saved") from error
 
     def _check_updates(self, inputs, losses):
         """Tell of skipped updates; give up after args.max_bad_updates in a row."""
-        bad, in_a_row = int(self.solver.bad_updates), int(self.solver.bad_in_a_row)  # here the device is waited for
-        if bad > self.bad_updates:
-            log.warn(f"iteration {self.done}: an update was no number and is skipped ({bad} so far)")
-        self.bad_updates = bad
+        counts = torch.stack([sum(self.solver.bad_updates.values()), max(self.solver.bad_in_a_row.values())])
+        bad, in_a_row = map(int, counts.tolist())  # here the device is waited for
+        if bad > self.told and (self.told == 0 or due(self.done, self.args.print_every)):
+            log.warn(f"up to iteration {self.done}, {bad} updates were no numbers and are skipped")
+            self.told = bad
         if in_a_row < self.args.max_bad_updates:
             return
         stem = f"{self.done:06d}_bad_updates"
@@ -137,7 +156,8 @@ class _Loop:
             torch.save(dict(inputs), temporary)
         lines = [f"{name}: {float(value)}" for name, value in losses.items()]
         with replacing(report) as temporary:
-            text = f"{in_a_row} updates in a row up to iteration {self.done} were no numbers.\n\n"
+            kinds = ", ".join(f"{int(n)} of {name}*" for name, n in self.solver.bad_updates.items())
+            text = f"{in_a_row} updates in a row up to iteration {self.done} were no numbers; in all {kinds}.\n\n"
             temporary.write_text(f"{text}{CAUSES}\nLosses:\n" + "\n".join(lines) + "\n", encoding="utf-8")
         raise UserError(
             f"{in_a_row} updates in a row were no numbers, so training stops at iteration {self.done}, and step "

@@ -72,10 +72,9 @@ def shuffle_zip(data, chance):
 
 def foreign(_data, chance, trap):
     """Other people's pickles, in a torch file and bare."""
-    content = chance.choice(
-        [Trap(trap), {"generator": Trap(trap)}, {"config": {"img_size": Trap(trap)}}, [1, 2], {"generator": {"a": 1}},
-         {"config": {"img_size": "64"}}, {"config": {"img_size": 2**70}}, {1: 2}, None, "text"]
-    )  # fmt: skip
+    configs = [{"img_size": Trap(trap)}, {"img_size": "64"}, {"img_size": 2**70}, {"settings": {"batch_size": 1.5}}]
+    contents = [Trap(trap), {"generator": Trap(trap)}, {"generator": {"a": 1}}, [1, 2], {1: 2}, None, "text"]
+    content = chance.choice([*contents, *({"config": config} for config in configs)])
     file = io.BytesIO()
     torch.save(content, file, _use_new_zipfile_serialization=chance.random() < 0.5)
     return file.getvalue()
@@ -90,7 +89,7 @@ def test_damaged_and_hostile_checkpoints(tmp_path, monkeypatch):
     whole, chance, refused = path.read_bytes(), random.Random(0), 0
 
     def load():
-        asked = main.parse_args(["--mode", "sample", "--checkpoint_dir", str(tmp_path)])
+        asked = main.parse_args(["--mode", chance.choice(("sample", "train")), "--checkpoint_dir", str(tmp_path)])
         recall(asked, NETS_EMA, 1)
         CheckpointIO(tmp_path, NETS_EMA, **solver.nets_ema).load(1)
 
@@ -111,10 +110,12 @@ def test_damaged_images(tmp_path):
     generator, chance, refused = np.random.default_rng(0), random.Random(0), 0
     picture = Image.fromarray(generator.integers(0, 255, (40, 30, 3), dtype=np.uint8))
     wholes = []
-    for suffix in ("jpg", "png", "webp", "gif", "bmp", "tiff"):
-        picture.save(tmp_path / f"whole.{suffix}")
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turned
+    for suffix in ("jpg", "png", "webp", "gif", "bmp", "tiff", "avif", "jp2", "tga"):
+        picture.save(tmp_path / f"whole.{suffix}", **({"exif": exif} if suffix in ("jpg", "png", "webp") else {}))
         wholes.append((suffix, (tmp_path / f"whole.{suffix}").read_bytes()))
-    for number in range(300):
+    for number in range(900):
         suffix, whole = wholes[number % len(wholes)]
         path = tmp_path / f"damaged.{suffix}"
         path.write_bytes(chance.choice((cut, flip, overwrite))(whole, chance))
@@ -128,7 +129,8 @@ def test_damaged_images(tmp_path):
                 assert (found if read is read_rgb else found[0]).mode == "RGB"
     assert refused > 100
     for suffix, _ in wholes:
-        assert read_rgb(tmp_path / f"whole.{suffix}").size == (30, 40)
+        turned = suffix in ("jpg", "png", "webp")
+        assert read_rgb(tmp_path / f"whole.{suffix}").size == ((40, 30) if turned else (30, 40))
 
 
 FLAGS = [

@@ -15,8 +15,8 @@ def test_console(run):
     table = {line.split()[0]: int(line.split()[1].replace(",", "")) for line in lines[1:6]}
     assert list(table) == ["generator", "mapping_network", "style_encoder", "discriminator", "total"]
     assert table["total"] == sum(table.values()) - table["total"]
-    assert lines[6] == "Domains: bear (12), cat (12), dog (12)"
-    line = lines[7]
+    assert lines[6:8] == ["Domains: bear (12), cat (12), dog (12)", "Validation: bear (3), cat (3), dog (3)"]
+    line = lines[8]
     assert line.startswith("Elapsed time [0:00:0") and "], Iteration [1/2], D/latent_real: [" in line
     names = [word.rstrip(":") for word in line.split() if "/" in word and not word.startswith("[")]
     parts = {"D": ("real", "fake", "reg"), "G": ("adv", "sty", "ds", "cyc")}
@@ -116,7 +116,7 @@ def test_a_new_run_beside_old_files_is_warned(run, tmp_path, capsys):
     shutil.copytree(run[1]["checkpoint_dir"], tmp_path / "checkpoints")
     folders = {**run[1], "checkpoint_dir": tmp_path / "checkpoints"}
     assert call("train", f"{RUN} --total_iters 1", **folders) == 0
-    assert "of an earlier run" in capsys.readouterr().err
+    assert "steps of an earlier run that come after step 0 are now in" in capsys.readouterr().err
 
 
 def test_other_domains_for_validation(run, faces, tmp_path, capsys):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import main
-from core import archive
+from core import archive, recall
 from core.errors import UserError
 from core.solver import Solver
 from tests.command import ROOT, RUN, as_flags, call
@@ -67,7 +67,8 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(whole, data, tmp_path, 
     (tmp_path / "checkpoints" / "000004_optims.ckpt").unlink()
     first = losses(capsys.readouterr().out)
     flags = "--device cpu --resume_iter latest --total_iters 6"
-    assert call("train", flags, checkpoint_dir=tmp_path / "checkpoints") == 0
+    rest = {"checkpoint_dir": tmp_path / "checkpoints", "sample_dir": tmp_path / "samples"}
+    assert call("train", flags, **rest) == 0
     said = capsys.readouterr()
     assert "step 4 in" in said.err and "000004_optims.ckpt is missing" in said.err and "Loaded step 2" in said.out
     assert "Changed since" in said.out and "--total_iters 6 in place of 4" in said.out
@@ -117,6 +118,62 @@ def test_old_checkpoints_are_pruned_but_not_the_best(data, tmp_path):
     assert len(list((tmp_path / "checkpoints").glob("*.ckpt"))) == 9
 
 
+def test_later_steps_of_an_earlier_run_are_set_aside(data, tmp_path, capsys):
+    """What is written counts as the newest, is never pruned for older numbers, and never mixes with them."""
+    where, folder = folders(tmp_path, data), tmp_path / "checkpoints"
+    assert call("train", f"{FLAGS} --total_iters 6 --save_every 3", **where) == 0
+    again = "--device cpu --resume_iter 3 --override --lr 0.01 --keep_checkpoints 2 --save_every 1 --total_iters 5"
+    assert call("train", again, **where) == 0
+    assert f"come after step 3 are now in {folder / 'earlier_1'}" in capsys.readouterr().err
+    assert steps(tmp_path) == [4, 5]
+    assert sorted(path.name for path in (folder / "earlier_1").iterdir()) == [
+        "000006_manifest.json", "000006_nets.ckpt", "000006_nets_ema.ckpt", "000006_optims.ckpt",
+    ]  # fmt: skip
+    assert call("train", f"{FLAGS} --total_iters 1", **where) == 0  # anew
+    assert steps(tmp_path) == [1] and (folder / "earlier_2" / "000005_nets.ckpt").exists()
+    (folder / "000007_nets.ckpt").write_bytes(b"half")  # of a save that was killed
+    (folder / "100000_nets_ema.ckpt").write_bytes(b"somebody's")
+    assert call("train", "--device cpu --resume_iter 1 --total_iters 2", **where) == 0
+    assert (folder / "earlier_3" / "100000_nets_ema.ckpt").read_bytes() == b"somebody's"
+    assert not list(tmp_path.rglob("000007*"))
+
+
+def test_what_the_last_run_did_not_come_to_is_made_up(data, tmp_path):
+    where = folders(tmp_path, data)
+    assert call("train", f"{FLAGS} --total_iters 2".replace("--sample_every 0", "--sample_every 2"), **where) == 0
+    for path in (tmp_path / "samples").iterdir():
+        path.unlink()
+    assert call("train", "--device cpu --resume_iter latest --total_iters 3", **where) == 0
+    assert (tmp_path / "samples" / "000002_reference.jpg").exists()
+
+
+def test_settings_of_a_run_are_kept(data, tmp_path, capsys):
+    where = folders(tmp_path, data)
+    assert call("train", f"{FLAGS} --total_iters 1 --micro_batch 1 --lambda_ds 2.5", **where) == 0
+    rest = {"checkpoint_dir": where["checkpoint_dir"], "sample_dir": tmp_path / "elsewhere"}
+    assert call("train", "--device cpu --resume_iter latest --total_iters 2", **rest) == 0
+    kept = state(tmp_path, 2)[0]["config"]["settings"]
+    assert kept["micro_batch"] == 1 and kept["lambda_ds"] == 2.5 and "sample_dir" not in kept
+    capsys.readouterr()
+    assert call("train", "--device cpu --resume_iter latest", **rest) == 0
+    assert "Step 2 in" in capsys.readouterr().out
+    assert call("train", "--device cpu --resume_iter 2 --preset afhq --total_iters 3", **rest) == 2
+    assert "--preset is afhq, but step 2 in" in capsys.readouterr().err
+    (tmp_path / "checkpoints" / "000002_optims.ckpt").write_bytes(b"")
+    assert call("train", "--device cpu --resume_iter 2 --total_iters 3", **rest) == 2
+    assert "000002_optims.ckpt is not as it was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["batch_size", "val_batch_size", "total_iters", "seed", "keep_checkpoints"])
+def test_settings_that_are_none(name):
+    args = main.parse_args(["--mode", "train"])
+    for value in (1.5, "x", [1], None):
+        with pytest.raises(UserError, match=f"--{name}"):
+            recall.adopt_settings(args, {"settings": {name: value}}, "step 7")
+    with pytest.raises(UserError, match="--precision cannot be half"):
+        recall.adopt_settings(args, {"settings": {"precision": "half"}}, "step 7")
+
+
 def start(where, flags):
     line = [sys.executable, "main.py", "--mode", "train", *flags.split(), *as_flags(where)]
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -138,8 +195,33 @@ def test_a_request_to_stop_saves_and_ends(name, whole, data, tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + getattr(signal, name)
     (step,) = steps(tmp_path)
+    assert max(losses("Iteration [2/x]\n" + out)) == step  # its line too is printed
     assert f"Saved step {step}" in out and err.splitlines()[-1].startswith(f"error: stopped by {name}; --resume_iter")
     assert "Traceback" not in err and not list((tmp_path / "checkpoints").glob(".writing*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_request_to_the_whole_group(data, tmp_path):
+    """As schedulers make it: the processes that read images hear it too."""
+    line = [
+        sys.executable,
+        "main.py",
+        "--mode",
+        "train",
+        *FLAGS.split(),
+        "--total_iters",
+        "100000",
+        "--num_workers",
+        "1",
+    ]
+    where = as_flags(folders(tmp_path, data))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*line, *where], cwd=ROOT, start_new_session=True, **pipes)
+    wait_for(process, "Iteration [2/")
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "stopped by SIGTERM" in err and "Traceback" not in err
+    assert len(steps(tmp_path)) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -192,7 +274,7 @@ def test_updates_that_are_no_numbers_are_skipped_and_counted(data, tmp_path, cap
         before = {name: [p.clone() for p in net.parameters()] for name, net in solver.nets.items()}
         found = real(solver, inputs, iteration)
         moved = {name for name, net in solver.nets.items() if not same_all(net.parameters(), before[name])}
-        seen.append((int(solver.bad_updates), int(solver.bad_in_a_row), moved))
+        seen.append((int(sum(solver.bad_updates.values())), int(max(solver.bad_in_a_row.values())), moved))
         return found
 
     def same_all(tensors, others):
@@ -203,7 +285,7 @@ def test_updates_that_are_no_numbers_are_skipped_and_counted(data, tmp_path, cap
     assert call("train", f"{FLAGS} --total_iters 3", **where) == 0
     everyone = {"generator", "mapping_network", "style_encoder", "discriminator"}
     assert seen == [(0, 0, everyone), (2, 1, everyone), (2, 0, everyone)]
-    assert "iteration 2: an update was no number and is skipped (2 so far)" in capsys.readouterr().err
+    assert "up to iteration 2, 2 updates were no numbers and are skipped" in capsys.readouterr().err
     content = state(tmp_path, 3)
     assert all(value.isfinite().all() for network in list(content[0].values())[:4] for value in network.values())
     adam = content[2]["discriminator"]["state"][0]
@@ -220,6 +302,52 @@ def test_a_run_whose_updates_are_no_numbers_ends(data, tmp_path, capsys):
     batch = torch.load(next((tmp_path / "samples").glob("*_bad_updates.pt")), weights_only=True)
     assert batch["x_src"].shape == (2, 3, 32, 32)
     assert not steps(tmp_path)
+
+
+def test_one_kind_of_update_that_is_no_number_ends_a_run(data, tmp_path, capsys):
+    """Only what depends on F breaks; updates in the style of references go well."""
+    flags = f"{FLAGS} --total_iters 20 --f_lr 1e17 --max_bad_updates 3 --save_every 20"
+    assert call("train", flags, **folders(tmp_path, data)) == 2
+    assert "3 updates in a row were no numbers" in capsys.readouterr().err
+    report = next((tmp_path / "samples").glob("*_bad_updates.txt")).read_text()
+    assert "0 of D/ref_*" in report and "3 of G/latent_*" in report and not steps(tmp_path)
+
+
+def test_images_that_are_gone(faces, data, tmp_path, capsys, monkeypatch):
+    """Nothing is lost, and what is said fits on a screen."""
+    shutil.copytree(faces / "train", tmp_path / "train")
+    where, real = {**folders(tmp_path, data), "train_img_dir": tmp_path / "train"}, Solver.train_step
+
+    def train_step(solver, inputs, iteration):
+        if iteration == 1:
+            shutil.rmtree(tmp_path / "train")
+        return real(solver, inputs, iteration)
+
+    monkeypatch.setattr(Solver, "train_step", train_step)
+    assert call("train", f"{FLAGS} --total_iters 5", **where) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "cannot be read as an image" in lines[-1] and lines[-1].endswith("step 2 is saved") and len(lines) < 40
+    assert steps(tmp_path) == [2]
+
+
+def test_memory_that_runs_out_in_a_snapshot(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Solver, "snapshot", lambda *_: torch.empty(2**60, dtype=torch.uint8))
+    flags = f"{FLAGS} --total_iters 2".replace("--sample_every 0", "--sample_every 1")
+    assert call("train", flags, **folders(tmp_path, data)) == 0
+    assert "step 1 has no pictures: memory ran out" in capsys.readouterr().err and steps(tmp_path) == [2]
+
+
+def test_nobody_listens(data, tmp_path):
+    """The console's other end is gone, or its disk is full."""
+    line = [sys.executable, "main.py", "--mode", "train", *FLAGS.split(), "--total_iters", "2"]
+    process = subprocess.Popen(
+        [*line, *as_flags(folders(tmp_path, data))], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    with process.stderr:
+        err = process.stderr.read()
+    process.wait(timeout=60)
+    assert steps(tmp_path) == [2] and "Traceback" not in err
 
 
 def test_a_full_disk_keeps_the_last_step_and_tries_again(data, tmp_path, capsys):
