@@ -174,9 +174,21 @@ def test_settings_that_are_none(name):
         recall.adopt_settings(args, {"settings": {"precision": "half"}}, "step 7")
 
 
-def start(where, flags):
-    line = [sys.executable, "main.py", "--mode", "train", *flags.split(), *as_flags(where)]
-    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def start():
+    """start(where, flags) -> process of a training; none outlives its test."""
+    processes = []
+
+    def start(where, flags, **options):
+        line = [sys.executable, "main.py", "--mode", "train", *flags.split(), *as_flags(where)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(line, cwd=ROOT, **pipes, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        with process:
+            process.kill()
 
 
 def wait_for(process, words):
@@ -188,7 +200,7 @@ def wait_for(process, words):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_request_to_stop_saves_and_ends(name, whole, data, tmp_path):
+def test_a_request_to_stop_saves_and_ends(name, whole, data, tmp_path, start):
     process = start(folders(tmp_path, data), f"{FLAGS} --total_iters 100000 --num_workers 1")
     wait_for(process, "Iteration [2/")
     process.send_signal(getattr(signal, name))
@@ -201,22 +213,10 @@ def test_a_request_to_stop_saves_and_ends(name, whole, data, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_a_request_to_the_whole_group(data, tmp_path):
+def test_a_request_to_the_whole_group(data, tmp_path, start):
     """As schedulers make it: the processes that read images hear it too."""
-    line = [
-        sys.executable,
-        "main.py",
-        "--mode",
-        "train",
-        *FLAGS.split(),
-        "--total_iters",
-        "100000",
-        "--num_workers",
-        "1",
-    ]
-    where = as_flags(folders(tmp_path, data))
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([*line, *where], cwd=ROOT, start_new_session=True, **pipes)
+    flags = f"{FLAGS} --total_iters 100000 --num_workers 1"
+    process = start(folders(tmp_path, data), flags, start_new_session=True)
     wait_for(process, "Iteration [2/")
     os.killpg(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=60)
@@ -225,7 +225,7 @@ def test_a_request_to_the_whole_group(data, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_a_second_ctrl_c_stops_at_once(data, tmp_path):
+def test_a_second_ctrl_c_stops_at_once(data, tmp_path, start):
     """Within an iteration that takes far longer than the test."""
     where = folders(tmp_path, data)
     flags = FLAGS.replace("--img_size 32 --channel_base 256", "--img_size 256 --channel_base 4096")
@@ -241,7 +241,7 @@ def test_a_second_ctrl_c_stops_at_once(data, tmp_path):
     assert not steps(tmp_path)
 
 
-def test_a_second_run_in_the_folder_is_refused(data, tmp_path, capsys):
+def test_a_second_run_in_the_folder_is_refused(data, tmp_path, capsys, start):
     where = folders(tmp_path, data)
     process = start(where, f"{FLAGS} --total_iters 100000")
     wait_for(process, "Iteration [1/")
@@ -253,7 +253,7 @@ def test_a_second_run_in_the_folder_is_refused(data, tmp_path, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_a_reader_that_is_killed(data, tmp_path):
+def test_a_reader_that_is_killed(data, tmp_path, start):
     process = start(folders(tmp_path, data), f"{FLAGS} --total_iters 100000 --num_workers 1")
     wait_for(process, "Iteration [2/")
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
@@ -337,15 +337,11 @@ def test_memory_that_runs_out_in_a_snapshot(data, tmp_path, capsys, monkeypatch)
     assert "step 1 has no pictures: memory ran out" in capsys.readouterr().err and steps(tmp_path) == [2]
 
 
-def test_nobody_listens(data, tmp_path):
+def test_nobody_listens(data, tmp_path, start):
     """The console's other end is gone, or its disk is full."""
-    line = [sys.executable, "main.py", "--mode", "train", *FLAGS.split(), "--total_iters", "2"]
-    process = subprocess.Popen(
-        [*line, *as_flags(folders(tmp_path, data))], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = start(folders(tmp_path, data), f"{FLAGS} --total_iters 2")
     process.stdout.close()
-    with process.stderr:
-        err = process.stderr.read()
+    err = process.stderr.read()
     process.wait(timeout=60)
     assert steps(tmp_path) == [2] and "Traceback" not in err
 
