@@ -29,11 +29,12 @@ def parse_args(argv=None):
 
 def train(args):
     with locked(args.checkpoint_dir):
-        train_alone(args)
+        if settle_start(args):
+            train_alone(args)
 
 
-def train_alone(args):
-    """Train, while no other run writes into the folder of checkpoints."""
+def settle_start(args):
+    """Choose the step to go on from, and take its settings. Returns whether anything is left to do."""
     folder, latest = Path(args.checkpoint_dir), args.resume_iter == "latest"
     if latest:
         args.resume_iter = newest_whole_step(folder) or 0
@@ -44,15 +45,20 @@ def train_alone(args):
         flaw = "" if latest else find_flaw(folder, args.resume_iter)
         if flaw:
             raise UserError(f"step {args.resume_iter} in {folder} cannot be gone on from: {flaw}")
-    if latest and args.resume_iter >= args.total_iters:
-        log.say(f"Step {args.resume_iter} in {folder} is the last one: nothing is left to do")
-        return
-    if args.resume_iter >= args.total_iters:
+    over = args.resume_iter >= args.total_iters
+    if over and not latest:
         raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
+    if over:
+        log.say(f"Step {args.resume_iter} in {folder} is the last one: nothing is left to do")
+    return not over
+
+
+def train_alone(args):
+    """Train, while no other run writes into the folder of checkpoints."""
     settle_folders(args)
     on_cuda = runtime.select_device(args.device).type == "cuda"
     for flag in ("train_img_dir", "val_img_dir"):
-        cache = folder / f".{flag}.json"
+        cache = Path(args.checkpoint_dir, f".{flag}.json")
         args.left_out |= check_images(getattr(args, flag), flag, args.img_size, cache, args.num_workers)
     given = {"seed": args.seed, "leave_out": args.left_out}
     span = {"start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda, **given}
