@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from core.data_loader import ImageList, test_transform
+from core.errors import UserError
 from data.demo import FACTORS
 from data.faces import DOMAINS
 
@@ -27,7 +28,10 @@ def read_faces(root, part, img_size):
 
     The order is that of factors.jsonl; x and y of a face are measured from the middle of the picture.
     """
-    lines = (Path(root) / FACTORS).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = (Path(root) / FACTORS).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{root} holds no {FACTORS}: make it by python -m data.demo --out {root}") from error
     rows = [row for row in map(json.loads, lines) if row["file"].startswith(f"{part}/")]
     samples = [(Path(root) / row["file"], DOMAINS.index(row["domain"])) for row in rows]
     batches = list(DataLoader(ImageList(samples, test_transform(img_size)), batch_size=256))

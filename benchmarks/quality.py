@@ -22,6 +22,7 @@ import main as program
 from benchmarks.judge import correlation, look, read_faces, train_judge
 from core.archive import NETS_EMA
 from core.checkpoint import newest_step, saved_steps
+from core.errors import UserError
 from core.files import replacing
 from core.recall import recall
 from core.solver import Solver
@@ -90,6 +91,13 @@ def measure(solver, judge, faces, mode, seed=0):
     return {"domain": right.double().mean().item(), **follows, "diversity": _mean(diversity), "cycle": _mean(cycle)}
 
 
+def first_of_each(faces, count):
+    """The first `count` faces of each domain; None: all."""
+    y = faces[1]
+    kept = torch.cat([(y == label).nonzero()[:count, 0] for label in range(len(DOMAINS))])
+    return [column[kept] for column in faces]
+
+
 def measure_judge(judge, faces):
     """The judge's own accuracy on real pictures, in the same terms."""
     x, y, factors = faces
@@ -135,15 +143,8 @@ def draw_curve(path, results):
     figure.savefig(path, dpi=110)
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint_dir", default="expr/demo/checkpoints")
-    parser.add_argument("--data", default="data/demo", help="as python -m data.demo made it")
-    parser.add_argument("--steps", default="newest", help="newest, all, or steps such as 400,800")
-    parser.add_argument("--out", default="expr/quality", help="folder for quality.json")
-    parser.add_argument("--curve", help="also draw the numbers over the steps, into this file")
-    options = parser.parse_args(argv)
-
+def report(options):
+    """Measure the steps asked for, print tables, and write quality.json and the curve."""
     every = saved_steps(options.checkpoint_dir, NETS_EMA)
     newest = newest_step(options.checkpoint_dir, NETS_EMA)
     steps = {"newest": [newest], "all": every}.get(options.steps) or [int(step) for step in options.steps.split(",")]
@@ -155,15 +156,30 @@ def main(argv=None):
             judge = train_judge(*read_faces(options.data, "train", size))
             faces = read_faces(options.data, "val", size)
             own = measure_judge(judge, faces)
+            faces = first_of_each(faces, options.pictures)
             print(table({"real pictures": own}))
         result = {mode: measure(solver, judge, faces, mode) for mode in MODES}
         print(table({f"{step} {mode}": row for mode, row in result.items()}), flush=True)
         results.append({"step": step, **result})
-    Path(options.out).mkdir(parents=True, exist_ok=True)
     with replacing(Path(options.out) / "quality.json") as temporary:
         temporary.write_text(json.dumps({"judge": own, "results": results}, indent=2) + "\n", encoding="utf-8")
     if options.curve:
         draw_curve(options.curve, results)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint_dir", default="expr/checkpoints/demo")
+    parser.add_argument("--data", default="data/demo", help="as python -m data.demo made it")
+    parser.add_argument("--pictures", type=int, help="validation pictures of each domain to translate; left out: all")
+    parser.add_argument("--steps", default="newest", help="newest, all, or steps such as 400,800")
+    parser.add_argument("--out", default="expr/quality", help="folder for quality.json")
+    parser.add_argument("--curve", help="also draw the numbers over the steps, into this file (needs matplotlib)")
+    options = parser.parse_args(argv)
+    try:
+        report(options)
+    except UserError as error:
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":
