@@ -26,12 +26,12 @@ VARIANTS = {
     "fused": "", "plain": "", "bf16": "--precision bf16", "micro_batch 1": "--micro_batch 1",
 }  # fmt: skip
 SHOWN = ("domain", "x", "tilt", "fur", "background", "diversity", "cycle")
-NETWORKS = "--img_size 32 --channel_base 512"  # else as the preset says
+SETTINGS = "--img_size 32 --channel_base 512 --lambda_ds 4 --ema_decay 0.995"  # else as the preset says
 
 
 def train(options, variant, seed):
     """A run of options.iterations -> its Solver and the losses of the last tenth, averaged."""
-    line = f"--mode train --preset demo --num_workers 0 --eval_every 0 {NETWORKS} {VARIANTS[variant]}"
+    line = f"--mode train --preset demo --num_workers 0 --eval_every 0 {SETTINGS} {VARIANTS[variant]}"
     folders = ["--train_img_dir", f"{options.data}/train", "--val_img_dir", f"{options.data}/val"]
     args = program.parse_args([*line.split(), *folders, "--seed", str(seed)])
     solver = Solver(args)
@@ -79,7 +79,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", default="expr/agreement.json")
     options = parser.parse_args()
-    size = int(NETWORKS.split()[1])
+    size = int(SETTINGS.split()[1])
     judge = train_judge(*read_faces(options.data, "train", size))
     faces = read_faces(options.data, "val", size)
     runs = {variant: [] for variant in VARIANTS}

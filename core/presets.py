@@ -5,7 +5,7 @@ SETTINGS = {
     "celeba_hq": {"num_domains": 2, "w_hpf": 1, "lambda_ds": 1},
     "demo": {
         "img_size": 64, "num_domains": 3, "w_hpf": 0, "channel_base": 1024, "max_conv_dim": 64, "hidden_dim": 128,
-        "batch_size": 4, "total_iters": 12000, "lr": 1e-3, "f_lr": 1e-3, "ema_decay": 0.998, "lambda_ds": 2,
+        "batch_size": 4, "total_iters": 10800, "lr": 1e-3, "f_lr": 1e-3, "ema_decay": 0.998, "lambda_ds": 2,
         "ds_iter": 12000, "val_batch_size": 12, "num_outs_per_domain": 3, "print_every": 50, "sample_every": 400,
         "save_every": 400, "eval_every": 0, "num_workers": 0,
     },
