@@ -243,7 +243,7 @@ def test_missing_weights_are_told_before_anything_is_done(trained, tmp_path, mon
         and "inception_v3_google" in error
         and "--eval_every 0" in error
     )
-    assert not list((tmp_path / "checkpoints").glob("*")) and not (tmp_path / "eval").exists()
+    assert not list((tmp_path / "checkpoints").glob("0*")) and not (tmp_path / "eval").exists()
     assert main.main(["--mode", "train", *line.split(), "--eval_every", "0", *as_flags(folders)]) == 0
     flags = "--num_workers 0 --device cpu"
     assert main.main(["--mode", "eval", *flags.split(), *as_flags({**trained, "eval_dir": tmp_path / "eval"})]) == 2

@@ -1,4 +1,4 @@
-"""Does it learn? The demo preset from scratch (ten minutes on two cores)."""
+"""Does it learn? The demo preset from scratch (a quarter of an hour on two cores)."""
 
 import pytest
 
@@ -18,12 +18,12 @@ def test_the_demo_preset_learns_domains_and_places(tmp_path):
         "checkpoint_dir": tmp_path,
         "sample_dir": tmp_path,
     }
-    flags = "--preset demo --device cpu --total_iters 1600 --sample_every 0"
+    flags = "--preset demo --device cpu --total_iters 2400 --sample_every 0"
     assert main.main(["--mode", "train", *flags.split(), *as_flags(folders)]) == 0
     judge = train_judge(*read_faces(tmp_path / "data", "train", 64))
-    solver = quality.load_networks(tmp_path, 1600, device="cpu")
+    solver = quality.load_networks(tmp_path, 2400, device="cpu")
     for mode in quality.MODES:
         found = quality.measure(solver, judge, read_faces(tmp_path / "data", "val", 64), mode)
-        # A third by chance. See assets/demo for the curve of the whole run.
+        # Chance is a third. Measured on one core: 0.97 and 1.00, after 25 minutes (assets/demo/scratch.png).
         assert found["domain"] > 0.8, (mode, found)
         assert min(found["x"], found["y"]) > 0.7, (mode, found)

@@ -53,6 +53,7 @@ def test_parts_and_gradients(case, update):
         loss, parts = losses.generator_loss(
             nets, x, Y_ORG, Y_TRG, style(nets, update), s_trg2, lambda_sty=1, lambda_ds=2, lambda_cyc=1
         )
+        assert 0 < parts.pop("src") < 2  # a meter, not a part of the loss
     loss.backward()
 
     assert not x.requires_grad, "the input was changed"

@@ -75,16 +75,16 @@ def test_every_output(run, faces, tmp_path, capsys):
     files = {path.name for path in tmp_path.iterdir()}
     singles = {f"0000{s}__{d}__{style}.png" for s in range(3) for d in ("dog", "bear") for style in (4, 5, 9)}
     singles |= {f"0000{s}__{d}__00002.png" for s in range(3) for d in ("dog", "bear")}
-    grids = {"reference.jpg", "latent_circle.jpg", "latent_triangle.jpg"}
+    grids = {"reference.jpg", "latent_bear.jpg", "latent_dog.jpg"}
     assert files == singles | grids | {"video_latent.webp", "manifest.jsonl"}
     with Image.open(tmp_path / "video_latent.webp") as movie:
         assert movie.size == (3 * 32, 2 * 32)
     manifest = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
     assert {entry["file"] for entry in manifest} == singles and len(manifest) == len(singles)
-    entry = next(entry for entry in manifest if entry["file"] == "00001__triangle__9.png")
+    entry = next(entry for entry in manifest if entry["file"] == "00001__dog__9.png")
     source = str(faces / "val" / "bear" / "00001.png")
     assert entry == {**entry, "source": source, "domain": "dog", "seed": 9, "psi": 0.7}
-    entry = next(entry for entry in manifest if entry["file"] == "00001__circle__00002.png")
+    entry = next(entry for entry in manifest if entry["file"] == "00001__bear__00002.png")
     assert entry == {**entry, "source": source, "domain": "bear", "reference": str(reference)}
 
 
