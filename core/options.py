@@ -1,6 +1,7 @@
 """Flags: names, defaults, and checks of values."""
 
 import argparse
+from functools import cache
 
 from core.errors import UserError
 from core.presets import SETTINGS, preset_defaults
@@ -269,7 +270,7 @@ def parse_args(argv=None):
 
 def parse_value(name, value):
     """The value of a flag, as it would be parsed. Raises UserError where it is none."""
-    (action,) = [action for action in build_parser()._actions if action.dest == name]
+    action = _actions()[name]
     try:
         parsed = (action.type or str)(str(value))
     except (ValueError, argparse.ArgumentTypeError) as error:
@@ -277,6 +278,11 @@ def parse_value(name, value):
     if action.choices and parsed not in action.choices:
         raise UserError(f"--{name} cannot be {value}: choose of {', '.join(action.choices)}")
     return parsed
+
+
+@cache
+def _actions():
+    return {action.dest: action for action in build_parser()._actions}
 
 
 def check_values(args):

@@ -31,7 +31,10 @@ def recall(args, template, step):
 def network_config(args, step):
     """The `config` entry of a checkpoint: plain values that say what the networks are and how they are trained."""
     networks = {name: getattr(args, name) for name in (*NETWORK_FLAGS, "preset", "domains")}
-    return networks | {"step": step, "settings": {name: getattr(args, name) for name in SETTINGS_KEPT}}
+    return networks | {
+        "step": step,
+        "settings": {name: parse_value(name, getattr(args, name)) for name in SETTINGS_KEPT},
+    }
 
 
 def adopt_config(args, config, where):
