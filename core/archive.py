@@ -1,15 +1,14 @@
 """The steps of a training in a folder: three files each and, written last, a manifest that makes them whole."""
 
-import hashlib
 import json
 from itertools import count
 
 from core import log
 from core.checkpoint import CheckpointIO, read_checkpoint, saved_steps
 from core.errors import UserError
-from core.files import replacing, system_errors
+from core.files import replacing, sha256, system_errors
 
-NETS, NETS_EMA, OPTIMS = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
+NETS, NETS_EMA, OPTIMS = FILES = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
 MANIFEST = "{:06d}_manifest.json"
 
 
@@ -30,14 +29,10 @@ class Archive:
     def save(self, step, config):
         """Write the step's files, then its manifest. Raises UserError where the disk is full or gone."""
         with system_errors(self.folder, "written"):
-            self._path(step).unlink(missing_ok=True)
-            files = {}
+            manifest_path(self.folder, step).unlink(missing_ok=True)
             for file in self.files:
                 file.save(step, config)
-                path = file.path(step)
-                files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            with replacing(self._path(step), durable=True) as temporary:
-                temporary.write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n", encoding="utf-8")
+            write_manifest(self.folder, step)
 
     def load(self, step):
         for file in self.files:
@@ -53,7 +48,7 @@ class Archive:
         for number in later:
             found = [path for path in paths_of(self.folder, number) if path.is_file()]
             half = found[0].name == NETS.format(number) and len(found) < len(self.files)
-            for path in [*found, self._path(number)]:
+            for path in [*found, manifest_path(self.folder, number)]:
                 if half:
                     path.unlink(missing_ok=True)
                 elif path.exists():
@@ -67,30 +62,41 @@ class Archive:
         for step in set(steps[:-keep] if keep else ()) - set(spared):
             for path in paths_of(self.folder, step):
                 path.unlink(missing_ok=True)
-            self._path(step).unlink(missing_ok=True)  # last: what is left of a removal is removed next time
-
-    def _path(self, step):
-        return self.folder / MANIFEST.format(step)
+            manifest_path(self.folder, step).unlink(missing_ok=True)  # last: a removal cut short is ended next time
 
 
 def paths_of(folder, step):
-    return [folder / template.format(step) for template in (NETS, NETS_EMA, OPTIMS)]
+    return [folder / template.format(step) for template in FILES]
+
+
+def manifest_path(folder, step):
+    return folder / MANIFEST.format(step)
+
+
+def write_manifest(folder, step):
+    """Say of a step's files, now that they are whole, how long they are and what they hold."""
+    files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in paths_of(folder, step)}
+    with replacing(manifest_path(folder, step), durable=True) as temporary:
+        temporary.write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n", encoding="utf-8")
 
 
 def any_steps(folder):
     """Steps of which there is a file, ascending."""
-    return sorted({step for template in (NETS, NETS_EMA, OPTIMS) for step in saved_steps(folder, template)})
+    return sorted({step for template in FILES for step in saved_steps(folder, template)})
 
 
 def newest_whole_step(folder):
     """The newest step in the folder whose three files are as they were written; None where there is no step.
 
-    Newer ones that are not are named. Raises UserError where no step is whole.
+    Newer ones that are not are named. A run that was killed just before it wrote its manifest left a whole step:
+    the manifest is written now. Raises UserError where no step is whole.
     """
     steps = any_steps(folder)
     for step in reversed(steps):
         flaw = find_flaw(folder, step)
         if not flaw:
+            if not manifest_path(folder, step).is_file():
+                write_manifest(folder, step)
             return step
         log.warn(f"step {step} in {folder} is passed over: {flaw}")
     if steps:
@@ -104,10 +110,10 @@ def find_flaw(folder, step):
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         return f"{', '.join(missing)} is missing"
-    manifest = folder / MANIFEST.format(step)
+    manifest = manifest_path(folder, step)
     try:
         if not manifest.is_file():  # of another program, or of an earlier version
-            for template in (NETS, NETS_EMA, OPTIMS):
+            for template in FILES:
                 read_checkpoint(folder, template, step)
             return ""
         files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
@@ -119,11 +125,3 @@ def find_flaw(folder, step):
         return f"it cannot be read ({error.strerror})"
     except (ValueError, LookupError, TypeError):
         return f"{manifest.name} is damaged"
-
-
-def sha256(path):
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

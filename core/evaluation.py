@@ -24,7 +24,7 @@ from PIL import Image
 from core import log, sampling
 from core.data_loader import get_sample_loader, test_transform
 from core.errors import UserError
-from core.files import make_folder, replacing, safe_name
+from core.files import make_folder, replacing, safe_name, sha256
 from core.folders import images_below
 from core.images import to_uint8, write_image
 from core.model import Content
@@ -38,7 +38,7 @@ from metrics.stats import (
     kernel_distance,
     symmetric_root,
 )  # fmt: skip
-from metrics.weights import MissingWeights, weights_hash
+from metrics.weights import MissingWeights, weights_path
 
 MODES = ("latent", "reference")
 MOST_KEPT = 10_000  # features kept of a set, for KID: 80 MB
@@ -100,7 +100,8 @@ class Evaluation:
             return {name: [p for p in images_below(Path(root, name)) if p not in leave_out] for name in domains}
 
         self.train, self.val = images(train_dir), images(val_dir)
-        self.weights = {"inception": weights_hash(fid.WEIGHTS), "alexnet": weights_hash(lpips.WEIGHTS)}
+        files = {"inception": weights_path(fid.WEIGHTS), "alexnet": weights_path(lpips.WEIGHTS)}
+        self.weights = {name: sha256(path)[:8] for name, path in files.items()}  # scores by others do not compare
         self.pool = ThreadPoolExecutor(min(8, usable_cores()))  # for Pillow; torch has threads of its own
         tasks = [f"{safe_name(src)}2{safe_name(trg)}" for src, trg in permutations(domains, 2)]
         if len({task.casefold() for task in tasks}) < len(tasks):

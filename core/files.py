@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import hashlib
 import json
 import os
 import platform
@@ -100,6 +101,15 @@ def clear_away(folder, older_than=0):
         with suppress(OSError):
             if path.stat().st_mtime <= time.time() - older_than:
                 path.unlink()
+
+
+def sha256(path):
+    """The hash of a file's content, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def make_folder(path):

@@ -1,6 +1,7 @@
 """What a checkpoint knows about its networks and domains, and how flags and folders are held against it."""
 
 import math
+from contextlib import contextmanager
 
 from core import log
 from core.checkpoint import CONFIG, plain_keys, read_checkpoint
@@ -53,8 +54,15 @@ def adopt_config(args, config, where):
     ):
         raise UserError(f"{where} is not a checkpoint of StarGAN v2: its domains are no names; use another file")
     args.domains = names
-    try:
+    with _using(where):
         check_values(args)
+
+
+@contextmanager
+def _using(where):
+    """Say of a wrong value where it came from."""
+    try:
+        yield
     except UserError as error:
         raise UserError(f"{where} cannot be used: {error}") from error
 
@@ -75,10 +83,8 @@ def adopt_settings(args, config, where):
     for name in SETTINGS_KEPT:
         if name not in saved:
             continue  # unknown then
-        try:
+        with _using(where):
             own, value = getattr(args, name), parse_value(name, saved[name])
-        except UserError as error:
-            raise UserError(f"{where} cannot be used: {error}") from error
         if name not in args.given:
             setattr(args, name, value)
         elif own != value:
@@ -89,10 +95,8 @@ def adopt_settings(args, config, where):
             f"{where} was made with other settings ({', '.join(refused)}): leave them out to go on with it, or add "
             "--override"
         )
-    try:
+    with _using(where):
         check_values(args)
-    except UserError as error:
-        raise UserError(f"{where} cannot be used: {error}") from error
     if changed:
         log.say(f"Changed since {where}: {', '.join(changed.values())}")
 

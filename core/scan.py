@@ -19,7 +19,7 @@ FEW = 500  # files; for fewer, processes are not worth their start
 
 
 class _Glances(Dataset):
-    """What a glance at each file tells: (path as text, its stamp, its finding)."""
+    """What a glance at each file tells: (path as text, its finding)."""
 
     def __init__(self, paths):
         self.paths = paths
@@ -29,7 +29,7 @@ class _Glances(Dataset):
 
     def __getitem__(self, index):
         path = self.paths[index]
-        return str(path), stamp(path), look(path)
+        return str(path), look(path)
 
 
 def look(path):
@@ -62,7 +62,7 @@ def scan(paths, cache, num_workers=0):
         loader = DataLoader(_Glances(fresh), batch_size=64, num_workers=workers, collate_fn=list)
         with log.progress(total=len(fresh), desc="looking at images", unit="img", leave=False) as bar:
             for batch in loader:
-                known |= {path: [when, finding] for path, when, finding in batch}
+                known |= {path: [stamps[path], finding] for path, finding in batch}
                 bar.update(len(batch))
         with replacing(cache) as temporary:
             temporary.write_text(json.dumps({path: known[path] for path in stamps}), encoding="utf-8")

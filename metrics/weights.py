@@ -1,11 +1,9 @@
 """Pretrained weights: torchvision's own files, in PyTorch's own cache."""
 
-import hashlib
 import http.client
 import pickle
 import sys
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -43,15 +41,6 @@ def load_pretrained(build, weights):
 def weights_path(weights):
     """Where PyTorch keeps the file: TORCH_HOME, or ~/.cache/torch."""
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
-
-
-def weights_hash(weights):
-    """A short hash of the file's content: scores by other weights cannot be compared."""
-    digest = hashlib.sha256()
-    with weights_path(weights).open("rb") as file:
-        for block in iter(partial(file.read, 2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()[:8]
 
 
 @contextmanager

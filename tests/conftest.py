@@ -60,3 +60,8 @@ def run(faces, tmp_path_factory):
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done, folders
+
+
+@pytest.fixture(scope="module")
+def data(faces):
+    return {"train_img_dir": faces / "train", "val_img_dir": faces / "val"}

@@ -1,0 +1,28 @@
+"""Runs of training that tests stop, resume and starve."""
+
+import torch
+
+from core import archive
+from tests.command import RUN
+
+FLAGS = f"{RUN} --sample_every 0 --eval_every 0 --val_batch_size 2 --num_outs_per_domain 1 --print_every 1"
+
+
+def folders(tmp_path, data):
+    return {**data, "checkpoint_dir": tmp_path / "checkpoints", "sample_dir": tmp_path / "samples"}
+
+
+def steps(tmp_path):
+    return sorted(int(path.name[:6]) for path in (tmp_path / "checkpoints").glob("*_manifest.json"))
+
+
+def state(tmp_path, step):
+    """All tensors and numbers of a step's files."""
+    templates = (archive.NETS, archive.NETS_EMA, archive.OPTIMS)
+    return [torch.load(tmp_path / "checkpoints" / name.format(step), weights_only=True) for name in templates]
+
+
+def losses(text):
+    """Iteration -> its line, without the clock."""
+    lines = [line.partition("Iteration [")[2] for line in text.splitlines() if "Iteration [" in line]
+    return {int(line.partition("/")[0]): line.partition("]")[2] for line in lines}
