@@ -13,6 +13,7 @@ from core.data_loader import get_sample_loader, get_test_loader, get_train_loade
 from core.errors import Stopped, UserError
 from core.files import locked
 from core.folders import domain_names, find_references, images_below, sub_folders
+from core.memory import explain
 from core.options import style_kinds
 from core.recall import name_domains, recall, settle_domains, target_labels
 from core.scan import check_images
@@ -149,7 +150,7 @@ def main(argv=None):
         log.error("stopped at once by a second Ctrl-C")
         return 130
     except (RuntimeError, MemoryError, OSError) as error:
-        sentence = runtime.explain(error)
+        sentence = explain(error)
         if isinstance(error, OSError) and error.filename:
             sentence = f"{error.filename} cannot be used ({error.strerror}): free the way or go elsewhere"
         if not sentence:

@@ -27,8 +27,9 @@ from core.errors import UserError
 from core.files import make_folder, replacing, safe_name, sha256
 from core.folders import images_below
 from core.images import to_uint8, write_image
+from core.memory import chunks
 from core.model import Content
-from core.runtime import chunks, random_generator, usable_cores
+from core.runtime import random_generator, usable_cores
 from metrics import fid, lpips
 from metrics.lpips import PairwiseMean
 from metrics.stats import (

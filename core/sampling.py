@@ -15,8 +15,9 @@ from torch.utils.data import SequentialSampler
 from core import log
 from core.files import file_names
 from core.images import JPEG_MAX_SIDE, Grid, to_uint8
+from core.memory import chunks
 from core.model import Content
-from core.runtime import chunks, random_generator
+from core.runtime import random_generator
 
 MEAN_STYLE_CODES = 10_000
 MOST_PIXELS = 2**26  # of one picture: a quarter of a gigabyte while it is made, and what viewers open

@@ -5,7 +5,7 @@ import torch
 from core import sampling
 from core.errors import UserError
 from core.images import JPEG_MAX_SIDE, Grid, to_uint8
-from core.runtime import chunks
+from core.memory import chunks
 
 PSIS = (0.5, 0.7, 1.0)  # truncations shown
 

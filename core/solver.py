@@ -16,6 +16,7 @@ from core.evaluation import MODES, Evaluation
 from core.files import make_folder
 from core.folders import domain_names
 from core.losses import discriminator_loss, generator_loss
+from core.memory import MicroBatch, chunks, images_at_once
 from core.model import Content, build_model, compile_networks
 from core.options import style_kinds
 from core.recall import network_config, target_labels
@@ -41,10 +42,10 @@ class Solver:
         self.args = args
         self.device = runtime.select_device(args.device)
         runtime.set_precision(args.precision, self.device)
-        self.micro_batch = runtime.MicroBatch(args.micro_batch, args.batch_size)
-        self.drawing = runtime.MicroBatch(args.micro_batch, args.batch_size)  # of pictures, where nothing is learned
+        self.micro_batch = MicroBatch(args.micro_batch, args.batch_size)
+        self.drawing = MicroBatch(args.micro_batch, args.batch_size)  # of pictures, where nothing is learned
         if args.micro_batch == "auto":
-            self.drawing.size = runtime.images_at_once(self.device, args.img_size, args.batch_size)
+            self.drawing.size = images_at_once(self.device, args.img_size, args.batch_size)
         self.nets, self.nets_ema = build_model(args)
         if args.mode != "train":
             self.nets = Munch()
@@ -143,7 +144,7 @@ class Solver:
         for name in learners:
             self.optims[name].zero_grad()
         count, parts = len(inputs.x_src), {}
-        for images in runtime.chunks(count, size):
+        for images in chunks(count, size):
             share = (images.stop - images.start) / count
             with self._arithmetic():
                 loss, piece = loss_of(Munch({name: value[images] for name, value in inputs.items()}))

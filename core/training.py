@@ -10,7 +10,7 @@ from core.data_loader import InputFetcher
 from core.errors import Stopped, UserError
 from core.evaluation import MODES
 from core.files import clear_away, make_folder, replacing, system_errors
-from core.runtime import explain
+from core.memory import explain
 from core.scores import best_step
 from core.signals import Stopping
 from core.snapshots import check_grid_side
