@@ -2,21 +2,20 @@
 
 import signal
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from munch import Munch
 
-from core import log, options, runtime
-from core.archive import NETS_EMA, find_flaw, newest_whole_step
-from core.checkpoint import newest_step
+from core import log, options, runtime, settle
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
-from core.errors import Stopped, UserError
+from core.errors import Elsewhere, LostProcess, Stopped, UserError
 from core.files import locked
-from core.folders import domain_names, find_references, images_below, sub_folders
+from core.folders import find_references, images_below, sub_folders
 from core.memory import explain
 from core.options import style_kinds
-from core.recall import name_domains, recall, settle_domains, target_labels
-from core.scan import check_images
+from core.recall import name_domains, target_labels
 from core.signals import Stopping
 from core.solver import Solver
 
@@ -29,54 +28,33 @@ def parse_args(argv=None):
 
 
 def train(args):
-    with locked(args.checkpoint_dir):
-        if settle_start(args):
+    with ExitStack() as held:
+        runtime.first_does(lambda: held.enter_context(locked(args.checkpoint_dir)))
+        if settle.for_training(args):
             train_alone(args)
-
-
-def settle_start(args):
-    """Choose the step to go on from, and take its settings. Returns whether anything is left to do."""
-    folder, latest = Path(args.checkpoint_dir), args.resume_iter == "latest"
-    if latest:
-        args.resume_iter = newest_whole_step(folder) or 0
-        if not args.resume_iter:
-            log.say(f"No step in {folder} yet: training begins")
-    if args.resume_iter:
-        recall(args, NETS_EMA, args.resume_iter)
-        flaw = "" if latest else find_flaw(folder, args.resume_iter)
-        if flaw:
-            raise UserError(f"step {args.resume_iter} in {folder} cannot be gone on from: {flaw}")
-    over = args.resume_iter >= args.total_iters
-    if over and not latest:
-        raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
-    if over:
-        log.say(f"Step {args.resume_iter} in {folder} is the last one: nothing is left to do")
-    return not over
 
 
 def train_alone(args):
     """Train, while no other run writes into the folder of checkpoints."""
-    settle_folders(args)
-    on_cuda = runtime.select_device(args.device).type == "cuda"
-    for flag in ("train_img_dir", "val_img_dir"):
-        cache = Path(args.checkpoint_dir, f".{flag}.json")
-        args.left_out |= check_images(getattr(args, flag), flag, args.img_size, cache, args.num_workers)
     given = {"seed": args.seed, "leave_out": args.left_out}
-    span = {"start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda, **given}
     shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
-    loaders = Munch(
-        src=get_train_loader(args.train_img_dir, "source", *shape, **span),
-        ref=get_train_loader(args.train_img_dir, "reference", *shape, **span),
-        val=get_test_loader(args.val_img_dir, args.img_size, args.val_batch_size, num_workers=0, **given),
-    )
-    solver = start_solver(args)
+    with runtime.together():
+        on_cuda = runtime.select_device(args.device).type == "cuda"
+        span = {"start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda, **given}
+        loaders = Munch(
+            src=get_train_loader(args.train_img_dir, "source", *shape, **span),
+            ref=get_train_loader(args.train_img_dir, "reference", *shape, **span),
+            val=get_test_loader(args.val_img_dir, args.img_size, args.val_batch_size, num_workers=0, **given),
+        )
+        solver = start_solver(args)
+    settle.same_images(loaders.src.dataset.dataset.samples, args.train_img_dir)
     log.domain_line("Domains", args.domains, loaders.src.dataset.targets)
     log.domain_line("Validation", args.domains, loaders.val.dataset.targets)
     solver.train(loaders)
 
 
 def sample(args):
-    settle_step(args)
+    settle.step(args)
     kinds = {kind for output in args.outputs for kind in style_kinds(args, output)}
     origin = name_domains(args, sub_folders(args.ref_dir) if "reference" in kinds or "ref_dir" in args.given else [])
     targets = target_labels(args.target_domains, args.domains)
@@ -103,23 +81,10 @@ def source_images(args):
 
 
 def evaluate(args):
-    settle_step(args)
-    settle_folders(args)
-    start_solver(args).evaluate()
-
-
-def settle_step(args):
-    """Choose the newest step where none is asked for, and take from it what the networks are."""
-    if args.resume_iter in (0, "latest"):
-        args.resume_iter = newest_step(args.checkpoint_dir, NETS_EMA)
-    recall(args, NETS_EMA, args.resume_iter)
-
-
-def settle_folders(args):
-    """Hold the sub-folders of the training and validation set against what is known of the domains."""
-    for flag in ("train_img_dir", "val_img_dir"):
-        folder = getattr(args, flag)
-        settle_domains(args, domain_names(folder, flag), folder)
+    settle.for_evaluation(args)
+    with runtime.together():
+        solver = start_solver(args)
+    solver.evaluate()
 
 
 def not_yet(args):
@@ -134,30 +99,48 @@ def start_solver(args):
     return solver
 
 
+def run(args):
+    if args.mode == "train":
+        train(args)
+    elif args.mode == "eval":
+        evaluate(args)
+    elif runtime.left_to_first():
+        {"sample": sample, "align": not_yet}[args.mode](args)
+
+
 def main(argv=None):
-    args = parse_args(argv)
-    modes = {"train": train, "sample": sample, "eval": evaluate, "align": not_yet}
+    hint = ""
     try:
-        with Stopping():
-            modes[args.mode](args)
-    except UserError as error:
-        log.error(error)
-        return 2
-    except Stopped as stop:
-        log.error(f"stopped by {signal.Signals(stop.number).name}{RESUME * (args.mode == 'train')}")
-        return 128 + stop.number
-    except KeyboardInterrupt:
-        log.error("stopped at once by a second Ctrl-C")
-        return 130
-    except (RuntimeError, MemoryError, OSError) as error:
-        sentence = explain(error)
-        if isinstance(error, OSError) and error.filename:
-            sentence = f"{error.filename} cannot be used ({error.strerror}): free the way or go elsewhere"
+        with runtime.joined(), Stopping():
+            args = parse_args(argv)
+            hint = RESUME if args.mode == "train" else ""
+            run(args)
+    except (Exception, KeyboardInterrupt) as error:
+        sentence, status = ending(error)
         if not sentence:
             raise
-        log.error(sentence)
-        return 2
+        common = isinstance(error, (LostProcess, Stopped))  # all processes have it: one tells
+        if not isinstance(error, Elsewhere) and (runtime.is_first() or not common):
+            log.error(sentence + hint * common)
+        if isinstance(error, LostProcess):
+            time.sleep(1)  # torchrun names the process it sees end first: let it be the one that others lost
+        return status
     return 0
+
+
+def ending(error):
+    """What is said of an error that ends the program, and its exit status; nothing where it is a fault of ours."""
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, LostProcess):
+        return str(error), 1
+    if isinstance(error, Stopped):
+        return f"stopped by {signal.Signals(error.number).name}", 128 + error.number
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped at once by a second Ctrl-C", 130
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be used ({error.strerror}): free the way or go elsewhere", 2
+    return explain(error), 2
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ class Archive:
         self.folder = folder
         self.files = [CheckpointIO(folder, template, **group) for template, group in groups.items() if group]
 
+    def modules(self):
+        """All modules and optimizers, in the files' order."""
+        return [module for file in self.files for module in file.modules.values()]
+
     def steps(self):
         """Steps that have a file of every kind, ascending."""
         return sorted(set.intersection(*(set(file.steps()) for file in self.files)))

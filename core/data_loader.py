@@ -18,7 +18,7 @@ from core import log
 from core.errors import UserError
 from core.folders import domain_names, images_below
 from core.images import read_rgb, squared
-from core.runtime import random_generator, usable_cores
+from core.runtime import random_generator, share, usable_cores, world
 from core.signals import children_may_die, leave_to_the_parent
 
 MOST_NAMED = 10  # images that broke during a run; where a whole folder is gone, one sentence ends it
@@ -109,8 +109,8 @@ class Drawn(Dataset):
 class BalancedDraws(Sampler):
     """Batches of (index, number) for the iterations start ... stop - 1, every domain equally likely.
 
-    Indices are drawn with replacement, with weight 1 / size of the image's domain. Another pass goes
-    on with the iterations that follow.
+    Indices are drawn with replacement, with weight 1 / size of the image's domain. Of several processes each
+    draws the whole batch and keeps its share. Another pass goes on with the iterations that follow.
     """
 
     def __init__(self, labels, batch_size, key, start, stop):
@@ -128,7 +128,7 @@ class BalancedDraws(Sampler):
             generator = random_generator(*self.key, iteration)
             indices = torch.multinomial(self.weights, self.batch_size, replacement=True, generator=generator)
             numbers = torch.randint(2**62, (self.batch_size,), generator=generator)
-            yield list(zip(indices.tolist(), numbers.tolist(), strict=True))
+            yield list(zip(indices.tolist(), numbers.tolist(), strict=True))[share(self.batch_size)]
 
 
 def train_transform(img_size, prob):
@@ -208,7 +208,8 @@ class InputFetcher:
 
     mode "train": Munch(x_src, y_src, x_ref, x_ref2, y_ref, z_trg, z_trg2); "val": Munch(x_src, y_src,
     x_ref, y_ref); "test": Munch(x, y). Images are (N, 3, H, W), labels (N,), codes (N, latent_dim).
-    The codes of an iteration depend on (seed, iteration); the first one is `start`.
+    The codes of an iteration depend on (seed, iteration); the first one is `start`. Of several processes each
+    gets its share of the batch.
     """
 
     def __init__(self, loader, loader_ref=None, latent_dim=16, mode="train", seed=777, start=0, device="cpu"):
@@ -230,7 +231,8 @@ class InputFetcher:
         else:
             x_ref, x_ref2, y_ref = next(self.batches_ref)
             generator = random_generator(self.seed, "z", self.iteration)
-            z_trg, z_trg2 = torch.randn(2, len(y), self.latent_dim, generator=generator)
+            count = len(y) * world()
+            z_trg, z_trg2 = torch.randn(2, count, self.latent_dim, generator=generator)[:, share(count)]
             inputs = Munch(x_src=x, y_src=y, x_ref=x_ref, x_ref2=x_ref2, y_ref=y_ref, z_trg=z_trg, z_trg2=z_trg2)
         self.iteration += 1
         return Munch({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})

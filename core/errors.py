@@ -18,3 +18,14 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number):
         super().__init__()
         self.number = number
+
+
+class Elsewhere(UserError):
+    """An error of another process of this run, which shows it."""
+
+    def __init__(self):
+        super().__init__("another process of this run shows what is wrong")
+
+
+class LostProcess(Exception):
+    """Other processes of this run cannot be reached: one of them has ended."""

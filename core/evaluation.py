@@ -8,9 +8,8 @@ one source, that is, diversity. Pictures are scored as they are made.
 
 import hashlib
 import json
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +20,11 @@ import torch
 import torchvision
 from PIL import Image
 
-from core import log, sampling
+from core import log, runtime, sampling
 from core.data_loader import get_sample_loader, test_transform
 from core.errors import UserError
-from core.files import make_folder, replacing, safe_name, sha256
+from core.features import MOST_KEPT, Features, Gathering, read_features, write_features
+from core.files import make_folder, safe_name, sha256
 from core.folders import images_below
 from core.images import to_uint8, write_image
 from core.memory import chunks
@@ -33,7 +33,6 @@ from core.runtime import random_generator, usable_cores
 from metrics import fid, lpips
 from metrics.lpips import PairwiseMean
 from metrics.stats import (
-    Moments,
     frechet_distance,
     frechet_distance_of_few,
     kernel_distance,
@@ -42,41 +41,13 @@ from metrics.stats import (
 from metrics.weights import MissingWeights, weights_path
 
 MODES = ("latent", "reference")
-MOST_KEPT = 10_000  # features kept of a set, for KID: 80 MB
 FEW = 512  # up to here FID is quicker from the features than from their covariances
-FEATURES = 2048  # of Inception; with fewer images their covariance is singular
 
 
 class Scores(NamedTuple):
     FID: float
     KID: float
     LPIPS: float
-
-
-class Features(NamedTuple):
-    """What is known of a set of images: moments of all of them, features of the first."""
-
-    mean: np.ndarray  # (2048,)
-    cov: np.ndarray  # (2048, 2048)
-    kept: np.ndarray  # (n, 2048)
-    count: int
-
-
-class Gathering:
-    """Makes Features of batches of features (N, 2048)."""
-
-    def __init__(self):
-        self.moments, self.kept, self.count = Moments(), [], 0
-
-    def add(self, features):
-        features = features.cpu()
-        self.moments.add(features)
-        if self.count < MOST_KEPT:
-            self.kept.append(features[: MOST_KEPT - self.count].clone())
-        self.count += len(features)
-
-    def result(self):
-        return Features(*self.moments.result(), torch.cat(self.kept).numpy(), self.count)
 
 
 class Evaluation:
@@ -107,7 +78,8 @@ class Evaluation:
         tasks = [f"{safe_name(src)}2{safe_name(trg)}" for src, trg in permutations(domains, 2)]
         if len({task.casefold() for task in tasks}) < len(tasks):
             raise UserError(f"tasks of the domains {', '.join(domains)} would have equal names: rename sub-folders")
-        self._say_what_scores_are_worth()
+        if runtime.is_first():
+            self._say_what_scores_are_worth()
 
     def _say_what_scores_are_worth(self):
         few = [name for name, paths in self.val.items() if len(paths) < self.outputs]
@@ -116,30 +88,42 @@ class Evaluation:
                 f"fewer than {self.outputs} validation images in {', '.join(few)}: outputs in the style of references "
                 "repeat themselves there, and their LPIPS is too low"
             )
-        few = [name for name, paths in self.train.items() if len(paths) < FEATURES]
+        few = [name for name, paths in self.train.items() if len(paths) < fid.FEATURES]
         if few:
             log.warn(
-                f"fewer than {FEATURES} training images in {', '.join(few)}: FID is too high and compares only with "
-                "FID of as many; KID has no such bias"
+                f"fewer than {fid.FEATURES} training images in {', '.join(few)}: FID is too high and compares only "
+                "with FID of as many; KID has no such bias"
             )
 
     def run(self, nets, mode, seed):
-        """Scores of all tasks in a mode: {"cat2dog": Scores, ...}."""
-        found = {}
-        for trg in self.domains:  # a target's real images and references serve all its tasks
-            real, root = self.real_features(trg), None
+        """Scores of all tasks in a mode: {"cat2dog": Scores, ...}.
+
+        Of several processes each translates a share of every task's images; each computes the distances for some
+        of the targets.
+        """
+        tasks = list(permutations(self.domains, 2))
+        found = torch.zeros(len(tasks), len(Scores._fields), dtype=torch.float64)
+        for label, trg in enumerate(self.domains):  # a target's real images and references serve all its tasks
+            real = self.real_features(trg)
+            root = cache(partial(symmetric_root, real.cov.numpy()))  # once, where it is needed
             references = self.reference_codes(nets.style_encoder, trg) if mode == "reference" else None
             for src in self.domains:
                 if src != trg:
                     fake, diversity = self.task(nets, src, trg, references, seed)
-                    if min(real.count, fake.count) <= FEW and max(real.count, fake.count) <= MOST_KEPT:
-                        distance = frechet_distance_of_few(real.kept, fake.kept)
-                    else:
-                        root = symmetric_root(real.cov) if root is None else root
-                        distance = frechet_distance(*real[:2], *fake[:2], root)
-                    kid = kernel_distance(torch.from_numpy(real.kept), torch.from_numpy(fake.kept))
-                    found[src, trg] = Scores(distance, kid, diversity)
-        return {f"{src}2{trg}": found[src, trg] for src, trg in permutations(self.domains, 2)}
+                    if runtime.takes_turn(label):
+                        scores = Scores(*self._distances(real, fake, root), diversity)
+                        found[tasks.index((src, trg))] = torch.tensor(scores, dtype=torch.float64)
+        found = runtime.total(found).tolist()
+        return {f"{src}2{trg}": Scores(*scores) for (src, trg), scores in zip(tasks, found, strict=True)}
+
+    def _distances(self, real, fake, root_of_real):
+        """FID and KID of two Features. root_of_real(): the root of the covariance of the real ones."""
+        if min(real.count, fake.count) <= FEW and max(real.count, fake.count) <= MOST_KEPT:
+            distance = frechet_distance_of_few(real.kept.numpy(), fake.kept.numpy())
+        else:
+            moments = (real.mean, real.cov, fake.mean, fake.cov)
+            distance = frechet_distance(*(m.numpy() for m in moments), root_of_real())
+        return distance, kernel_distance(real.kept, fake.kept)
 
     @torch.no_grad()
     def task(self, nets, src, trg, references, seed):
@@ -147,29 +131,34 @@ class Evaluation:
 
         references: style codes to choose from (R, style_dim); None: styles of random codes.
         """
-        gathering, distances, number = Gathering(), [], 0
-        folder = self._emptied(f"{safe_name(src)}2{safe_name(trg)}") if self.save_images else None
         mode = "latent" if references is None else "reference"
-        loader = self._loader(self.val[src], test_transform(self.img_size))
-        for x_src, _ in log.progress(loader, desc=f"{mode} {src}2{trg}", unit="batch"):
-            content = self.fit(partial(Content.of, nets.generator, self._place(x_src)))
-            chances = [random_generator(seed, "eval", mode, src, trg, number + n) for n in range(len(x_src))]
-            if references is None:
-                s_trg = self._random_codes(nets.mapping_network, self.domains.index(trg), chances)
-            else:
-                s_trg = self._chosen(references, chances)  # (outputs, N, style_dim)
-            pairs, drawn = PairwiseMean(), []
-            for output, codes in enumerate(s_trg, start=1):
-                images, embeddings, features = self.fit(partial(self._draw, nets.generator, content, codes))
-                pairs.add(embeddings)
-                drawn.append(features)
-                if folder is not None:
-                    paths = [folder / f"{number + n:04d}_{output:02d}.png" for n in range(1, len(images) + 1)]
-                    list(self.pool.map(write_image, paths, images))
-            gathering.add(torch.cat(drawn))
-            distances.append(pairs.result().mean().item())
-            number += len(x_src)
-        return gathering.result(), float(np.mean(distances))
+        count, part = len(self.val[src]), runtime.share(len(self.val[src]))
+        gathering = Gathering(count * self.outputs, part.start * self.outputs)
+        diversity, number = torch.zeros(count, dtype=torch.float64), part.start
+        folder = self.eval_dir / f"{safe_name(src)}2{safe_name(trg)}" if self.save_images else None
+        runtime.first_does(lambda: folder and empty(folder))
+        with runtime.together():
+            loader = self._loader(self.val[src][part], test_transform(self.img_size))
+            for x_src, _ in log.progress(loader, desc=f"{mode} {src}2{trg}", unit="batch"):
+                content = self.fit(partial(Content.of, nets.generator, self._place(x_src)))
+                chances = [random_generator(seed, "eval", mode, src, trg, number + n) for n in range(len(x_src))]
+                if references is None:
+                    s_trg = self._random_codes(nets.mapping_network, self.domains.index(trg), chances)
+                else:
+                    s_trg = self._chosen(references, chances)  # (outputs, N, style_dim)
+                pairs, drawn = PairwiseMean(), []
+                for output, codes in enumerate(s_trg, start=1):
+                    images, embeddings, features = self.fit(partial(self._draw, nets.generator, content, codes))
+                    pairs.add(embeddings)
+                    drawn.append(features)
+                    if folder is not None:
+                        paths = [folder / f"{number + n:04d}_{output:02d}.png" for n in range(1, len(images) + 1)]
+                        list(self.pool.map(write_image, paths, images))
+                gathering.add(torch.stack(drawn, dim=1).flatten(0, 1))  # source by source, however batches are cut
+                diversity[number : number + len(x_src)] = pairs.result()
+                number += len(x_src)
+        batches = runtime.total(diversity).split(self.batch_size)
+        return gathering.result(), torch.stack([batch.mean() for batch in batches]).mean().item()
 
     def about(self):
         """Plain values that say what the scores were made with, for the record."""
@@ -186,32 +175,39 @@ class Evaluation:
 
     def real_features(self, domain):
         """Features of a domain's training images: from the disk, where they were made for the same files."""
-        paths = self.train[domain]
+        known = runtime.first_does(lambda: read_features(self._cache(domain)))
+        if known:
+            return Features(**known)
+        paths, part = self.train[domain], runtime.share(len(self.train[domain]))
+        gathering = Gathering(len(paths), part.start)
+        with runtime.together():
+            loader = self._loader(paths[part], partial(fid.eval_transform, img_size=self.img_size))
+            for x, _ in log.progress(loader, desc=f"real {domain}", unit="batch"):
+                gathering.add(self.fit(partial(self._features, self._place(x))))
+        found = gathering.result()
+        runtime.first_does(lambda: write_features(self._cache(domain), found))
+        return found
+
+    def _cache(self, domain):
+        """Where the Features of a domain's training images are kept; the name tells what they were made of."""
         try:
-            files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+            files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.train[domain]]
         except OSError as error:
             raise UserError(f"{error.filename} is gone ({error.strerror}): put it back or start anew") from error
         made_of = json.dumps([files, self.img_size, self.weights["inception"]])
         key = hashlib.blake2b(made_of.encode(), digest_size=8).hexdigest()
-        cache = self.eval_dir / f"real_{safe_name(domain)}_{key}.npz"
-        try:
-            with cache.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return Features(arrays["mean"], arrays["cov"], arrays["kept"], int(arrays["count"]))
-        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
-            pass  # there is none yet, or it is damaged
-        gathering = Gathering()
-        loader = self._loader(paths, partial(fid.eval_transform, img_size=self.img_size))
-        for x, _ in log.progress(loader, desc=f"real {domain}", unit="batch"):
-            gathering.add(self.fit(partial(self._features, self._place(x))))
-        found = gathering.result()
-        with replacing(cache) as temporary:
-            np.savez(temporary, **found._asdict())
-        return found
+        return self.eval_dir / f"real_{safe_name(domain)}_{key}.npz"
 
     def reference_codes(self, style_encoder, domain):
         """Styles of all validation images of a domain: (R, style_dim)."""
-        loader = self._loader(self.val[domain], test_transform(self.img_size), self.domains.index(domain))
-        return sampling.reference_styles(style_encoder, loader, self.fit, self._place, shown=False).codes
+        paths, part = self.val[domain], runtime.share(len(self.val[domain]))
+        codes = torch.zeros(len(paths), style_encoder.unshared[0].out_features)
+        with runtime.together():
+            loader = self._loader(paths[part], test_transform(self.img_size), self.domains.index(domain))
+            if paths[part]:
+                found = sampling.reference_styles(style_encoder, loader, self.fit, self._place, shown=False)
+                codes[part] = found.codes.float().cpu()
+        return self._place(runtime.total(codes))
 
     def _loader(self, paths, transform, label=0):
         samples = [(path, label) for path in paths]
@@ -252,15 +248,15 @@ class Evaluation:
     def _features(self, x, size):
         return torch.cat([self.inception(part) for part in x.split(size)])
 
-    def _emptied(self, name):
-        """The folder of a task's pictures, without those of an earlier evaluation."""
-        make_folder(self.eval_dir / name)
-        for old in (self.eval_dir / name).glob("[0-9]*_[0-9]*.png"):
-            try:
-                old.unlink(missing_ok=True)
-            except OSError as error:
-                raise UserError(f"{old} cannot be replaced ({error.strerror}): close what holds it open") from error
-        return self.eval_dir / name
+
+def empty(folder):
+    """Make a folder of pictures, without those of an earlier evaluation."""
+    make_folder(folder)
+    for old in folder.glob("[0-9]*_[0-9]*.png"):
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{old} cannot be replaced ({error.strerror}): close what holds it open") from error
 
 
 def load_metrics(device):

@@ -4,21 +4,30 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
+from types import SimpleNamespace
 
 from tqdm import tqdm
+
+_voice = SimpleNamespace(tag="")  # of this process, one of several; the first one needs none
+
+
+def speak_as(tag):
+    """From now on be silent but for warnings and errors, which get the tag: this is one process of several."""
+    _voice.tag = tag
 
 
 def say(text=""):
     """Print a line without tearing a progress bar apart."""
-    _write(text, sys.stdout)
+    if not _voice.tag:
+        _write(text, sys.stdout)
 
 
 def warn(sentence):
-    _write(f"warning: {sentence}", sys.stderr)
+    _write(f"{_voice.tag}warning: {sentence}", sys.stderr)
 
 
 def error(sentence):
-    _write(f"error: {sentence}", sys.stderr)
+    _write(f"{_voice.tag}error: {sentence}", sys.stderr)
 
 
 def _write(text, stream):
@@ -29,7 +38,7 @@ def _write(text, stream):
 
 def progress(items=None, **options):
     """A tqdm bar with rate and time left on a terminal, nothing elsewhere."""
-    return tqdm(items, dynamic_ncols=True, disable=not sys.stderr.isatty(), **options)
+    return tqdm(items, dynamic_ncols=True, disable=bool(_voice.tag) or not sys.stderr.isatty(), **options)
 
 
 def domain_line(what, names, labels):

@@ -5,6 +5,7 @@ from functools import cache
 
 from core.errors import UserError
 from core.presets import SETTINGS, preset_defaults
+from core.runtime import is_first
 
 # What describes the networks; kept in the `config` entry of a checkpoint.
 NETWORK_FLAGS = (
@@ -44,6 +45,10 @@ MOST_SEEDS = 10_000
 
 class Parser(argparse.ArgumentParser):
     """Tells a wrong flag in one sentence instead of a page of usage."""
+
+    def _print_message(self, message, file=None):
+        if is_first():
+            super()._print_message(message, file)
 
     def error(self, message):
         self.exit(2, f"error: {message} (python main.py --help lists all flags)\n")

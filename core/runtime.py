@@ -1,34 +1,59 @@
-"""Where the program runs and what chance it sees: device, precision, random generators.
+"""Where the program runs and what chance it sees: device, precision, processes, random generators.
 
-Networks use the device of their input; only the Solver asks this module which one that is.
+Networks use the device of their input; only the Solver asks this module which one that is. Nobody else knows how
+many processes torchrun started: without it each function here means the same for a single one.
 """
 
 import hashlib
+import io
 import os
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from uuid import uuid4
 
 import torch
+from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
-from core.errors import UserError
+from core import log
+from core.errors import Elsewhere, LostProcess, UserError
+
+PATIENCE = timedelta(minutes=30)  # with a process that does not answer: the first one may be saving to a slow disk
+BUCKET = 2**25  # bytes of gradients that are sent together
 
 
 def select_device(name="auto"):
-    """Return the torch.device for `--device`: auto takes CUDA where there is one, else the CPU."""
+    """Return the torch.device for `--device`: auto takes CUDA where there is one, else the CPU.
+
+    Of several processes on a machine each takes a GPU of its own. Raises UserError.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device can be used here; leave --device out to run on the CPU")
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps: no Apple GPU can be used here; leave --device out to run on the CPU")
+    if name == "cuda" and world() > 1:
+        number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if number >= count:
+            raise UserError(f"there are fewer GPUs than processes on this machine: --nproc_per_node {count} would fit")
+        torch.cuda.set_device(number)
+        return torch.device(name, number)
+    if name == "mps" and world() > 1:
+        raise UserError("--device mps: there is one Apple GPU, so start without torchrun")
     return torch.device(name)
 
 
 def describe_device(device):
     """One line for people: what runs the networks."""
+    each = f"{world()} processes, each on " if world() > 1 else ""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return f"cuda ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
+        return f"{each}cuda ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
     if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads)"
+        return f"{each}cpu ({torch.get_num_threads()} threads)"
     return device.type
 
 
@@ -59,3 +84,240 @@ def random_generator(*key):
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+# Processes. torchrun tells each of them by its environment how many there are and which one it is.
+
+
+@contextmanager
+def joined():
+    """Within the context this process is one of those that torchrun started, if it did; the first one speaks."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not {"RANK", "MASTER_ADDR"} <= os.environ.keys():
+        yield
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _exchange():
+        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+        store = _unused(store, rank, size)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    if not is_first():
+        log.speak_as(f"[rank {dist.get_rank()}] ")
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()  # after an error others may be gone: then the end of this process does it
+
+
+def _unused(store, rank, size):
+    """The part of the store that belongs to this start alone.
+
+    torchrun hands processes that it starts again the store that the earlier ones have written into. So the first
+    calls out a name that nobody had before, and goes on when all have answered with such names of their own.
+    """
+    name, end = uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
+    if rank == 0:
+        store.set("call", name)
+        for other in range(1, size):
+            store.set(f"{name}/heard/{other}", store.get(f"{name}/answer/{other}"))
+        return dist.PrefixStore(name, store)
+    while time.monotonic() < end:
+        call = store.get("call").decode()  # maybe an earlier one
+        store.set(f"{call}/answer/{rank}", name)
+        heard = f"{call}/heard/{rank}"
+        if store.check([heard]) and store.get(heard).decode() == name:
+            return dist.PrefixStore(call, store)
+        time.sleep(0.02)
+    raise LostProcess("the first process of this run does not answer")
+
+
+def restarted():
+    """Whether torchrun started this process in place of one that died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def world():
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first():
+    """Whether this is the process that writes and speaks."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def left_to_first():
+    """Whether this is the first process, which goes on alone: the others have nothing more to do."""
+    first = is_first()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return first
+
+
+def takes_turn(number):
+    """Whether the task of that number is this process's, where tasks are dealt out in turn."""
+    return not dist.is_initialized() or number % world() == dist.get_rank()
+
+
+def share(count):
+    """The part of range(count) that is this process's, as a slice; the parts of all follow each other."""
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    return slice(count * rank // world(), count * (rank + 1) // world())
+
+
+def equal_share(batch_size):
+    """How many images of a batch are this process's. Raises UserError where they cannot all have as many."""
+    each, rest = divmod(batch_size, world())
+    if rest:
+        fit = " or ".join(str(number * world()) for number in (each, each + 1) if number)
+        raise UserError(f"--batch_size {batch_size} cannot be divided among {world()} processes: {fit} would fit")
+    return each
+
+
+def highest(number):
+    """The highest of the numbers that the processes have."""
+    if world() == 1:
+        return number
+    tensor = torch.tensor(number)
+    with _exchange():
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor.item()
+
+
+def total(tensor):
+    """The sum of a CPU tensor over processes."""
+    if world() > 1:
+        tensor = tensor.clone()
+        with _exchange():
+            dist.all_reduce(tensor)
+    return tensor
+
+
+@contextmanager
+def together():
+    """Leave the block in step with the other processes: an error in one is an error in all.
+
+    The first that has one shows it; in the others it is Elsewhere.
+    """
+    if world() == 1:
+        yield
+        return
+    failure = None
+    try:
+        yield
+    except LostProcess:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever it is, the others wait)
+        failure = error
+    number = highest(0 if failure is None else world() - dist.get_rank())
+    if number:
+        raise failure if failure and number == world() - dist.get_rank() else Elsewhere() from failure
+
+
+def first_does(work):
+    """Return work(), done by the first process alone, in all of them.
+
+    It may hold tensors and plain values. An error of it is one in all.
+    """
+    if world() == 1:
+        return work()
+    value = None
+    with together():
+        if is_first():
+            value = work()
+    return _from_first(value)
+
+
+def _from_first(value):
+    file = io.BytesIO()
+    if is_first():
+        torch.save(value, file)
+    size = torch.tensor(file.tell())
+    with _exchange():
+        dist.broadcast(size, 0)
+        if is_first():
+            content = torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
+        else:
+            content = torch.empty(size, dtype=torch.uint8)
+        dist.broadcast(content, 0)
+    return value if is_first() else torch.load(io.BytesIO(content.numpy()), map_location="cpu", weights_only=True)
+
+
+class GradientMean:
+    """Makes gradients their mean over processes, in buckets that are sent while backward computes the next ones.
+
+    parameters: all that may learn, in one order in all processes. Between `begin` and `finish`, backward passes
+    add to the gradients; the last one is within `last`, and may be repeated from the start if it failed, since
+    what was sent is not computed again. In a single process nothing is done.
+    """
+
+    def __init__(self, parameters):
+        self.parameters = list(parameters)[::-1]  # backward begins with the last
+        self.buckets, self.sent, self.missing = None, [], []
+
+    def begin(self):
+        self.sent = []
+
+    @contextmanager
+    def last(self, really=True):
+        """The last of the backward passes, if it really is."""
+        if really and self.buckets:
+            self.missing = [len(bucket) for bucket in self.buckets]
+        try:
+            yield
+        finally:
+            self.missing = []
+
+    def finish(self):
+        """Wait for what is under way, and leave the means in the gradients."""
+        if world() == 1:
+            return
+        if self.buckets is None:
+            self._fill_buckets()
+        while len(self.sent) < len(self.buckets):
+            self._send()
+        for bucket, flat, work in self.sent:
+            with _exchange():
+                work.wait()
+            means = flat.split([p.numel() for p in bucket])
+            torch._foreach_copy_([p.grad for p in bucket], [m.view_as(p) for m, p in zip(means, bucket, strict=True)])
+        self.sent = []
+
+    def _fill_buckets(self):
+        """Put the parameters that do get gradients into buckets, and be told when they do."""
+        self.buckets, size = [], BUCKET
+        for p in (p for p in self.parameters if p.grad is not None):
+            if size >= BUCKET:
+                self.buckets.append([])
+                size = 0
+            self.buckets[-1].append(p)
+            size += p.grad.nbytes
+            p.register_post_accumulate_grad_hook(partial(self._arrived, len(self.buckets) - 1))
+
+    def _arrived(self, index, _):
+        if self.missing:
+            self.missing[index] -= 1
+            while len(self.sent) < len(self.buckets) and not self.missing[len(self.sent)]:
+                self._send()
+
+    def _send(self):
+        bucket = self.buckets[len(self.sent)]
+        flat = torch.cat([p.grad.flatten() for p in bucket]) / world()
+        with _exchange():
+            self.sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+
+
+def mean(tensors):
+    """The means over processes of the scalar tensors in a dict."""
+    if world() == 1:
+        return tensors
+    stacked = torch.stack(list(tensors.values())) / world()
+    with _exchange():
+        dist.all_reduce(stacked)
+    return dict(zip(tensors, stacked.unbind(), strict=True))
+
+
+@contextmanager
+def _exchange():
+    try:
+        yield
+    except RuntimeError as error:  # the backends have no class of their own
+        raise LostProcess(f"the other processes of this run cannot be reached ({error})") from error

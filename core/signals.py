@@ -11,11 +11,13 @@ from core.errors import Stopped
 class Stopping:
     """Within the context, Ctrl-C and SIGTERM raise Stopped: at once, or at the end of what is `held`.
 
-    A second Ctrl-C stops at once, as KeyboardInterrupt; a second SIGTERM changes nothing.
+    A second Ctrl-C stops at once, as KeyboardInterrupt; a second SIGTERM changes nothing. quietly: nothing is
+    raised, who works with others looks at `asked` and stops together with them.
     """
 
-    def __init__(self):
-        self.asked, self.holding, self.previous = None, False, {}
+    def __init__(self, quietly=False):
+        self.asked, self.holding, self.previous = 0, False, {}
+        self.quietly = quietly
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # others may not have handlers
@@ -36,16 +38,16 @@ class Stopping:
             yield
         finally:
             self.holding = False
-        if self.asked:
+        if self.asked and not self.quietly:
             raise Stopped(self.asked)
 
     def _ask(self, number, _frame):
         if self.asked:
-            if number == signal.SIGINT:
+            if number == signal.SIGINT and not self.quietly:
                 raise KeyboardInterrupt
             return
         self.asked = number
-        if not self.holding:
+        if not (self.holding or self.quietly):
             raise Stopped(number)
 
 

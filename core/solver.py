@@ -42,7 +42,8 @@ class Solver:
         self.args = args
         self.device = runtime.select_device(args.device)
         runtime.set_precision(args.precision, self.device)
-        self.micro_batch = MicroBatch(args.micro_batch, args.batch_size)
+        learned = runtime.equal_share(args.batch_size) if args.mode == "train" else args.batch_size
+        self.micro_batch = MicroBatch(args.micro_batch, learned)
         self.drawing = MicroBatch(args.micro_batch, args.batch_size)  # of pictures, where nothing is learned
         if args.micro_batch == "auto":
             self.drawing.size = images_at_once(self.device, args.img_size, args.batch_size)
@@ -55,6 +56,7 @@ class Solver:
         if args.compile:
             compile_networks(self.nets or self.nets_ema)
         self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items()})
+        self.gradient_means = {}  # names of the learners -> what averages their gradients over processes
         self.average = get_ema_multi_avg_fn(args.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
         self.archive = Archive(Path(args.checkpoint_dir), groups)
@@ -75,8 +77,16 @@ class Solver:
         log.say(f"Saved step {step} in {self.args.checkpoint_dir}")
 
     def load(self, step):
-        self.archive.load(step)
+        runtime.first_does(lambda: self.archive.load(step))
+        self.share()
         log.say(f"Loaded step {step} from {self.args.checkpoint_dir}")
+
+    def share(self):
+        """Make networks and optimizers of all processes those of the first."""
+        for module in self.archive.modules() if runtime.world() > 1 else ():
+            state = runtime.first_does(module.state_dict)
+            if not runtime.is_first():
+                module.load_state_dict(state)
 
     # Training
 
@@ -125,8 +135,12 @@ class Solver:
         """
         for name, network in self.nets.items():
             network.requires_grad_(name in learners)
-        parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size))
         parameters = [p for name in learners for p in self.nets[name].parameters()]
+        gradients = self.gradient_means.setdefault(learners, runtime.GradientMean(parameters))
+        gradients.begin()
+        parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size, gradients.last))
+        gradients.finish()
+        parts = runtime.mean(parts)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         bad = (~(norm + sum(parts.values())).isfinite()).float()
         self.bad_updates[prefix] = self.bad_updates.get(prefix, 0) + bad
@@ -136,10 +150,11 @@ class Solver:
             self.optims[name].step()
         return {prefix + name: part for name, part in parts.items()}
 
-    def _accumulate(self, learners, loss_of, inputs, size):
+    def _accumulate(self, learners, loss_of, inputs, size, last):
         """Leave the gradient of the batch's loss in the learners, `size` images at a time; return its parts.
 
-        Losses are means over images and no network mixes images, so weighted pieces add up exactly.
+        Losses are means over images and no network mixes images, so weighted pieces add up exactly. last(whether):
+        the context of a backward pass that tells whether gradients are then complete.
         """
         for name in learners:
             self.optims[name].zero_grad()
@@ -148,7 +163,8 @@ class Solver:
             share = (images.stop - images.start) / count
             with self._arithmetic():
                 loss, piece = loss_of(Munch({name: value[images] for name, value in inputs.items()}))
-            (share * loss).backward()
+            with last(images.stop == count):
+                (share * loss).backward()
             parts = {name: parts.get(name, 0) + share * part for name, part in piece.items()}
         return parts
 
@@ -220,7 +236,9 @@ class Solver:
         step: what the networks are; None: the step args.resume_iter is loaded.
         """
         args = self.args
-        evaluation = evaluation or self.evaluation()  # before anything is loaded or drawn
+        if evaluation is None:  # before anything is loaded or drawn
+            with runtime.together():
+                evaluation = self.evaluation()
         if step is None:
             step = args.resume_iter
             self.load(step)
@@ -230,7 +248,8 @@ class Solver:
             with self._arithmetic():
                 by_mode[mode] = {s: evaluation.run(self.nets_ema, mode, s) for s in args.eval_seeds or [args.seed]}
             about = evaluation.about() | {"precision": args.precision, "seconds": round(time.monotonic() - began, 1)}
-            means[mode] = write_scores(args.eval_dir, step, mode, by_mode[mode], about)
+            write = partial(write_scores, args.eval_dir, step, mode, by_mode[mode], about)
+            means[mode] = runtime.first_does(write)
         score_table(step, by_mode)
         return means
 

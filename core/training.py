@@ -5,15 +5,17 @@ from pathlib import Path
 
 import torch
 
-from core import log
+from core import log, runtime
 from core.data_loader import InputFetcher
-from core.errors import Stopped, UserError
+from core.errors import Elsewhere, Stopped, UserError
 from core.evaluation import MODES
 from core.files import clear_away, make_folder, replacing, system_errors
 from core.memory import explain
 from core.scores import best_step
 from core.signals import Stopping
 from core.snapshots import check_grid_side
+
+FAILED = 1  # what a process tells the others in place of a signal's number
 
 CAUSES = """\
 What usually makes losses that are no numbers:
@@ -30,31 +32,43 @@ def run(solver, loaders):
 
     Raises Stopped, with everything saved, where Ctrl-C or SIGTERM asked for it; UserError where the last step
     could not be saved, images could not be read, or updates stopped being numbers. No other run may write into
-    args.checkpoint_dir meanwhile (core.files.locked).
+    args.checkpoint_dir meanwhile (core.files.locked). Of several processes all call it; the first one writes.
     """
     args = solver.args
+    runtime.first_does(lambda: _make_room(args))
+    with Stopping(quietly=runtime.world() > 1) as stopping:
+        _begin(solver)
+        start, device = args.resume_iter, solver.device
+        inputs_of = InputFetcher(loaders.src, loaders.ref, args.latent_dim, "train", args.seed, start, device)
+        with runtime.together():  # the same inputs at every snapshot
+            fixed = next(InputFetcher(loaders.val, mode="val", device=device)) if runtime.is_first() else None
+        evaluation = None
+        if args.eval_every and args.total_iters // args.eval_every > start // args.eval_every:
+            with runtime.together():
+                evaluation = solver.evaluation()  # what is missing is said now, not after days
+        _Loop(solver, inputs_of, fixed, evaluation, stopping).run()
+
+
+def _make_room(args):
     for folder in (args.checkpoint_dir, args.sample_dir):
         make_folder(folder)
     check_grid_side(args.val_batch_size, args.num_outs_per_domain, args.num_domains, args.img_size)
     for folder in (args.sample_dir, args.eval_dir):
         clear_away(folder, older_than=3600)  # they may be shared with runs that live
-    with Stopping() as stopping:
-        _begin(solver)
-        start, device = args.resume_iter, solver.device
-        inputs_of = InputFetcher(loaders.src, loaders.ref, args.latent_dim, "train", args.seed, start, device)
-        fixed = next(InputFetcher(loaders.val, mode="val", device=device))  # the same at every snapshot
-        evaluation = None
-        if args.eval_every and args.total_iters // args.eval_every > start // args.eval_every:
-            evaluation = solver.evaluation()  # what is missing is said now, not after days
-        _Loop(solver, inputs_of, fixed, evaluation, stopping).run()
 
 
 def _begin(solver):
     start = solver.args.resume_iter
     if start:
         solver.load(start)
-    with system_errors(solver.archive.folder, "written"):
-        aside = solver.archive.set_aside(start)
+    else:
+        solver.share()
+    runtime.first_does(lambda: _set_aside(solver.archive, start))
+
+
+def _set_aside(archive, start):
+    with system_errors(archive.folder, "written"):
+        aside = archive.set_aside(start)
     if aside:
         log.warn(f"steps of an earlier run that come after step {start} are now in {aside}")
 
@@ -88,7 +102,7 @@ class _Loop:
                         self._save(last=self.done == args.total_iters)
                     self._show()
             except Stopped:
-                self._save(last=True)
+                runtime.first_does(self._save_last)
                 raise
 
     def _show(self, again=True):
@@ -96,15 +110,17 @@ class _Loop:
         solver, args, done = self.solver, self.args, self.done
         pictures = Path(args.sample_dir, f"{done:06d}_reference.jpg")
         scores = Path(args.eval_dir, f"FID_{done:05d}_{MODES[-1]}.json")
-        if due(done, args.sample_every) and (again or not pictures.exists()):
+        if due(done, args.sample_every) and runtime.is_first() and (again or not pictures.exists()):
             self._attempt("has no pictures", lambda: solver.snapshot(done, self.fixed))
-        if due(done, args.eval_every) and self.evaluation and (again or not scores.exists()):
+        if due(done, args.eval_every) and self.evaluation and (again or not runtime.first_does(scores.exists)):
             self._attempt("is not scored", lambda: solver.evaluate(done, self.evaluation))
 
     def _attempt(self, lacks, work):
         """Do what is no reason to lose a training where the user or the system refuses it."""
         try:
             work()
+        except Elsewhere:
+            pass
         except UserError as error:
             log.warn(f"step {self.done} {lacks}: {error}")
         except (RuntimeError, MemoryError) as error:
@@ -114,7 +130,7 @@ class _Loop:
 
     def _save(self, last):
         """Save the step, unless it is saved. Where that fails the run goes on with the steps there are."""
-        if self.saved == self.done:
+        if self.saved == self.done or not runtime.is_first():
             return
         try:
             self.solver.save(self.done)
@@ -130,26 +146,45 @@ class _Loop:
             log.warn(f"old steps stay, since they cannot be removed ({error.strerror})")
 
     def _next_inputs(self):
+        """Inputs of the next iteration; where a process has none, or was asked to stop, all of them stop here.
+
+        The networks are those of a whole iteration, so they can be saved.
+        """
+        inputs, failure = None, None
         try:
-            return next(self.inputs_of)
+            inputs = next(self.inputs_of)
         except (UserError, RuntimeError, MemoryError, OSError, EOFError) as error:
-            if self.stopping.asked:  # the readers too were asked to stop
-                raise Stopped(self.stopping.asked) from error
-            sentence = str(error) if isinstance(error, UserError) else explain(error)
-            self._save(last=True)  # the networks are those of a whole iteration
-            if not sentence:
-                raise
-            raise UserError(f"{sentence}; step {self.saved} is saved") from error
+            failure = error
+        # Readers too are asked to stop, so a failure counts less than a request.
+        asked = runtime.highest(self.stopping.asked or (FAILED if failure else 0))
+        if not asked:
+            return inputs
+        if asked != FAILED:
+            raise Stopped(asked) from failure
+        saved = runtime.first_does(self._save_last)
+        if failure is None:
+            raise Elsewhere
+        sentence = str(failure) if isinstance(failure, UserError) else explain(failure)
+        if not sentence:
+            raise failure
+        raise UserError(f"{sentence}; step {saved} is saved") from failure
+
+    def _save_last(self):
+        self._save(last=True)
+        return self.saved
 
     def _check_updates(self, inputs, losses):
         """Tell of skipped updates; give up after args.max_bad_updates in a row."""
+        runtime.highest(0)  # a process that is gone is noticed here; to wait for its gradients could last
         counts = torch.stack([sum(self.solver.bad_updates.values()), max(self.solver.bad_in_a_row.values())])
         bad, in_a_row = map(int, counts.tolist())  # here the device is waited for
-        if bad > self.told and (self.told == 0 or due(self.done, self.args.print_every)):
+        if bad > self.told and (self.told == 0 or due(self.done, self.args.print_every)) and runtime.is_first():
             log.warn(f"up to iteration {self.done}, {bad} updates were no numbers and are skipped")
             self.told = bad
-        if in_a_row < self.args.max_bad_updates:
-            return
+        if in_a_row >= self.args.max_bad_updates:
+            runtime.first_does(lambda: self._give_up(in_a_row, inputs, losses))
+
+    def _give_up(self, in_a_row, inputs, losses):
         stem = f"{self.done:06d}_bad_updates"
         report, batch = Path(self.args.sample_dir, f"{stem}.txt"), Path(self.args.sample_dir, f"{stem}.pt")
         with replacing(batch) as temporary:

@@ -27,6 +27,7 @@ from metrics.weights import MissingWeights, exactly, load_pretrained
 
 WEIGHTS = Inception_V3_Weights.IMAGENET1K_V1
 INPUT_SIZE = 299
+FEATURES = 2048  # with fewer images their covariance is singular
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -96,7 +97,7 @@ def folder_features(folder, img_size, batch_size, device):
     paths = sorted(p for p in found if p.suffix.lower() in IMG_EXTENSIONS)
     if not paths:
         raise FileNotFoundError(f"{folder} has no images: give a folder that has some")
-    network, moments, features = pretrained(str(device)), Moments(), []
+    network, moments, features = pretrained(str(device)), Moments(FEATURES), []
     for x in DataLoader(ImageFiles(paths, img_size), batch_size):
         features.append(network(x.to(device)).cpu())
         moments.add(features[-1])

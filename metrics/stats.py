@@ -8,15 +8,16 @@ class Moments:
     """Mean and covariance of feature vectors that come in batches, in float64, without keeping them.
 
     Batches are merged by their means and scatters (Chan, Golub, LeVeque 1983), not by sums of squares, whose
-    difference would cancel.
+    difference would cancel. size: length d of the vectors.
     """
 
-    def __init__(self):
-        self.count, self.mean, self.scatter = 0, 0.0, 0.0
+    def __init__(self, size):
+        self.count = 0
+        self.mean, self.scatter = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
 
     def add(self, features):
         """Take in features (N, d)."""
-        features = features.detach().double()
+        features = features.detach().cpu().double()
         mean = features.mean(0)
         centred = features - mean
         self.merge(len(features), mean, centred.T @ centred)
@@ -25,13 +26,22 @@ class Moments:
         """Take in the moments of `count` others: their mean (d,) and scatter (d, d) about it."""
         total = self.count + count
         apart = mean - self.mean
-        self.scatter = self.scatter + scatter + torch.outer(apart, apart) * (self.count * count / total)
-        self.mean = self.mean + apart * (count / total)
+        self.scatter += scatter + torch.outer(apart, apart) * (self.count * count / total)
+        self.mean += apart * (count / total)
         self.count = total
+
+    def summed(self, total):
+        """The moments of what several processes have taken in. total(tensor): its sum over them."""
+        found = Moments(len(self.mean))
+        found.count = int(total(torch.tensor(self.count)))
+        found.mean = total(self.count * self.mean) / found.count
+        apart = self.mean - found.mean
+        found.scatter = total(self.scatter + self.count * torch.outer(apart, apart))
+        return found
 
     def result(self):
         """Mean (d,) and covariance (d, d) over n - 1 as arrays; of one vector the covariance is zero."""
-        return self.mean.cpu().numpy(), (self.scatter / max(1, self.count - 1)).cpu().numpy()
+        return self.mean.numpy(), (self.scatter / max(1, self.count - 1)).numpy()
 
 
 def frechet_distance(mu, cov, mu2, cov2, root=None):

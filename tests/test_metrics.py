@@ -66,13 +66,13 @@ def test_frechet_distance_of_few(n, m):
 
 def test_streaming_moments_are_numpys():
     features = torch.randn(100, 16, generator=torch.Generator().manual_seed(0)) + 1000  # sums of cats would cancel
-    streamed = Moments()
+    streamed = Moments(16)
     for part in features.split((1, 30, 69)):
         streamed.add(part)
     mean, cov = streamed.result()
     np.testing.assert_allclose(mean, features.double().mean(0).numpy(), rtol=1e-12)
     np.testing.assert_allclose(cov, np.cov(features.double().numpy(), rowvar=False), rtol=1e-9, atol=1e-12)
-    one = Moments()
+    one = Moments(16)
     one.add(features[:1])
     assert not one.result()[1].any()
 

@@ -1,0 +1,92 @@
+"""What a run goes on from, and on which images: settled by the first process before anything is built."""
+
+from pathlib import Path
+
+from core import log, runtime
+from core.archive import NETS_EMA, find_flaw, newest_whole_step
+from core.checkpoint import newest_step
+from core.errors import UserError
+from core.folders import domain_names
+from core.recall import recall, settle_domains
+from core.scan import check_images
+
+
+def for_training(args):
+    """Choose the step to go on from, hold the folders against it, look at the images; return whether to go on."""
+    return _by_first(args, _training)
+
+
+def for_evaluation(args):
+    """Choose the step to score, and hold the folders against it."""
+    _by_first(args, _evaluation)
+
+
+def step(args):
+    """Choose the newest step where none is asked for, and take from it what the networks are."""
+    if args.resume_iter in (0, "latest"):
+        args.resume_iter = newest_step(args.checkpoint_dir, NETS_EMA)
+    recall(args, NETS_EMA, args.resume_iter)
+
+
+def same_images(samples, root):
+    """Raise UserError where processes, on other machines say, have other images: they draw them by number."""
+    names = [path.relative_to(root).as_posix() for path, _ in samples]
+    of_first = runtime.first_does(lambda: names)
+    with runtime.together():
+        if names != of_first:
+            raise UserError(f"{root} holds other images here than where the first process runs: make them the same")
+
+
+def _by_first(args, settled):
+    """Let the first process settle args, and give all what it makes of them; return what it returns."""
+
+    def work():
+        answer = settled(args)
+        return answer, vars(args) | {"given": sorted(args.given), "left_out": list(map(str, args.left_out))}
+
+    answer, values = runtime.first_does(work)
+    vars(args).update(values, given=args.given, left_out=set(map(Path, values["left_out"])))
+    return answer
+
+
+def _training(args):
+    if not _start(args):
+        return False
+    runtime.equal_share(args.batch_size)
+    _folders(args)
+    for flag in ("train_img_dir", "val_img_dir"):
+        cache = Path(args.checkpoint_dir, f".{flag}.json")
+        args.left_out |= check_images(getattr(args, flag), flag, args.img_size, cache, args.num_workers)
+    return True
+
+
+def _start(args):
+    """Choose the step to go on from, and take its settings. Returns whether anything is left to do."""
+    folder, latest = Path(args.checkpoint_dir), args.resume_iter == "latest" or runtime.restarted()
+    if latest:
+        args.resume_iter = newest_whole_step(folder) or 0
+        if not args.resume_iter:
+            log.say(f"No step in {folder} yet: training begins")
+    if args.resume_iter:
+        recall(args, NETS_EMA, args.resume_iter)
+        flaw = "" if latest else find_flaw(folder, args.resume_iter)
+        if flaw:
+            raise UserError(f"step {args.resume_iter} in {folder} cannot be gone on from: {flaw}")
+    over = args.resume_iter >= args.total_iters
+    if over and not latest:
+        raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
+    if over:
+        log.say(f"Step {args.resume_iter} in {folder} is the last one: nothing is left to do")
+    return not over
+
+
+def _evaluation(args):
+    step(args)
+    _folders(args)
+
+
+def _folders(args):
+    """Hold the sub-folders of the training and validation set against what is known of the domains."""
+    for flag in ("train_img_dir", "val_img_dir"):
+        folder = getattr(args, flag)
+        settle_domains(args, domain_names(folder, flag), folder)
