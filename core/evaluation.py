@@ -132,7 +132,7 @@ class Evaluation:
         references: style codes to choose from (R, style_dim); None: styles of random codes.
         """
         mode = "latent" if references is None else "reference"
-        count, part = len(self.val[src]), runtime.share(len(self.val[src]))
+        count, part = len(self.val[src]), self._share(self.val[src])
         gathering = Gathering(count * self.outputs, part.start * self.outputs)
         diversity, number = torch.zeros(count, dtype=torch.float64), part.start
         folder = self.eval_dir / f"{safe_name(src)}2{safe_name(trg)}" if self.save_images else None
@@ -178,7 +178,7 @@ class Evaluation:
         known = runtime.first_does(lambda: read_features(self._cache(domain)))
         if known:
             return Features(**known)
-        paths, part = self.train[domain], runtime.share(len(self.train[domain]))
+        paths, part = self.train[domain], self._share(self.train[domain])
         gathering = Gathering(len(paths), part.start)
         with runtime.together():
             loader = self._loader(paths[part], partial(fid.eval_transform, img_size=self.img_size))
@@ -200,7 +200,7 @@ class Evaluation:
 
     def reference_codes(self, style_encoder, domain):
         """Styles of all validation images of a domain: (R, style_dim)."""
-        paths, part = self.val[domain], runtime.share(len(self.val[domain]))
+        paths, part = self.val[domain], self._share(self.val[domain])
         codes = torch.zeros(len(paths), style_encoder.unshared[0].out_features)
         with runtime.together():
             loader = self._loader(paths[part], test_transform(self.img_size), self.domains.index(domain))
@@ -208,6 +208,11 @@ class Evaluation:
                 found = sampling.reference_styles(style_encoder, loader, self.fit, self._place, shown=False)
                 codes[part] = found.codes.float().cpu()
         return self._place(runtime.total(codes))
+
+    def _share(self, paths):
+        """Which of the images are this process's; networks see them in the same pieces as in a single process."""
+        size = runtime.highest(self.fit(lambda size: size))
+        return runtime.share(len(paths), size if self.batch_size % size == 0 else self.batch_size)
 
     def _loader(self, paths, transform, label=0):
         samples = [(path, label) for path in paths]

@@ -157,10 +157,14 @@ def takes_turn(number):
     return not dist.is_initialized() or number % world() == dist.get_rank()
 
 
-def share(count):
-    """The part of range(count) that is this process's, as a slice; the parts of all follow each other."""
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    return slice(count * rank // world(), count * (rank + 1) // world())
+def share(count, unit=1):
+    """The part of range(count) that is this process's, as a slice; the parts of all follow each other.
+
+    It begins at a multiple of `unit`, so that what is taken `unit` at a time is taken as in a single process.
+    """
+    rank, units = dist.get_rank() if dist.is_initialized() else 0, -(-count // unit)
+    start, stop = (units * number // world() * unit for number in (rank, rank + 1))
+    return slice(min(start, count), min(stop, count))
 
 
 def equal_share(batch_size):

@@ -1,46 +1,30 @@
 """A run killed at any moment goes on from its last whole step, and ends with the files of an undisturbed one."""
 
-import multiprocessing
 import os
 import random
 import shutil
-import sys
 import time
 
 import pytest
 
-import main
-from tests.command import ROOT, RUN, as_flags
+from tests import processes
+from tests.command import RUN, as_flags
 
 FLAGS = f"{RUN} --total_iters 6 --save_every 1 --sample_every 0 --eval_every 0 --val_batch_size 2 --resume_iter latest"
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs processes that can be forked and killed")
 
 
-def train(line):
-    """What the child does; what it says goes nowhere."""
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-        sys.stdout = sys.stderr = nowhere
-        sys.exit(main.main(line))
-
-
 @pytest.fixture(scope="module")
 def run(faces, tmp_path_factory):
-    """start(folder) -> process that trains into the folder; processes are forked off one that has imported all."""
+    """start(folder) -> process that trains into the folder."""
     samples = tmp_path_factory.mktemp("samples")
-    context = multiprocessing.get_context("forkserver")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        context.set_forkserver_preload(["main", "tests.test_kill"])
 
-        def start(folder):
-            where = {"train_img_dir": faces / "train", "val_img_dir": faces / "val", "sample_dir": samples}
-            line = ["--mode", "train", *FLAGS.split(), *as_flags({**where, "checkpoint_dir": folder})]
-            process = context.Process(target=train, args=(line,))
-            process.start()
-            return process
+    def start(folder):
+        where = {"train_img_dir": faces / "train", "val_img_dir": faces / "val", "sample_dir": samples}
+        return processes.start(["--mode", "train", *FLAGS.split(), *as_flags({**where, "checkpoint_dir": folder})])
 
-        yield start
+    return start
 
 
 def contents(folder):

@@ -1,0 +1,232 @@
+"""Several processes compute what one does."""
+
+import json
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from munch import Munch
+
+import main
+from core import runtime, settle
+from core.data_loader import InputFetcher, get_train_loader
+from core.errors import Elsewhere, UserError
+from core.solver import Solver
+from tests import processes
+from tests.command import NARROW, as_flags
+from tests.processes import ended, in_ranks, start_ranks
+from tests.runs import folders, losses, state, steps
+
+FLAGS = f"{NARROW} --batch_size 8 --num_workers 0 --eval_every 0 --val_batch_size 2 --num_outs_per_domain 1"
+SHORT = f"{FLAGS} --total_iters 4 --print_every 1 --save_every 2 --sample_every 4"
+
+
+def train_in_double(data, folder, flags):
+    """Five iterations in float64; the first process leaves losses and all that was learned in a file."""
+    torch.set_num_threads(1)
+    line = ["--mode", "train", "--num_domains", "3", *FLAGS.split(), *flags.split(), "--checkpoint_dir", str(folder)]
+    with runtime.joined():
+        args = main.parse_args(line)
+        solver = Solver(args)
+        if not runtime.is_first():  # what comes from the first must not have been there already
+            for network in solver.nets.values():
+                torch.nn.init.zeros_(next(network.parameters()))
+        for network in [*solver.nets.values(), *solver.nets_ema.values()]:
+            network.double()
+        solver.share()
+        loaders = [get_train_loader(data, which, 32, 8, num_workers=0) for which in ("source", "reference")]
+        fetcher, found = InputFetcher(*loaders), []
+        for iteration in range(5):
+            inputs = {n: x.double() if x.is_floating_point() else x for n, x in next(fetcher).items()}
+            found.append(solver.train_step(Munch(inputs), iteration))
+        if runtime.is_first():
+            solver.save(5)
+            learned = [module.state_dict() for module in solver.archive.modules()]
+            torch.save({"losses": found, "learned": learned}, folder / "found.pt")
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    assert in_ranks(1, train_in_double, data["train_img_dir"], folder, "") == [0]
+    return folder, torch.load(folder / "found.pt", weights_only=True)
+
+
+@pytest.mark.parametrize(("world", "flags"), [(2, ""), (4, ""), (2, "--micro_batch 3")])
+def test_as_many_as_you_like_compute_the_same(world, flags, alone, data, tmp_path):
+    assert in_ranks(world, train_in_double, data["train_img_dir"], tmp_path, flags) == [0] * world
+    found, (folder, expected) = torch.load(tmp_path / "found.pt", weights_only=True), alone
+    torch.testing.assert_close(found["losses"], expected["losses"], rtol=0, atol=1e-8)
+    torch.testing.assert_close(found["learned"], expected["learned"], rtol=0, atol=1e-8)
+    line = ["--mode", "train", "--num_domains", "3", *FLAGS.split(), "--checkpoint_dir"]
+    for where in (tmp_path, folder):  # files of either load in one process
+        Solver(main.parse_args([*line, str(where)])).load(5)
+
+
+def close(found, expected):
+    """But for what rounding decides: a gradient that is zero but for it moves a bias by the learning rate."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+
+
+def line_of(mode, flags, where):
+    return ["--mode", mode, *flags.split(), *as_flags(where)]
+
+
+@pytest.fixture(scope="module")
+def single(data, tmp_path_factory):
+    """A run in a single process, from its command line -> (folder, what it printed)."""
+    folder = tmp_path_factory.mktemp("single")
+    assert ended([processes.start(line_of("train", SHORT, folders(folder, data)), folder / "console")]) == [0]
+    return folder, (folder / "console").read_text()
+
+
+@pytest.fixture(scope="module")
+def double(data, tmp_path_factory):
+    """The same by two processes -> (folder, what each printed)."""
+    folder = tmp_path_factory.mktemp("double")
+    started = start_ranks(line_of("train", SHORT, folders(folder, data)), folder / "consoles", 2)
+    assert ended(started) == [0, 0]
+    return folder, [(folder / "consoles" / str(rank)).read_text() for rank in range(2)]
+
+
+def test_one_writes_and_speaks(single, double):
+    (folder, said), (other, (first, second)) = single, double
+    assert second == ""
+    assert "Device: 2 processes, each on cpu" in first
+    assert list(losses(first)) == list(losses(said)) == [1, 2, 3, 4]
+    names = [sorted(p.relative_to(f).as_posix() for p in f.rglob("*.*") if p.is_file()) for f in (folder, other)]
+    assert names[0] == names[1] and "checkpoints/000004_nets.ckpt" in names[0]
+    assert "samples/000004_reference.jpg" in names[0]
+    close(state(folder, 4)[0]["generator"], state(other, 4)[0]["generator"])
+
+
+def test_go_on_with_another_number(single, double, data, tmp_path):
+    """What two began one goes on with, and the other way round."""
+    flags = "--device cpu --resume_iter 4 --total_iters 5 --sample_every 0"
+    for (folder, _), world in ((single, 2), (double, 1)):
+        where = {"checkpoint_dir": folder / "checkpoints", "sample_dir": tmp_path}
+        started = start_ranks(line_of("train", flags, where), tmp_path / str(world), world)
+        assert ended(started) == [0] * world
+        assert steps(folder)[-1] == 5
+    close(state(single[0], 5)[1]["generator"], state(double[0], 5)[1]["generator"])
+
+
+def test_what_a_user_can_do_wrong(data, tmp_path):
+    """Is said once, and ends all."""
+    for flags, sentence in {
+        "--batch_size 5": "error: --batch_size 5 cannot be divided among 2 processes: 4 or 6 would fit\n",
+        "--batch_size 1": "error: --batch_size 1 cannot be divided among 2 processes: 2 would fit\n",
+        "--batch_size x": "error: argument --batch_size: invalid int value: 'x' (python main.py --help lists all",
+        "--precision tf32": "error: --precision tf32 needs CUDA",
+        "--resume_iter 7": "error: ",
+    }.items():
+        started = start_ranks(line_of("train", f"{SHORT} {flags}", folders(tmp_path, data)), tmp_path, 2)
+        assert ended(started) == [2, 2]
+        said = [(tmp_path / str(rank)).read_text() for rank in range(2)]
+        assert said[0].splitlines()[-1].startswith(sentence.strip()) and said[1] == ""
+
+
+def test_evaluation_is_shared(faces, torch_cache, tmp_path, parse):
+    """By more processes than there are pieces, too."""
+    shutil.copytree(faces, tmp_path / "faces", ignore=shutil.ignore_patterns("dog", "0000[5-9]*", "0001*"))
+    Solver(parse("train", "--num_domains 2", checkpoint_dir=tmp_path)).save(4)
+    flags = f"{NARROW} --num_workers 0 --val_batch_size 2 --num_outs_per_domain 2 --resume_iter 4"
+    scores = {}
+    for world in (1, 2, 4):
+        folder = tmp_path / str(world)
+        parts = {f"{part}_img_dir": tmp_path / "faces" / part for part in ("train", "val")}
+        where = {**parts, "checkpoint_dir": tmp_path, "eval_dir": folder}
+        started = start_ranks(line_of("eval", flags, where), folder, world, TORCH_HOME=str(torch_cache.parents[1]))
+        assert ended(started, 300) == [0] * world
+        assert all((folder / str(rank)).read_text() == "" for rank in range(1, world))
+        found = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
+        scores[world] = {k: v for file in found.values() for k, v in file.items() if "/" in k}
+        pictures = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+        assert len(pictures) == 2 * 3 * 2 and "bear2cat/0003_02.png" in pictures
+    assert len(scores[1]) == 2 * 3 * 3
+    assert scores[2] == pytest.approx(scores[1], rel=1e-6, abs=1e-6)
+    assert scores[4] == pytest.approx(scores[1], rel=1e-6, abs=1e-6)
+
+
+def test_sampling_is_left_to_the_first(double, tmp_path):
+    flags = "--device cpu --num_workers 0 --outputs reference"
+    where = {"checkpoint_dir": double[0] / "checkpoints", "result_dir": tmp_path}
+    line = [*line_of("sample", flags, where), "--src_dir", "assets/representative/demo/src"]
+    started = start_ranks([*line, "--ref_dir", "assets/representative/demo/src"], tmp_path, 2)
+    assert ended(started) == [0, 0]
+    assert (tmp_path / "reference.jpg").is_file() and (tmp_path / "1").read_text() == ""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_request_to_one_of_them(rank, data, tmp_path):
+    """Saves once, the same iteration of all."""
+    flags = f"{SHORT.replace('--total_iters 4', '--total_iters 100000')} --save_every 0 --sample_every 0"
+    started = start_ranks(line_of("train", flags, folders(tmp_path, data)), tmp_path, 2)
+    wait_for(tmp_path / "0", "Iteration [3/")
+    started[rank].terminate()
+    assert ended(started, 60) == [128 + signal.SIGTERM] * 2
+    said = (tmp_path / "0").read_text()
+    (step,) = steps(tmp_path)
+    assert max(losses(said)) == step and said.count("Saved step") == 1 and said.count("stopped by SIGTERM") == 1
+    assert (tmp_path / "1").read_text() == ""
+
+
+def test_one_of_them_is_killed(data, tmp_path):
+    flags = SHORT.replace("--total_iters 4", "--total_iters 100000 --batch_size 6")
+    started = start_ranks(line_of("train", flags, folders(tmp_path, data)), tmp_path, 3)
+    wait_for(tmp_path / "0", "Iteration [2/")
+    started[2].kill()
+    killed = time.monotonic()
+    assert ended(started, 60) == [1, 1, -signal.SIGKILL]
+    assert time.monotonic() - killed < 30
+    assert "error: the other processes of this run cannot be reached" in (tmp_path / "0").read_text()
+    assert (tmp_path / "1").read_text() == ""
+
+
+def wait_for(console, words):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if console.is_file() and words in console.read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError(console.read_text())
+
+
+def test_pictures_of_another_machine(data):
+    """Which may be others."""
+    assert in_ranks(2, compare_images, data["train_img_dir"]) == [0, 0]
+
+
+def compare_images(root):
+
+    with runtime.joined():
+        samples = get_train_loader(root, num_workers=0).dataset.dataset.samples
+        settle.same_images(samples, root)  # the same: nothing is raised
+        if not runtime.is_first():
+            samples = samples[1:]
+        with pytest.raises(Elsewhere if runtime.is_first() else UserError, match="" if runtime.is_first() else "holds"):
+            settle.same_images(samples, root)
+
+
+def test_errors_are_of_all(tmp_path):
+    assert in_ranks(3, fail_here_and_there) == [0, 0, 0]
+
+
+def fail_here_and_there():
+    with runtime.joined():
+        rank = torch.distributed.get_rank()
+        with pytest.raises(UserError, match="mine" if rank == 1 else "another process") as caught, runtime.together():
+            if rank > 0:
+                raise UserError("mine" if rank == 1 else "yours")
+        assert isinstance(caught.value, Elsewhere) == (rank != 1)
+        with pytest.raises(OSError if rank == 0 else Elsewhere), runtime.together():
+            if rank == 0:
+                raise OSError
+        assert runtime.first_does(lambda: {"a": [rank, None], "b": torch.ones(2)})["a"] == [0, None]
+        assert runtime.highest(rank) == 2
+        assert runtime.total(torch.tensor(float(rank))) == 3
+        parts = [slice(0, 3), slice(3, 6), slice(6, 10)]
+        assert runtime.share(10) == parts[rank]
+        assert runtime.mean({"a": torch.tensor(float(rank))}) == {"a": torch.tensor(1.0)}
