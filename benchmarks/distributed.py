@@ -1,0 +1,172 @@
+"""Cost of several processes: time of an iteration, bytes between them, and two ways of averaging gradients.
+
+python -m benchmarks.distributed                       1, 2, 4 processes on this machine's CPU
+python -m benchmarks.distributed --link 0.25           as if their network carried 0.25 GB/s
+torchrun tells processes on other machines from each other; this starts those of one machine by itself.
+"""
+
+import argparse
+import statistics
+import time
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from unittest import mock
+from uuid import uuid4
+
+import torch
+from munch import Munch
+from torch import distributed as dist
+from torch import nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn.parallel import DistributedDataParallel
+
+import main as program
+from benchmarks.train_step import make_inputs, step
+from core import runtime
+from core.solver import Solver
+
+VARIANTS = ("overlapped", "after backward", "DDP")
+
+
+class Link:
+    """A network that carries so many bytes a second, in place of the machine's memory."""
+
+    def __init__(self, speed):
+        self.speed, self.free, self.all_reduce = speed, 0.0, dist.all_reduce
+
+    def __call__(self, tensor, *args, async_op=False):
+        work, count = self.all_reduce(tensor, *args, async_op=True), runtime.world()
+        sent = tensor.nbytes * 2 * (count - 1) / count  # by each process, in a ring
+        self.free = max(self.free, time.monotonic()) + sent / self.speed
+        arrival = Munch(wait=partial(self._wait, work, self.free))
+        return arrival if async_op else arrival.wait()
+
+    @staticmethod
+    def _wait(work, arrival):
+        work.wait()
+        time.sleep(max(0.0, arrival - time.monotonic()))
+
+
+class Objective(nn.Module):
+    """A loss as the forward pass of the networks that learn: what DistributedDataParallel can wrap."""
+
+    def __init__(self, learners):
+        super().__init__()
+        self.learners = nn.ModuleList(learners)
+
+    def forward(self, loss_of, batch):
+        return loss_of(batch)
+
+
+def update_by_ddp(solver, wrapped, prefix, learners, loss_of, inputs):
+    """Solver.update, gradients averaged by DistributedDataParallel."""
+    for name, network in solver.nets.items():
+        network.requires_grad_(name in learners)
+    if learners not in wrapped:
+        wrapped[learners] = DistributedDataParallel(Objective([solver.nets[name] for name in learners]))
+    for name in learners:
+        solver.optims[name].zero_grad()
+    loss, parts = wrapped[learners](loss_of, inputs)
+    loss.backward()
+    parts = runtime.mean(parts)
+    for name in learners:
+        solver.optims[name].step()
+    return {prefix + name: part for name, part in parts.items()}
+
+
+@contextmanager
+def variant(name, solver):
+    """Within it the solver averages gradients in that way."""
+    with ExitStack() as patches:
+        if name == "DDP" and runtime.world() > 1:
+            solver.update = partial(update_by_ddp, solver, {})
+        elif name == "after backward":
+            patches.enter_context(mock.patch.object(runtime.GradientMean, "last", never))
+        yield
+
+
+@contextmanager
+def never(*_):
+    yield
+
+
+def measure(options):
+    """In each process: {variant: (seconds of each iteration, bytes of an iteration)}, and the bytes of gradients."""
+    torch.set_num_threads(options.threads)
+    line = f"--mode train --num_domains 3 --w_hpf 0 --device {options.device} --img_size {options.img_size} "
+    line += f"--channel_base {options.channel_base} --batch_size {options.batch_size}"
+    found = {}
+    with ExitStack() as patches:
+        patches.enter_context(runtime.joined())
+        if options.link and runtime.world() > 1:
+            patches.enter_context(mock.patch.object(dist, "all_reduce", Link(options.link * 1e9)))
+        for name in options.variants if runtime.world() > 1 else options.variants[:1]:
+            solver = Solver(program.parse_args(line.split()))
+            whole = make_inputs(solver.args, solver.device)
+            inputs = Munch({key: tensor[runtime.share(options.batch_size)] for key, tensor in whole.items()})
+            seconds = []
+            with variant(name, solver):
+                for iteration in range(2):  # kernels and buckets are made
+                    step(solver, name, inputs, iteration)
+                before = traffic()
+                for iteration in range(options.iterations):
+                    runtime.highest(0)
+                    began = time.perf_counter()
+                    step(solver, name, inputs, iteration)
+                    seconds.append(time.perf_counter() - began)
+            runtime.highest(0)
+            found[name] = seconds, (traffic() - before) / options.iterations
+    return found, gradient_bytes(solver)
+
+
+def gradient_bytes(solver):
+    """What the four updates of an iteration compute: D twice, G twice, F and E once."""
+    size = {name: sum(p.nbytes for p in net.parameters()) for name, net in solver.nets.items()}
+    return 2 * size["discriminator"] + 2 * size["generator"] + size["mapping_network"] + size["style_encoder"]
+
+
+def traffic():
+    """Bytes that have gone through the loopback network; NaN where the system does not tell."""
+    try:
+        (line,) = (text for text in Path("/proc/net/dev").read_text().splitlines() if text.strip().startswith("lo:"))
+    except OSError:
+        return float("nan")
+    return int(line.split()[9])
+
+
+def launch(options, world):
+    config = LaunchConfig(
+        1, 1, world, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="spawn"
+    )
+    return elastic_launch(config, measure)(options)[0]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--img_size", type=int, default=64)
+    parser.add_argument("--channel_base", type=int, default=2**12)
+    parser.add_argument("--batch_size", type=int, default=8, help="of all processes together")
+    parser.add_argument("--iterations", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--link", type=float, help="GB/s of the network to imitate; DDP has calls of its own")
+    options = parser.parse_args()
+    print(f"torch {torch.__version__}, {options.device}, {options.img_size} px, batch {options.batch_size}", end=", ")
+    print(f"{options.threads} threads each" + (f", link of {options.link:g} GB/s" if options.link else ""))
+    print(f"{'processes':>9} {'gradients':<16}{'s/it':>8}{'best':>8}{'MB/it sent':>12}{'least':>8}{'ratio':>7}")
+    for world in options.ranks:
+        found, size = launch(options, world)
+        least = 2 * (world - 1) * size  # all of them together, in a ring
+        for name, (seconds, sent) in found.items():
+            ratio = f"{sent / least:>7.3f}" if least else ""
+            median = statistics.median(seconds)
+            print(
+                f"{world:>9} {name:<16}{median:>8.3f}{min(seconds):>8.3f}{sent / 1e6:>12.1f}{least / 1e6:>8.1f}{ratio}"
+            )
+
+
+if __name__ == "__main__":
+    main()
