@@ -70,8 +70,7 @@ def update_by_ddp(solver, wrapped, prefix, learners, loss_of, inputs):
     loss, parts = wrapped[learners](loss_of, inputs)
     loss.backward()
     parts = runtime.mean(parts)
-    for name in learners:
-        solver.optims[name].step()
+    solver._step(prefix, learners, parts)
     return {prefix + name: part for name, part in parts.items()}
 
 

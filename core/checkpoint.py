@@ -57,7 +57,7 @@ class CheckpointIO:
         states = {name: content[name] for name in self.modules}
         for name, module in self.modules.items():
             if isinstance(module, nn.Module):
-                states[name] = _fit(states[name], module, f"{self.path(step)}, {name}")
+                states[name] = fit_state(states[name], module, f"{self.path(step)}, {name}")
                 _check_finite(states[name], f"{self.path(step)}, {name}")
         for name, module in self.modules.items():  # nothing is loaded before all of it fits
             if isinstance(module, nn.Module):
@@ -101,20 +101,25 @@ def read_checkpoint(folder, template, step, mapped=False):
     if not path.is_file():
         steps = ", ".join(map(str, saved_steps(folder, template))) or "none"
         raise UserError(f"{path} does not exist: give --resume_iter a step that is there (found: {steps})")
+    content = read_data(path, mapped)
+    if not (isinstance(content, dict) and isinstance(content.get(CONFIG, {}), dict)):
+        raise UserError(f"{path} is not a checkpoint of StarGAN v2: use another file")
+    return content
+
+
+def read_data(path, mapped=False):
+    """What torch.save wrote into a file, on the CPU. Raises UserError. mapped: see `read_checkpoint`."""
     try:
         path.open("rb").close()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): allow it, or use another step") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}): allow it, or use another file") from error
     try:
         mapped = mapped and zipfile.is_zipfile(path)  # as PyTorch has written them since 1.6
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what PyTorch remarks on damaged bytes becomes an error anyway
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except READ_ERRORS as error:
         raise UserError(f"{path} is damaged or not a checkpoint: use another step or copy it again") from error
-    if not (isinstance(content, dict) and isinstance(content.get(CONFIG, {}), dict)):
-        raise UserError(f"{path} is not a checkpoint of StarGAN v2: use another file")
-    return content
 
 
 def plain_keys(state):
@@ -122,7 +127,7 @@ def plain_keys(state):
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
-def _fit(state, module, where):
+def fit_state(state, module, where):
     """Return the state dict under the module's own keys, or raise UserError with what differs."""
     state = plain_keys(state)
     own = module.state_dict()

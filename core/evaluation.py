@@ -95,8 +95,8 @@ class Evaluation:
                 "with FID of as many; KID has no such bias"
             )
 
-    def run(self, nets, mode, seed):
-        """Scores of all tasks in a mode: {"cat2dog": Scores, ...}.
+    def run(self, nets, mode, seed, pause=lambda: None):
+        """Scores of all tasks in a mode: {"cat2dog": Scores, ...}. pause(): called after each task.
 
         Of several processes each translates a share of every task's images; each computes the distances for some
         of the targets.
@@ -113,6 +113,7 @@ class Evaluation:
                     if runtime.takes_turn(label):
                         scores = Scores(*self._distances(real, fake, root), diversity)
                         found[tasks.index((src, trg))] = torch.tensor(scores, dtype=torch.float64)
+                    pause()
         found = runtime.total(found).tolist()
         return {f"{src}2{trg}": Scores(*scores) for (src, trg), scores in zip(tasks, found, strict=True)}
 

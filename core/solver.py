@@ -129,18 +129,24 @@ class Solver:
         return losses | {"G/lambda_ds": self.lambda_ds(iteration + 1)}
 
     def update(self, prefix, learners, loss_of, inputs):
-        """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients.
-
-        Where a loss or a gradient is no number nobody moves, and the update is counted.
-        """
+        """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients."""
         for name, network in self.nets.items():
             network.requires_grad_(name in learners)
-        parameters = [p for name in learners for p in self.nets[name].parameters()]
-        gradients = self.gradient_means.setdefault(learners, runtime.GradientMean(parameters))
+        if learners not in self.gradient_means:
+            parameters = [p for name in learners for p in self.nets[name].parameters()]
+            self.gradient_means[learners] = runtime.GradientMean(parameters)
+        gradients = self.gradient_means[learners]
         gradients.begin()
         parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size, gradients.last))
         gradients.finish()
         parts = runtime.mean(parts)
+        self._step(prefix, learners, parts)
+        return {prefix + name: part for name, part in parts.items()}
+
+    def _step(self, prefix, learners, parts):
+        """Step the learners by their gradients; where one of them, or of the loss's parts, is no number, nobody moves,
+        and the update is counted."""
+        parameters = [p for name in learners for p in self.nets[name].parameters()]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         bad = (~(norm + sum(parts.values())).isfinite()).float()
         self.bad_updates[prefix] = self.bad_updates.get(prefix, 0) + bad
@@ -148,7 +154,6 @@ class Solver:
         for name in learners:
             self.optims[name].found_inf = bad  # on the device, as for a GradScaler: fused Adam then does not step
             self.optims[name].step()
-        return {prefix + name: part for name, part in parts.items()}
 
     def _accumulate(self, learners, loss_of, inputs, size, last):
         """Leave the gradient of the batch's loss in the learners, `size` images at a time; return its parts.
@@ -230,10 +235,10 @@ class Solver:
             hint = "; --eval_every 0 trains without evaluation" if args.mode == "train" else ""
             raise UserError(f"{error}{hint}") from error
 
-    def evaluate(self, step=None, evaluation=None):
+    def evaluate(self, step=None, evaluation=None, pause=lambda: None):
         """Score the averages, write the JSON files and print the table; return {mode: {metric: mean}}.
 
-        step: what the networks are; None: the step args.resume_iter is loaded.
+        step: what the networks are; None: the step args.resume_iter is loaded. pause(): called after each task.
         """
         args = self.args
         if evaluation is None:  # before anything is loaded or drawn
@@ -245,8 +250,9 @@ class Solver:
         means, by_mode = {}, {}
         for mode in MODES:
             began = time.monotonic()
+            run = partial(evaluation.run, self.nets_ema, mode, pause=pause)
             with self._arithmetic():
-                by_mode[mode] = {s: evaluation.run(self.nets_ema, mode, s) for s in args.eval_seeds or [args.seed]}
+                by_mode[mode] = {seed: run(seed) for seed in args.eval_seeds or [args.seed]}
             about = evaluation.about() | {"precision": args.precision, "seconds": round(time.monotonic() - began, 1)}
             write = partial(write_scores, args.eval_dir, step, mode, by_mode[mode], about)
             means[mode] = runtime.first_does(write)

@@ -113,7 +113,13 @@ class _Loop:
         if due(done, args.sample_every) and runtime.is_first() and (again or not pictures.exists()):
             self._attempt("has no pictures", lambda: solver.snapshot(done, self.fixed))
         if due(done, args.eval_every) and self.evaluation and (again or not runtime.first_does(scores.exists)):
-            self._attempt("is not scored", lambda: solver.evaluate(done, self.evaluation))
+            self._attempt("is not scored", lambda: solver.evaluate(done, self.evaluation, self._heed))
+
+    def _heed(self):
+        """Stop where one of several processes was asked to; a single one stops by itself."""
+        asked = runtime.highest(self.stopping.asked)
+        if asked:
+            raise Stopped(asked)
 
     def _attempt(self, lacks, work):
         """Do what is no reason to lose a training where the user or the system refuses it."""
