@@ -4,15 +4,17 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
+import torch
 from munch import Munch
 
 from core import log, options, runtime, settle
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.errors import Elsewhere, LostProcess, Stopped, UserError
 from core.files import locked
-from core.folders import find_references, images_below, sub_folders
+from core.folders import find_references, images_below, same_everywhere, sub_folders
 from core.memory import explain
 from core.options import style_kinds
 from core.recall import name_domains, target_labels
@@ -47,7 +49,7 @@ def train_alone(args):
             val=get_test_loader(args.val_img_dir, args.img_size, args.val_batch_size, num_workers=0, **given),
         )
         solver = start_solver(args)
-    settle.same_images(loaders.src.dataset.dataset.samples, args.train_img_dir)
+    same_everywhere([path for path, _ in loaders.src.dataset.dataset.samples], args.train_img_dir)
     log.domain_line("Domains", args.domains, loaders.src.dataset.targets)
     log.domain_line("Validation", args.domains, loaders.val.dataset.targets)
     solver.train(loaders)
@@ -87,8 +89,20 @@ def evaluate(args):
     solver.evaluate()
 
 
-def not_yet(args):
-    raise UserError(f"--mode {args.mode} is not part of this version yet: use --mode train, sample or eval")
+def align(args):
+    from core import wing  # only faces need them
+    from core.align import align_folder, read_mean_face
+
+    mean_face, fan = read_mean_face(args.lm_path), wing.FAN()
+    wing.load_wing(fan, args.wing_path)
+    device = runtime.select_device(args.device)
+    log.say(f"Device: {runtime.describe_device(device)}")
+    place = partial(torch.Tensor.to, device=device)
+    folders = (args.inp_dir, args.out_dir, args.img_size, args.resize)
+    left_out = align_folder(fan.to(device), mean_face, *folders, place, args.contact_sheet)
+    for sentence in left_out.values():
+        log.warn(f"left out: {sentence}")
+    log.say(f"Aligned faces are in {args.out_dir}; {len(left_out)} images are left out")
 
 
 def start_solver(args):
@@ -105,13 +119,13 @@ def run(args):
     elif args.mode == "eval":
         evaluate(args)
     elif runtime.left_to_first():
-        {"sample": sample, "align": not_yet}[args.mode](args)
+        {"sample": sample, "align": align}[args.mode](args)
 
 
 def main(argv=None):
     hint = ""
     try:
-        with runtime.joined(), Stopping():
+        with Stopping(), runtime.joined():
             args = parse_args(argv)
             hint = RESUME if args.mode == "train" else ""
             run(args)
@@ -119,11 +133,13 @@ def main(argv=None):
         sentence, status = ending(error)
         if not sentence:
             raise
-        common = isinstance(error, (LostProcess, Stopped))  # all processes have it: one tells
-        if not isinstance(error, Elsewhere) and (runtime.is_first() or not common):
-            log.error(sentence + hint * common)
-        if isinstance(error, LostProcess):
-            time.sleep(1)  # torchrun names the process it sees end first: let it be the one that others lost
+        stopped = isinstance(error, (LostProcess, Stopped))  # as are all processes: one tells
+        if not isinstance(error, Elsewhere) and (runtime.is_first() or not stopped):
+            log.error(sentence + hint * stopped)
+        if isinstance(error, UserError) and not runtime.has_begun():
+            runtime.declare_over(status)
+        if isinstance(error, (LostProcess, Elsewhere)):
+            time.sleep(1)  # torchrun names the process it sees end first: let it be the one with the cause
         return status
     return 0
 

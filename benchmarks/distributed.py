@@ -8,7 +8,7 @@ torchrun tells processes on other machines from each other; this starts those of
 import argparse
 import statistics
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -26,7 +26,7 @@ from benchmarks.train_step import make_inputs, step
 from core import runtime
 from core.solver import Solver
 
-VARIANTS = ("overlapped", "after backward", "DDP")
+VARIANTS = ("buckets", "DDP")
 
 
 class Link:
@@ -69,25 +69,9 @@ def update_by_ddp(solver, wrapped, prefix, learners, loss_of, inputs):
         solver.optims[name].zero_grad()
     loss, parts = wrapped[learners](loss_of, inputs)
     loss.backward()
-    parts = runtime.mean(parts)
-    solver._step(prefix, learners, parts)
+    runtime.average(list(parts.values()))
+    solver._step(prefix, learners, [p.grad for p in wrapped[learners].parameters()], parts)
     return {prefix + name: part for name, part in parts.items()}
-
-
-@contextmanager
-def variant(name, solver):
-    """Within it the solver averages gradients in that way."""
-    with ExitStack() as patches:
-        if name == "DDP" and runtime.world() > 1:
-            solver.update = partial(update_by_ddp, solver, {})
-        elif name == "after backward":
-            patches.enter_context(mock.patch.object(runtime.GradientMean, "last", never))
-        yield
-
-
-@contextmanager
-def never(*_):
-    yield
 
 
 def measure(options):
@@ -105,15 +89,16 @@ def measure(options):
             whole = make_inputs(solver.args, solver.device)
             inputs = Munch({key: tensor[runtime.share(options.batch_size)] for key, tensor in whole.items()})
             seconds = []
-            with variant(name, solver):
-                for iteration in range(2):  # kernels and buckets are made
-                    step(solver, name, inputs, iteration)
-                before = traffic()
-                for iteration in range(options.iterations):
-                    runtime.highest(0)
-                    began = time.perf_counter()
-                    step(solver, name, inputs, iteration)
-                    seconds.append(time.perf_counter() - began)
+            if name == "DDP":
+                solver.update = partial(update_by_ddp, solver, {})
+            for iteration in range(2):  # kernels and buckets are made
+                step(solver, name, inputs, iteration)
+            before = traffic()
+            for iteration in range(options.iterations):
+                runtime.highest(0)
+                began = time.perf_counter()
+                step(solver, name, inputs, iteration)
+                seconds.append(time.perf_counter() - began)
             runtime.highest(0)
             found[name] = seconds, (traffic() - before) / options.iterations
     return found, gradient_bytes(solver)

@@ -38,9 +38,10 @@ class Archive:
                 file.save(step, config)
             write_manifest(self.folder, step)
 
-    def load(self, step):
+    def load(self, step, optional=None):
+        """Load the step's files. optional: see `CheckpointIO.load`."""
         for file in self.files:
-            file.load(step)
+            file.load(step, optional)
 
     def set_aside(self, step):
         """Move what comes after `step` into a folder beside it: a folder holds the steps of one training.

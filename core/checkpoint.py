@@ -48,18 +48,25 @@ class CheckpointIO:
             except RuntimeError as error:  # how PyTorch's writer says that the disk is full
                 raise OSError("it could not be written to its end; is the disk full?") from error
 
-    def load(self, step):
-        """Load the modules from the file of `step`. Raises UserError where file and modules differ."""
+    def load(self, step, optional=None):
+        """Load the modules from the file of `step`. Raises UserError where file and modules differ.
+
+        optional: {name: load}, what loads a module from elsewhere where the file does not have it.
+        """
         content = read_checkpoint(self.folder, self.template, step)
-        missing = [name for name in self.modules if not isinstance(content.get(name), dict)]
+        elsewhere = {name: load for name, load in (optional or {}).items() if name in self.modules.keys() - content}
+        for load in elsewhere.values():
+            load()
+        modules = {name: module for name, module in self.modules.items() if name not in elsewhere}
+        missing = [name for name in modules if not isinstance(content.get(name), dict)]
         if missing:
             raise UserError(f"{self.path(step)} has no entry {', '.join(missing)}: it is another kind of file")
-        states = {name: content[name] for name in self.modules}
-        for name, module in self.modules.items():
+        states = {name: content[name] for name in modules}
+        for name, module in modules.items():
             if isinstance(module, nn.Module):
                 states[name] = fit_state(states[name], module, f"{self.path(step)}, {name}")
                 _check_finite(states[name], f"{self.path(step)}, {name}")
-        for name, module in self.modules.items():  # nothing is loaded before all of it fits
+        for name, module in modules.items():  # nothing is loaded before all of it fits
             if isinstance(module, nn.Module):
                 module.load_state_dict(states[name])
                 continue

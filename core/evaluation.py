@@ -23,9 +23,9 @@ from PIL import Image
 from core import log, runtime, sampling
 from core.data_loader import get_sample_loader, test_transform
 from core.errors import UserError
-from core.features import MOST_KEPT, Features, Gathering, read_features, write_features
+from core.features import MOST_KEPT, Gathering, read_features, write_features
 from core.files import make_folder, safe_name, sha256
-from core.folders import images_below
+from core.folders import images_below, same_everywhere
 from core.images import to_uint8, write_image
 from core.memory import chunks
 from core.model import Content
@@ -71,6 +71,7 @@ class Evaluation:
         def images(root):
             return {name: [p for p in images_below(Path(root, name)) if p not in leave_out] for name in domains}
 
+        self.train_dir, self.val_dir = train_dir, val_dir
         self.train, self.val = images(train_dir), images(val_dir)
         files = {"inception": weights_path(fid.WEIGHTS), "alexnet": weights_path(lpips.WEIGHTS)}
         self.weights = {name: sha256(path)[:8] for name, path in files.items()}  # scores by others do not compare
@@ -80,6 +81,11 @@ class Evaluation:
             raise UserError(f"tasks of the domains {', '.join(domains)} would have equal names: rename sub-folders")
         if runtime.is_first():
             self._say_what_scores_are_worth()
+
+    def check_images(self):
+        """Raise UserError where processes, on other machines say, see other images."""
+        for root, images in ((self.train_dir, self.train), (self.val_dir, self.val)):
+            same_everywhere([path for paths in images.values() for path in paths], root)
 
     def _say_what_scores_are_worth(self):
         few = [name for name, paths in self.val.items() if len(paths) < self.outputs]
@@ -98,33 +104,20 @@ class Evaluation:
     def run(self, nets, mode, seed, pause=lambda: None):
         """Scores of all tasks in a mode: {"cat2dog": Scores, ...}. pause(): called after each task.
 
-        Of several processes each translates a share of every task's images; each computes the distances for some
-        of the targets.
+        Of several processes each translates a share of every task's images; the first compares them.
         """
-        tasks = list(permutations(self.domains, 2))
-        found = torch.zeros(len(tasks), len(Scores._fields), dtype=torch.float64)
-        for label, trg in enumerate(self.domains):  # a target's real images and references serve all its tasks
+        found = {}
+        for trg in self.domains:  # a target's real images and references serve all its tasks
             real = self.real_features(trg)
-            root = cache(partial(symmetric_root, real.cov.numpy()))  # once, where it is needed
+            root = cache(lambda real=real: symmetric_root(real.cov.numpy()))  # once, where it is needed
             references = self.reference_codes(nets.style_encoder, trg) if mode == "reference" else None
             for src in self.domains:
                 if src != trg:
                     fake, diversity = self.task(nets, src, trg, references, seed)
-                    if runtime.takes_turn(label):
-                        scores = Scores(*self._distances(real, fake, root), diversity)
-                        found[tasks.index((src, trg))] = torch.tensor(scores, dtype=torch.float64)
+                    distances = runtime.first_does(partial(_distances, real, fake, root))
+                    found[src, trg] = Scores(*distances, diversity)
                     pause()
-        found = runtime.total(found).tolist()
-        return {f"{src}2{trg}": Scores(*scores) for (src, trg), scores in zip(tasks, found, strict=True)}
-
-    def _distances(self, real, fake, root_of_real):
-        """FID and KID of two Features. root_of_real(): the root of the covariance of the real ones."""
-        if min(real.count, fake.count) <= FEW and max(real.count, fake.count) <= MOST_KEPT:
-            distance = frechet_distance_of_few(real.kept.numpy(), fake.kept.numpy())
-        else:
-            moments = (real.mean, real.cov, fake.mean, fake.cov)
-            distance = frechet_distance(*(m.numpy() for m in moments), root_of_real())
-        return distance, kernel_distance(real.kept, fake.kept)
+        return {f"{src}2{trg}": found[src, trg] for src, trg in permutations(self.domains, 2)}
 
     @torch.no_grad()
     def task(self, nets, src, trg, references, seed):
@@ -141,7 +134,7 @@ class Evaluation:
         with runtime.together():
             loader = self._loader(self.val[src][part], test_transform(self.img_size))
             for x_src, _ in log.progress(loader, desc=f"{mode} {src}2{trg}", unit="batch"):
-                content = self.fit(partial(Content.of, nets.generator, self._place(x_src)))
+                content = self.fit(partial(Content.of, nets, self._place(x_src)))
                 chances = [random_generator(seed, "eval", mode, src, trg, number + n) for n in range(len(x_src))]
                 if references is None:
                     s_trg = self._random_codes(nets.mapping_network, self.domains.index(trg), chances)
@@ -175,10 +168,13 @@ class Evaluation:
         }
 
     def real_features(self, domain):
-        """Features of a domain's training images: from the disk, where they were made for the same files."""
-        known = runtime.first_does(lambda: read_features(self._cache(domain)))
-        if known:
-            return Features(**known)
+        """Features of a domain's training images: from the disk, where they were made for the same files.
+
+        Of several processes only the first has them then.
+        """
+        known = []  # stays where it is: it is large
+        if runtime.first_does(lambda: known.append(read_features(self._cache(domain))) or known[0] is not None):
+            return known[0] if known else None
         paths, part = self.train[domain], self._share(self.train[domain])
         gathering = Gathering(len(paths), part.start)
         with runtime.together():
@@ -253,6 +249,16 @@ class Evaluation:
 
     def _features(self, x, size):
         return torch.cat([self.inception(part) for part in x.split(size)])
+
+
+def _distances(real, fake, root_of_real):
+    """FID and KID of two Features. root_of_real(): the root of the covariance of the real ones."""
+    if min(real.count, fake.count) <= FEW and max(real.count, fake.count) <= MOST_KEPT:
+        distance = frechet_distance_of_few(real.kept.numpy(), fake.kept.numpy())
+    else:
+        moments = (real.mean, real.cov, fake.mean, fake.cov)
+        distance = frechet_distance(*(m.numpy() for m in moments), root_of_real())
+    return distance, kernel_distance(real.kept, fake.kept)
 
 
 def empty(folder):

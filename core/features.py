@@ -47,11 +47,11 @@ class Gathering:
 
 
 def read_features(path):
-    """Features as a dict, from a file; None where there is none, or a damaged one."""
+    """Features from a file; None where there is none, or a damaged one."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             tensors = {name: torch.from_numpy(arrays[name]) for name in ("mean", "cov", "kept")}
-            return tensors | {"count": int(arrays["count"])}
+            return Features(**tensors, count=int(arrays["count"]))
     except (OSError, ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile):
         return None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from core import log
+from core import log, runtime
 from core.errors import UserError
 
 SUFFIXES = (*IMG_EXTENSIONS, ".jfif", ".jpe", ".jp2", ".gif", ".avif", ".tga")
@@ -34,6 +34,15 @@ def sub_folders(root):
         return sorted(p.name for p in Path(root).iterdir() if p.is_dir() and not p.name.startswith("."))
     except OSError as error:
         raise _unreadable(root, error) from error
+
+
+def same_everywhere(paths, root):
+    """Raise UserError where processes, on other machines say, have other images below root: they count on them."""
+    names = [Path(path).relative_to(root).as_posix() for path in paths]
+    of_first = runtime.first_does(lambda: names)
+    with runtime.together():
+        if names != of_first:
+            raise UserError(f"{root} holds other images here than where the first process runs: make them the same")
 
 
 def is_image(name):

@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.files import replacing
 
 JPEG_MAX_SIDE = 65_500  # what libjpeg can write
+FINE = {"quality": 95, "subsampling": 0}  # of JPEGs; other formats have no use for it
 FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "arial.ttf")
 READ_ERRORS = (  # what Pillow raises over bytes that are no image, cut short, or far too many
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, struct.error,
@@ -89,7 +90,7 @@ def to_uint8(x):
 def write_image(path, image):
     """Write a uint8 image (H, W, 3) in the format of the suffix, under its final name once it is whole."""
     with replacing(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary)
+        Image.fromarray(np.ascontiguousarray(image)).save(temporary, **FINE)
 
 
 class Grid:
@@ -122,7 +123,7 @@ class Grid:
     def save(self, path):
         """Write a JPEG (or what the suffix says) under its final name once it is whole."""
         with replacing(path) as temporary:
-            self.canvas.save(temporary, quality=95, subsampling=0)
+            self.canvas.save(temporary, **FINE)
 
     def _shortened(self, text, width):
         """The text, or as much of its two ends as fits into so many pixels."""

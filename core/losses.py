@@ -6,6 +6,8 @@ Pure functions of networks and tensors. Each returns (loss, {name: detached part
 import torch
 from torch.nn import functional as F
 
+from core.model import face_masks
+
 
 def adversarial_loss(logits, target):
     """Binary cross entropy of logits (N,) against a target of 0 or 1 (equation 1)."""
@@ -39,18 +41,18 @@ def discriminator_loss(discriminator, x_real, y_org, x_fake, y_trg, lambda_reg):
     return loss, _detached(parts)
 
 
-def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_ds, lambda_cyc):
+def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_ds, lambda_cyc, masks=None):
     """What G (and F, E) learn: to fool D, show the style, differ between styles, keep the source.
 
     s_trg (N, style_dim) is the style to show and may carry a graph; s_trg2 is the other style that
-    the output must differ from, and x_fake2 made of it is a constant.
+    the output must differ from, and x_fake2 made of it is a constant. masks: those of x_src, if it shows faces.
     """
     generator, encoder = nets.generator, nets.style_encoder
-    content = generator.content(x_src)
+    content = generator.content(x_src, masks)
     x_fake = generator.render(content, s_trg)
     with torch.no_grad():
         x_fake2 = generator.render(content.detach(), s_trg2)
-    x_rec = generator(x_fake, encoder(x_src, y_org))
+    x_rec = generator(x_fake, encoder(x_src, y_org), face_masks(nets, x_fake))
     parts = {
         "adv": adversarial_loss(nets.discriminator(x_fake, y_trg), 1),  # equation 1
         "sty": distance(encoder(x_fake, y_trg), s_trg),  # equation 2

@@ -23,6 +23,7 @@ class Content:
 
     features: torch.Tensor  # (N, C', H', W') behind the bottleneck
     skips: dict  # resolution -> (N, C, H, W) masked high frequencies; empty without masks
+    masks: tuple | None = None  # what masked them: two (N, 1, h, w)
 
     def __getitem__(self, images):
         return self._each(lambda tensor: tensor[images])
@@ -31,21 +32,23 @@ class Content:
         return self._each(torch.Tensor.detach)
 
     @staticmethod
-    def of(generator, x, size):
-        """The content of images x (N, 3, H, W), `size` of which go through the generator at once."""
-        return Content.join([generator.content(part) for part in x.split(size)])
+    def of(nets, x, size):
+        """The content of images x (N, 3, H, W), masked if they are faces; `size` go through the networks at once."""
+        return Content.join([nets.generator.content(part, face_masks(nets, part)) for part in x.split(size)])
 
     @staticmethod
     def join(contents):
         """One content of all the images of several."""
-        sizes = contents[0].skips
+        first = contents[0]
         return Content(
             torch.cat([content.features for content in contents]),
-            {size: torch.cat([content.skips[size] for content in contents]) for size in sizes},
+            {size: torch.cat([content.skips[size] for content in contents]) for size in first.skips},
+            first.masks and tuple(map(torch.cat, zip(*(content.masks for content in contents), strict=True))),
         )
 
     def _each(self, change):
-        return Content(change(self.features), {size: change(skip) for size, skip in self.skips.items()})
+        skips = {size: change(skip) for size, skip in self.skips.items()}
+        return Content(change(self.features), skips, self.masks and tuple(map(change, self.masks)))
 
 
 class Generator(nn.Module):
@@ -93,7 +96,7 @@ class Generator(nn.Module):
                 mask = F.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False)
                 skips[size] = self.hpf(mask * x)
             x = block(x)
-        return Content(x, skips)
+        return Content(x, skips, masks and tuple(masks))
 
     def render(self, content, s):
         """The half that sees the style. Of content and s, one may hold N = 1 and is then shared."""
@@ -172,6 +175,14 @@ def _select(outputs, y):
     return outputs[torch.arange(len(y), device=y.device), y]
 
 
+def face_masks(nets, x):
+    """The masks of images of faces (N, 3, H, W), as `Generator.content` takes them; None where nets have no `fan`."""
+    if "fan" not in nets:
+        return None
+    with torch.autocast(x.device.type, enabled=False):  # where an edge is must not be rounded
+        return nets.fan.get_heatmap(x.detach().to(nets.fan.l0.weight.dtype))
+
+
 def initialize(network):
     """He initialisation (fan in, ReLU gain) of convolutions and linear layers; biases zero."""
     for module in network.modules():
@@ -184,7 +195,8 @@ def initialize(network):
 def build_model(args):
     """Build G, F, E, D, initialised from args.seed, and moving-average copies of G, F, E that start equal.
 
-    Returns (nets, nets_ema), both Munch of name -> module, on the CPU.
+    Where w_hpf > 0 both hold one and the same face network, `fan`, which needs its weights. Returns (nets,
+    nets_ema), both Munch of name -> module, on the CPU.
     """
     size, base = args.img_size, args.channel_base
     with torch.random.fork_rng(devices=[]):
@@ -200,6 +212,10 @@ def build_model(args):
     nets_ema = Munch({name: copy.deepcopy(net) for name, net in nets.items() if name != "discriminator"})
     for network in nets_ema.values():
         network.requires_grad_(False)
+    if args.w_hpf > 0:
+        from core.wing import FAN  # others do without it
+
+        nets.fan = nets_ema.fan = FAN()
     return nets, nets_ema
 
 

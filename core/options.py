@@ -175,7 +175,7 @@ def _sampling_flags(group):
     add("--labels", action="store_true", help="write the names of domains and files beside grids")
     add(
         "--resize", default="stretch", choices=["stretch", "crop", "pad"],
-        help="how pictures become square: without keeping their shape, cut, or with white beside them",
+        help="how pictures become square (sample, align): without keeping their shape, cut, or with white beside them",
     )  # fmt: skip
     add("--video_format", default="mp4", choices=["mp4", "gif", "webp"], help="videos: H.264, or animated pictures")
 
@@ -238,8 +238,9 @@ def _folder_flags(group):
     add("--ref_dir", type=str, default=f"{faces}/celeba_hq/ref", help="sample: images whose style to take")
     add("--inp_dir", type=str, default=f"{faces}/custom/female", help="align: photographs")
     add("--out_dir", type=str, default=f"{faces}/celeba_hq/src/female", help="align: aligned faces")
-    add("--wing_path", type=str, default="expr/checkpoints/wing.ckpt", help="face network, for w_hpf > 0")
+    add("--wing_path", type=str, default="expr/checkpoints/wing.ckpt", help="face network, for w_hpf > 0 and align")
     add("--lm_path", type=str, default="expr/checkpoints/celeba_lm_mean.npz", help="mean face, for align")
+    add("--contact_sheet", type=str, help="align: file for a picture of what was found and made, such as sheet.jpg")
 
 
 def _step_flags(group):

@@ -10,18 +10,19 @@ import os
 import time
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
+from types import SimpleNamespace
 from uuid import uuid4
 
 import torch
 from torch import distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from core import log
 from core.errors import Elsewhere, LostProcess, UserError
 
-PATIENCE = timedelta(minutes=30)  # with a process that does not answer: the first one may be saving to a slow disk
+PATIENCE = timedelta(hours=2)  # with a process that lives: the first may be looking at a million pictures
 BUCKET = 2**25  # bytes of gradients that are sent together
+
+_run = SimpleNamespace(store=None)  # what torchrun keeps for all processes, and from start to start
 
 
 def select_device(name="auto"):
@@ -92,16 +93,20 @@ def random_generator(*key):
 @contextmanager
 def joined():
     """Within the context this process is one of those that torchrun started, if it did; the first one speaks."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not {"RANK", "MASTER_ADDR"} <= os.environ.keys():
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         yield
         return
+    from torch.distributed.rendezvous import rendezvous  # not every build of PyTorch has it
+
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _exchange():
-        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
-        store = _unused(store, rank, size)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        _run.store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+        unused = _unused(_run.store, rank, size)
+        dist.init_process_group(backend, store=unused, rank=rank, world_size=size, timeout=PATIENCE)
     if not is_first():
         log.speak_as(f"[rank {dist.get_rank()}] ")
+    if _run.store.check(["over"]):
+        raise SystemExit(int(_run.store.get("over")))
     yield
     if dist.is_initialized():
         dist.destroy_process_group()  # after an error others may be gone: then the end of this process does it
@@ -129,9 +134,25 @@ def _unused(store, rank, size):
     raise LostProcess("the first process of this run does not answer")
 
 
-def restarted():
-    """Whether torchrun started this process in place of one that died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+# What processes that torchrun starts again, on any machine, find in its store: whether training had begun, and
+# whether it is of no use to start again.
+
+
+def has_begun():
+    """Whether this run had begun to train before torchrun started it again."""
+    return _run.store is not None and _run.store.check(["begun"])
+
+
+def declare_begun():
+    """From now on steps in the folder are this run's: when it is started again, it goes on from the newest."""
+    if _run.store is not None:
+        _run.store.set("begun", "1")
+
+
+def declare_over(status):
+    """Processes started again would end as these: let them end at once, silently, with this exit status."""
+    if _run.store is not None:
+        _run.store.set("over", str(status))
 
 
 def world():
@@ -150,11 +171,6 @@ def left_to_first():
     if dist.is_initialized():
         dist.destroy_process_group()
     return first
-
-
-def takes_turn(number):
-    """Whether the task of that number is this process's, where tasks are dealt out in turn."""
-    return not dist.is_initialized() or number % world() == dist.get_rank()
 
 
 def share(count, unit=1):
@@ -199,7 +215,7 @@ def total(tensor):
 def together():
     """Leave the block in step with the other processes: an error in one is an error in all.
 
-    The first that has one shows it; in the others it is Elsewhere.
+    The first that has one shows it; in the others it is Elsewhere. Such an error is marked as `common`.
     """
     if world() == 1:
         yield
@@ -211,9 +227,13 @@ def together():
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the others wait)
         failure = error
-    number = highest(0 if failure is None else world() - dist.get_rank())
-    if number:
-        raise failure if failure and number == world() - dist.get_rank() else Elsewhere() from failure
+    own = world() - dist.get_rank()
+    shown = highest(own if failure else 0)
+    if not shown:
+        return
+    error = failure if failure and shown == own else Elsewhere()
+    error.common = True
+    raise error
 
 
 def first_does(work):
@@ -245,78 +265,33 @@ def _from_first(value):
     return value if is_first() else torch.load(io.BytesIO(content.numpy()), map_location="cpu", weights_only=True)
 
 
-class GradientMean:
-    """Makes gradients their mean over processes, in buckets that are sent while backward computes the next ones.
+def average(tensors):
+    """Make tensors of one type and device, gradients say, their means over processes, in place.
 
-    parameters: all that may learn, in one order in all processes. Between `begin` and `finish`, backward passes
-    add to the gradients; the last one is within `last`, and may be repeated from the start if it failed, since
-    what was sent is not computed again. In a single process nothing is done.
+    They are sent in flat buckets, the next one made while the last one is under way. To send them while backward
+    still computes others, as DistributedDataParallel does, was not faster (benchmarks/README.md).
     """
-
-    def __init__(self, parameters):
-        self.parameters = list(parameters)[::-1]  # backward begins with the last
-        self.buckets, self.sent, self.missing = None, [], []
-
-    def begin(self):
-        self.sent = []
-
-    @contextmanager
-    def last(self, really=True):
-        """The last of the backward passes, if it really is."""
-        if really and self.buckets:
-            self.missing = [len(bucket) for bucket in self.buckets]
-        try:
-            yield
-        finally:
-            self.missing = []
-
-    def finish(self):
-        """Wait for what is under way, and leave the means in the gradients."""
-        if world() == 1:
-            return
-        if self.buckets is None:
-            self._fill_buckets()
-        while len(self.sent) < len(self.buckets):
-            self._send()
-        for bucket, flat, work in self.sent:
-            with _exchange():
-                work.wait()
-            means = flat.split([p.numel() for p in bucket])
-            torch._foreach_copy_([p.grad for p in bucket], [m.view_as(p) for m, p in zip(means, bucket, strict=True)])
-        self.sent = []
-
-    def _fill_buckets(self):
-        """Put the parameters that do get gradients into buckets, and be told when they do."""
-        self.buckets, size = [], BUCKET
-        for p in (p for p in self.parameters if p.grad is not None):
-            if size >= BUCKET:
-                self.buckets.append([])
-                size = 0
-            self.buckets[-1].append(p)
-            size += p.grad.nbytes
-            p.register_post_accumulate_grad_hook(partial(self._arrived, len(self.buckets) - 1))
-
-    def _arrived(self, index, _):
-        if self.missing:
-            self.missing[index] -= 1
-            while len(self.sent) < len(self.buckets) and not self.missing[len(self.sent)]:
-                self._send()
-
-    def _send(self):
-        bucket = self.buckets[len(self.sent)]
-        flat = torch.cat([p.grad.flatten() for p in bucket]) / world()
-        with _exchange():
-            self.sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
-
-
-def mean(tensors):
-    """The means over processes of the scalar tensors in a dict."""
     if world() == 1:
-        return tensors
-    stacked = torch.stack(list(tensors.values())) / world()
-    with _exchange():
-        dist.all_reduce(stacked)
-    return dict(zip(tensors, stacked.unbind(), strict=True))
+        return
+    tensors = list(tensors)
+    if tensors[0].is_cuda:
+        highest(0)  # a process that is gone is noticed here; NCCL would wait for it
+    buckets, sent, size = [], [], BUCKET
+    for tensor in tensors:
+        if size >= BUCKET:
+            buckets.append([])
+            size = 0
+        buckets[-1].append(tensor)
+        size += tensor.nbytes
+    for bucket in buckets:
+        flat = torch.cat([tensor.flatten() for tensor in bucket]).div_(world())
+        with _exchange():
+            sent.append((flat, dist.all_reduce(flat, async_op=True)))
+    for bucket, (flat, work) in zip(buckets, sent, strict=True):
+        with _exchange():
+            work.wait()
+        means = flat.split([tensor.numel() for tensor in bucket])
+        torch._foreach_copy_(bucket, [m.view_as(tensor) for m, tensor in zip(means, bucket, strict=True)])
 
 
 @contextmanager

@@ -45,9 +45,9 @@ class Styles(NamedTuple):
 
 
 @torch.no_grad()
-def read_sources(generator, batches):
+def read_sources(nets, batches):
     """Take in batches of images x_src (N, 3, H, W)."""
-    read = [(generator.content(x_src), to_uint8(x_src)) for x_src in batches]
+    read = [(Content.of(nets, x_src, len(x_src)), to_uint8(x_src)) for x_src in batches]
     contents, shown = zip(*read, strict=True)
     return Sources(Content.join(contents), np.concatenate(shown))
 
@@ -60,7 +60,7 @@ def read_references(style_encoder, batches, shown=True):
     return Styles(torch.cat(codes), torch.cat(labels).tolist(), np.concatenate(pictures) if shown else None)
 
 
-def source_groups(generator, loader, most, fit, place):
+def source_groups(nets, loader, most, fit, place):
     """Yield the sources of a DataLoader, at most so many at a time, as Sources.
 
     fit: calls work(size) with the number of images that may go through the networks at once. place: puts
@@ -73,7 +73,7 @@ def source_groups(generator, loader, most, fit, place):
         x_src = place(torch.stack(list(islice(images, group.stop - group.start))))  # (N, 3, H, W)
 
         def read(size, x_src=x_src):
-            return read_sources(generator, log.progress(x_src.split(size), desc="sources", unit="batch"))
+            return read_sources(nets, log.progress(x_src.split(size), desc="sources", unit="batch"))
 
         yield fit(read)._replace(names=names[group], paths=paths[group])
 

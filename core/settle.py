@@ -28,30 +28,27 @@ def step(args):
     recall(args, NETS_EMA, args.resume_iter)
 
 
-def same_images(samples, root):
-    """Raise UserError where processes, on other machines say, have other images: they draw them by number."""
-    names = [path.relative_to(root).as_posix() for path, _ in samples]
-    of_first = runtime.first_does(lambda: names)
-    with runtime.together():
-        if names != of_first:
-            raise UserError(f"{root} holds other images here than where the first process runs: make them the same")
-
-
 def _by_first(args, settled):
     """Let the first process settle args, and give all what it makes of them; return what it returns."""
 
     def work():
+        before = dict(vars(args))
         answer = settled(args)
-        return answer, vars(args) | {"given": sorted(args.given), "left_out": list(map(str, args.left_out))}
+        changed = {name: value for name, value in vars(args).items() if value != before.get(name)}
+        return answer, changed | {"left_out": list(map(str, args.left_out))}
 
-    answer, values = runtime.first_does(work)
-    vars(args).update(values, given=args.given, left_out=set(map(Path, values["left_out"])))
+    answer, changed = runtime.first_does(work)
+    vars(args).update(changed, left_out=set(map(Path, changed["left_out"])))
     return answer
 
 
 def _training(args):
     if not _start(args):
         return False
+    if args.w_hpf > 0 and not args.resume_iter:
+        from core.wing import find_wing  # only faces need it
+
+        find_wing(args.wing_path)
     runtime.equal_share(args.batch_size)
     _folders(args)
     for flag in ("train_img_dir", "val_img_dir"):
@@ -62,7 +59,7 @@ def _training(args):
 
 def _start(args):
     """Choose the step to go on from, and take its settings. Returns whether anything is left to do."""
-    folder, latest = Path(args.checkpoint_dir), args.resume_iter == "latest" or runtime.restarted()
+    folder, latest = Path(args.checkpoint_dir), args.resume_iter == "latest" or runtime.has_begun()
     if latest:
         args.resume_iter = newest_whole_step(folder) or 0
         if not args.resume_iter:

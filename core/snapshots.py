@@ -6,6 +6,7 @@ from core import sampling
 from core.errors import UserError
 from core.images import JPEG_MAX_SIDE, Grid, to_uint8
 from core.memory import chunks
+from core.model import face_masks
 
 PSIS = (0.5, 0.7, 1.0)  # truncations shown
 
@@ -32,7 +33,7 @@ def snapshot_grids(nets, inputs, z_trg, num_domains, batch):
     networks at once.
     """
     domains = shown_domains(num_domains)
-    sources = sampling.read_sources(nets.generator, inputs.x_src.split(batch))
+    sources = sampling.read_sources(nets, inputs.x_src.split(batch))
     batches = zip(inputs.x_ref.split(batch), inputs.y_ref.split(batch), strict=True)
     yield "cycle_consistency", cycle_grid(nets, *(inputs[name] for name in ("x_src", "y_src", "x_ref", "y_ref")), batch)
     shown = {"reference": sampling.read_references(nets.style_encoder, batches)}
@@ -52,8 +53,8 @@ def cycle_grid(nets, x_src, y_src, x_ref, y_ref, batch):
     for part in chunks(len(x_src), batch):
         s_ref = nets.style_encoder(x_ref[part], y_ref[part])
         s_src = nets.style_encoder(x_src[part], y_src[part])
-        x_fake = nets.generator(x_src[part], s_ref)
-        x_rec = nets.generator(x_fake, s_src)
+        x_fake = nets.generator(x_src[part], s_ref, face_masks(nets, x_src[part]))
+        x_rec = nets.generator(x_fake, s_src, face_masks(nets, x_fake))
         for row, images in enumerate((x_src[part], x_ref[part], x_fake, x_rec)):
             grid.put(row, part.start, to_uint8(images))
     return grid

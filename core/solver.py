@@ -30,15 +30,11 @@ class Solver:
     """args: the Namespace of main.parse_args, with num_domains settled.
 
     nets, nets_ema, optims: Munch of name -> module, moving average, Adam. Modes other than train need
-    the averages only, so nets and optims are then empty.
+    the averages only, so nets and optims are then empty. For faces (w_hpf > 0) nets and nets_ema hold one and the
+    same `fan`, which is never trained; its weights come from a checkpoint, else from args.wing_path.
     """
 
     def __init__(self, args):
-        if args.w_hpf > 0:
-            raise UserError(
-                f"w_hpf {args.w_hpf:g} needs the face network, which this version does not have yet: train with "
-                "--w_hpf 0 (right for anything but aligned faces), sample from a checkpoint made with it"
-            )
         self.args = args
         self.device = runtime.select_device(args.device)
         runtime.set_precision(args.precision, self.device)
@@ -55,8 +51,7 @@ class Solver:
             network.to(self.device, memory_format=order)
         if args.compile:
             compile_networks(self.nets or self.nets_ema)
-        self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items()})
-        self.gradient_means = {}  # names of the learners -> what averages their gradients over processes
+        self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items() if name != "fan"})
         self.average = get_ema_multi_avg_fn(args.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
         self.archive = Archive(Path(args.checkpoint_dir), groups)
@@ -77,9 +72,16 @@ class Solver:
         log.say(f"Saved step {step} in {self.args.checkpoint_dir}")
 
     def load(self, step):
-        runtime.first_does(lambda: self.archive.load(step))
+        runtime.first_does(lambda: self.archive.load(step, {"fan": self.load_wing}))
         self.share()
         log.say(f"Loaded step {step} from {self.args.checkpoint_dir}")
+
+    def load_wing(self):
+        """Load the face network from args.wing_path, if there is one to be loaded. Raises UserError."""
+        if "fan" in self.nets_ema:
+            from core.wing import load_wing
+
+            load_wing(self.nets_ema.fan, self.args.wing_path)
 
     def share(self):
         """Make networks and optimizers of all processes those of the first."""
@@ -114,7 +116,8 @@ class Solver:
             with torch.no_grad():
                 s_trg2 = style_network(batch[f"{code}2"], batch.y_ref)
             weights = (args.lambda_sty, lambda_ds, args.lambda_cyc)
-            return generator_loss(nets, batch.x_src, batch.y_src, batch.y_ref, s_trg, s_trg2, *weights)
+            images = (batch.x_src, batch.y_src, batch.y_ref)
+            return generator_loss(nets, *images, s_trg, s_trg2, *weights, batch.content.masks)
 
         latent = {"style_network": nets.mapping_network, "code": "z_trg"}
         reference = {"style_network": nets.style_encoder, "code": "x_ref"}
@@ -132,22 +135,16 @@ class Solver:
         """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients."""
         for name, network in self.nets.items():
             network.requires_grad_(name in learners)
-        if learners not in self.gradient_means:
-            parameters = [p for name in learners for p in self.nets[name].parameters()]
-            self.gradient_means[learners] = runtime.GradientMean(parameters)
-        gradients = self.gradient_means[learners]
-        gradients.begin()
-        parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size, gradients.last))
-        gradients.finish()
-        parts = runtime.mean(parts)
-        self._step(prefix, learners, parts)
+        parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size))
+        parameters = [p for name in learners for p in self.nets[name].parameters()]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        runtime.average([*gradients, *parts.values()])
+        self._step(prefix, learners, gradients, parts)
         return {prefix + name: part for name, part in parts.items()}
 
-    def _step(self, prefix, learners, parts):
-        """Step the learners by their gradients; where one of them, or of the loss's parts, is no number, nobody moves,
-        and the update is counted."""
-        parameters = [p for name in learners for p in self.nets[name].parameters()]
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    def _step(self, prefix, learners, gradients, parts):
+        """Step the learners; where a gradient or a part of the loss is no number nobody moves, and that is counted."""
+        norm = get_total_norm(gradients)
         bad = (~(norm + sum(parts.values())).isfinite()).float()
         self.bad_updates[prefix] = self.bad_updates.get(prefix, 0) + bad
         self.bad_in_a_row[prefix] = (self.bad_in_a_row.get(prefix, 0) + 1) * bad
@@ -155,11 +152,10 @@ class Solver:
             self.optims[name].found_inf = bad  # on the device, as for a GradScaler: fused Adam then does not step
             self.optims[name].step()
 
-    def _accumulate(self, learners, loss_of, inputs, size, last):
+    def _accumulate(self, learners, loss_of, inputs, size):
         """Leave the gradient of the batch's loss in the learners, `size` images at a time; return its parts.
 
-        Losses are means over images and no network mixes images, so weighted pieces add up exactly. last(whether):
-        the context of a backward pass that tells whether gradients are then complete.
+        Losses are means over images and no network mixes images, so weighted pieces add up exactly.
         """
         for name in learners:
             self.optims[name].zero_grad()
@@ -168,8 +164,7 @@ class Solver:
             share = (images.stop - images.start) / count
             with self._arithmetic():
                 loss, piece = loss_of(Munch({name: value[images] for name, value in inputs.items()}))
-            with last(images.stop == count):
-                (share * loss).backward()
+            (share * loss).backward()
             parts = {name: parts.get(name, 0) + share * part for name, part in piece.items()}
         return parts
 
@@ -177,7 +172,7 @@ class Solver:
     def _content(self, x_src):
         def content(size):
             with self._arithmetic():
-                return Content.of(self.nets.generator, x_src, size)
+                return Content.of(self.nets, x_src, size)
 
         return self.micro_batch.fit(content)
 
@@ -192,7 +187,8 @@ class Solver:
 
     @torch.no_grad()
     def update_averages(self):
-        for name, average in self.nets_ema.items():
+        for name in self.nets_ema.keys() - {"fan"}:
+            average = self.nets_ema[name]
             self.average(list(average.parameters()), list(self.nets[name].parameters()), None)
 
     def lambda_ds(self, iteration):
@@ -220,6 +216,12 @@ class Solver:
 
     def evaluation(self):
         """What scores networks on the images of args. Raises UserError where its pretrained networks are missing."""
+        with runtime.together():
+            found = self._evaluation()
+        found.check_images()
+        return found
+
+    def _evaluation(self):
         args = self.args
         domains = args.domains or domain_names(args.val_img_dir, "val_img_dir")
         if len(domains) < 2 or args.img_size < 32:
@@ -241,9 +243,7 @@ class Solver:
         step: what the networks are; None: the step args.resume_iter is loaded. pause(): called after each task.
         """
         args = self.args
-        if evaluation is None:  # before anything is loaded or drawn
-            with runtime.together():
-                evaluation = self.evaluation()
+        evaluation = evaluation or self.evaluation()  # before anything is loaded or drawn
         if step is None:
             step = args.resume_iter
             self.load(step)
@@ -278,7 +278,7 @@ class Solver:
                 styles = {kind: self._styles(kind, loaders, domains) for kind in {kind for _, kind in wanted}}
                 wanted = _possible(wanted, styles)
                 most = video.most_sources(args.img_size)
-                for sources in sampling.source_groups(nets.generator, loaders.src, most, fit, self._place):
+                for sources in sampling.source_groups(nets, loaders.src, most, fit, self._place):
                     for output, kind in wanted:
                         results.write(output, sources, styles[kind])
         finally:

@@ -21,7 +21,7 @@ CAUSES = """\
 What usually makes losses that are no numbers:
 - a learning rate too high for the data: half --lr and --f_lr, and resume from an earlier step with --override
 - --precision bf16 or tf32: train with fp32
-- black, white or broken pictures: look at the batch beside this report
+- black, white or broken pictures: look at the batch beside this report (of several processes, the first one's)
 - --lambda_reg too low, or a batch size below 8 with the published learning rates
 - a graphics card that computes wrongly: the same iteration on --device cpu tells
 """
@@ -44,8 +44,7 @@ def run(solver, loaders):
             fixed = next(InputFetcher(loaders.val, mode="val", device=device)) if runtime.is_first() else None
         evaluation = None
         if args.eval_every and args.total_iters // args.eval_every > start // args.eval_every:
-            with runtime.together():
-                evaluation = solver.evaluation()  # what is missing is said now, not after days
+            evaluation = solver.evaluation()  # what is missing is said now, not after days
         _Loop(solver, inputs_of, fixed, evaluation, stopping).run()
 
 
@@ -62,8 +61,10 @@ def _begin(solver):
     if start:
         solver.load(start)
     else:
+        runtime.first_does(solver.load_wing)
         solver.share()
     runtime.first_does(lambda: _set_aside(solver.archive, start))
+    runtime.declare_begun()
 
 
 def _set_aside(archive, start):
@@ -101,8 +102,9 @@ class _Loop:
                     if due(self.done, args.save_every) or self.done == args.total_iters:
                         self._save(last=self.done == args.total_iters)
                     self._show()
-            except Stopped:
+            except Stopped as stop:
                 runtime.first_does(self._save_last)
+                runtime.declare_over(128 + stop.number)
                 raise
 
     def _show(self, again=True):
@@ -113,7 +115,7 @@ class _Loop:
         if due(done, args.sample_every) and runtime.is_first() and (again or not pictures.exists()):
             self._attempt("has no pictures", lambda: solver.snapshot(done, self.fixed))
         if due(done, args.eval_every) and self.evaluation and (again or not runtime.first_does(scores.exists)):
-            self._attempt("is not scored", lambda: solver.evaluate(done, self.evaluation, self._heed))
+            self._attempt("is not scored", lambda: solver.evaluate(done, self.evaluation, self._heed), in_step=True)
 
     def _heed(self):
         """Stop where one of several processes was asked to; a single one stops by itself."""
@@ -121,18 +123,19 @@ class _Loop:
         if asked:
             raise Stopped(asked)
 
-    def _attempt(self, lacks, work):
-        """Do what is no reason to lose a training where the user or the system refuses it."""
+    def _attempt(self, lacks, work, in_step=False):
+        """Do what is no reason to lose a training where the user or the system refuses it.
+
+        in_step: several processes do it together, so that only what is an error of all of them can be survived.
+        """
         try:
             work()
-        except Elsewhere:
-            pass
-        except UserError as error:
-            log.warn(f"step {self.done} {lacks}: {error}")
-        except (RuntimeError, MemoryError) as error:
-            if not explain(error):
+        except (UserError, RuntimeError, MemoryError) as error:
+            sentence = str(error) if isinstance(error, UserError) else explain(error)
+            if not sentence or (in_step and runtime.world() > 1 and not getattr(error, "common", False)):
                 raise
-            log.warn(f"step {self.done} {lacks}: {explain(error)}")
+            if not isinstance(error, Elsewhere):
+                log.warn(f"step {self.done} {lacks}: {sentence}")
 
     def _save(self, last):
         """Save the step, unless it is saved. Where that fails the run goes on with the steps there are."""
@@ -181,7 +184,6 @@ class _Loop:
 
     def _check_updates(self, inputs, losses):
         """Tell of skipped updates; give up after args.max_bad_updates in a row."""
-        runtime.highest(0)  # a process that is gone is noticed here; to wait for its gradients could last
         counts = torch.stack([sum(self.solver.bad_updates.values()), max(self.solver.bad_in_a_row.values())])
         bad, in_a_row = map(int, counts.tolist())  # here the device is waited for
         if bad > self.told and (self.told == 0 or due(self.done, self.args.print_every)) and runtime.is_first():

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 FAILURES = (  # no network, another file at the address, a damaged file, weights of another network
     OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, pickle.UnpicklingError,
@@ -26,7 +27,8 @@ def load_pretrained(build, weights):
     """
     path = weights_path(weights)
     try:
-        state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
+        with _in_turn(path):
+            state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
         with torch.device("meta"):  # its random initialisation would take longer than reading the file
             network = build()
         network.load_state_dict(state, assign=True)
@@ -36,6 +38,17 @@ def load_pretrained(build, weights):
             f"{path.name} could not be loaded ({reason}): fetch it from {weights.url} and put it into {path.parent}"
         ) from error
     return network.eval().requires_grad_(False)
+
+
+@contextmanager
+def _in_turn(path):
+    """Let one process at a time fetch a file that is not there yet."""
+    if path.is_file():
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        yield
 
 
 def weights_path(weights):

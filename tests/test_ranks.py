@@ -10,9 +10,10 @@ import torch
 from munch import Munch
 
 import main
-from core import runtime, settle
+from core import runtime
 from core.data_loader import InputFetcher, get_train_loader
 from core.errors import Elsewhere, UserError
+from core.folders import same_everywhere
 from core.solver import Solver
 from tests import processes
 from tests.command import NARROW, as_flags
@@ -202,12 +203,12 @@ def test_pictures_of_another_machine(data):
 def compare_images(root):
 
     with runtime.joined():
-        samples = get_train_loader(root, num_workers=0).dataset.dataset.samples
-        settle.same_images(samples, root)  # the same: nothing is raised
+        paths = [path for path, _ in get_train_loader(root, num_workers=0).dataset.dataset.samples]
+        same_everywhere(paths, root)  # nothing is raised
         if not runtime.is_first():
-            samples = samples[1:]
+            paths = paths[1:]
         with pytest.raises(Elsewhere if runtime.is_first() else UserError, match="" if runtime.is_first() else "holds"):
-            settle.same_images(samples, root)
+            same_everywhere(paths, root)
 
 
 def test_errors_are_of_all(tmp_path):
@@ -229,4 +230,6 @@ def fail_here_and_there():
         assert runtime.total(torch.tensor(float(rank))) == 3
         parts = [slice(0, 3), slice(3, 6), slice(6, 10)]
         assert runtime.share(10) == parts[rank]
-        assert runtime.mean({"a": torch.tensor(float(rank))}) == {"a": torch.tensor(1.0)}
+        tensors = [torch.full((2, 3), float(rank)), torch.tensor(3.0 * rank)]
+        runtime.average(tensors)
+        assert torch.equal(tensors[0], torch.ones(2, 3)) and tensors[1] == 3

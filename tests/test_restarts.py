@@ -1,8 +1,10 @@
 """torchrun starts a run again when one of its processes is killed; it ends with the files of an undisturbed one."""
 
+import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,11 +24,17 @@ def start(faces, tmp_path_factory):
     """start(folder) -> torchrun, of two processes that train into the folder; none outlives the tests."""
     samples, started = tmp_path_factory.mktemp("samples"), []
 
-    def start(folder):
+    def start(folder, flags="", nodes=("--standalone", "--nproc_per_node", "2")):
         where = {"train_img_dir": faces / "train", "val_img_dir": faces / "val", "sample_dir": samples}
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        line = ["main.py", "--mode", "train", *FLAGS.split(), *as_flags({**where, "checkpoint_dir": folder})]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *nodes]
+        line = ["main.py", "--mode", "train", *f"{FLAGS} {flags}".split()]
+        line += as_flags({**where, "checkpoint_dir": folder})
+        pipes = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+            "env": {**os.environ, "OMP_NUM_THREADS": "1"},
+        }
         started.append(subprocess.Popen([*torchrun, "--max-restarts", "2", *line], cwd=ROOT, **pipes))
         return started[-1]
 
@@ -53,9 +61,8 @@ def undisturbed(start, tmp_path_factory):
 
 def kill_one(start, undisturbed, folder, rank, files, seconds):
     """Kill a process so many seconds after there were so many files."""
-    torchrun, end = start(folder), time.monotonic() + 60
-    while (len(ranks(torchrun)) < 2 or len(list(folder.glob("0*"))) < files) and time.monotonic() < end:
-        time.sleep(0.02)
+    torchrun = start(folder)
+    wait_for(lambda: len(ranks(torchrun)) == 2 and len(list(folder.glob("0*"))) >= files)
     time.sleep(seconds)
     os.kill(ranks(torchrun)[rank], signal.SIGKILL)
     said, _ = torchrun.communicate(timeout=120)
@@ -67,6 +74,45 @@ def kill_one(start, undisturbed, folder, rank, files, seconds):
 def test_a_killed_process(rank, start, undisturbed, tmp_path):
     """Amid training; the run goes on from the newest whole step without being told to."""
     kill_one(start, undisturbed, tmp_path / "run", rank, files=14, seconds=0)
+
+
+def test_a_killed_process_of_two_machines(start, undisturbed, tmp_path):
+    """The launcher of the other machine counts no restart of its own; both go on all the same."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    nodes = ["--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_id", "test"]
+    nodes += ["--rdzv_endpoint", f"127.0.0.1:{port}", "--local_addr", "127.0.0.1"]
+    launchers = [start(tmp_path / "run", nodes=nodes) for _ in range(2)]
+    wait_for(lambda: len(list((tmp_path / "run").glob("0*"))) >= 14)
+    # Rank 0 is the one that has the lock; the other one is killed.
+    holder = json.loads((tmp_path / "run" / ".running.json").read_text())["pid"]
+    (victim,) = (pid for launcher in launchers for pid in ranks(launcher) if pid != holder)
+    os.kill(victim, signal.SIGKILL)
+    said = [launcher.communicate(timeout=120)[0] for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0, 0], said
+    assert contents(tmp_path / "run") == undisturbed and not list((tmp_path / "run").glob("earlier_*")), said
+
+
+def test_errors_and_requests_are_not_tried_again(start, tmp_path):
+    """What a user can mend is said once; a request to one process ends the run, which torchrun would start again."""
+    refused = start(tmp_path / "refused", "--batch_size 3")
+    said, _ = refused.communicate(timeout=120)
+    assert refused.returncode == 1 and said.count("error: --batch_size 3 cannot be divided among 2 processes") == 1
+    asked = start(tmp_path, "--total_iters 100000 --save_every 0")
+    wait_for(lambda: len(ranks(asked)) == 2 and (tmp_path / ".running.json").is_file())
+    time.sleep(3)
+    os.kill(ranks(asked)[1], signal.SIGTERM)
+    said, _ = asked.communicate(timeout=120)
+    assert asked.returncode == 1 and said.count("stopped by SIGTERM") == said.count("Saved step") == 1, said
+    assert len(list(tmp_path.glob("*_manifest.json"))) == 1
+
+
+def wait_for(happened):
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.mark.slow

@@ -1,0 +1,181 @@
+"""Face landmarks (Wang et al., Adaptive Wing Loss, ICCV 2019) and the masks that StarGAN v2 makes of them.
+
+The face alignment network (FAN) is one hourglass that gives 98 heat maps. Its weights come from wing.ckpt; they are
+never trained. The masks say where high frequencies of a face pass the generator (core.model, `masks`).
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from core.checkpoint import fit_state, read_data
+from core.errors import UserError
+
+LANDMARKS = 98
+SIZE = 256  # of the images that the network is for; its heat maps have a quarter of it
+DEPTH = 4  # halvings in the hourglass
+
+# Landmarks that bound a part of the face: first, last, rows to move up (in 256ths of the height), power.
+CHIN, EYEBROWS, NOSTRILS = (8, 24, 0, 3), (34, 50, -7, 2), (55, 59, 8, 4)
+UPPER_LIP, LOWER_LIP, INNER_LIP = (77, 81, -8, 4), (83, 87, 8, 4), (88, 95, -2, 3)
+NOSE_TIP, NOSE, PUPILS = (51, 51, 0, 1), (52, 54, 4, 1), (96, 97, 0, 1)
+EYES = slice(60, 76)
+UNUSED_EYEBROW = 46
+
+
+class CoordConv(nn.Module):
+    """A convolution that sees where it is: row, column and radius in [-1, 1] are appended to its input."""
+
+    def __init__(self, size, dim_in, dim_out, kernel_size, **options):
+        super().__init__()
+        self.conv = nn.Conv2d(dim_in + 3, dim_out, kernel_size, **options)
+        axis = torch.linspace(-1, 1, size)
+        row, column = torch.meshgrid(axis, axis, indexing="ij")
+        radius = torch.hypot(row, column)
+        planes = torch.stack([row, column, radius / radius.max()])
+        self.register_buffer("planes", planes, persistent=False)  # (3, size, size)
+
+    def forward(self, x):
+        return self.conv(torch.cat([x, self.planes.expand(len(x), -1, -1, -1)], dim=1))
+
+
+class ConvBlock(nn.Module):
+    """Three convolutions whose outputs, half, a quarter and a quarter of the channels, stand side by side; residual."""
+
+    def __init__(self, dim_in, dim_out):
+        super().__init__()
+        widths = (dim_in, dim_out // 2, dim_out // 4, dim_out // 4)
+        for number in (1, 2, 3):
+            self.add_module(f"bn{number}", nn.BatchNorm2d(widths[number - 1]))
+            convolution = nn.Conv2d(widths[number - 1], widths[number], 3, padding=1, bias=False)
+            self.add_module(f"conv{number}", convolution)
+        self.downsample = None
+        if dim_in != dim_out:
+            convolution = nn.Conv2d(dim_in, dim_out, 1, bias=False)
+            self.downsample = nn.Sequential(nn.BatchNorm2d(dim_in), nn.ReLU(), convolution)
+
+    def forward(self, x):
+        out1 = self.conv1(F.relu(self.bn1(x)))
+        out2 = self.conv2(F.relu(self.bn2(out1)))
+        out3 = self.conv3(F.relu(self.bn3(out2)))
+        return torch.cat([out1, out2, out3], dim=1) + (x if self.downsample is None else self.downsample(x))
+
+
+class HourGlass(nn.Module):
+    """Features at five resolutions, each added to the upsampled ones of the next: (N, C, H, W) -> the same shape."""
+
+    def __init__(self, dim, size):
+        super().__init__()
+        self.coordconv = CoordConv(size, dim, dim, 1)
+        for level in range(DEPTH, 0, -1):
+            for name in ("b1", "b2", "b3"):
+                self.add_module(f"{name}_{level}", ConvBlock(dim, dim))
+        self.b2_plus_1 = ConvBlock(dim, dim)
+
+    def forward(self, x):
+        return self._level(DEPTH, self.coordconv(x))
+
+    def _level(self, level, x):
+        block = {name: getattr(self, f"{name}_{level}") for name in ("b1", "b2", "b3")}
+        low = block["b2"](F.avg_pool2d(x, 2))  # (N, C, H/2, W/2)
+        low = block["b3"](self._level(level - 1, low) if level > 1 else self.b2_plus_1(low))
+        return block["b1"](x) + F.interpolate(low, scale_factor=2, mode="nearest")
+
+
+class FAN(nn.Module):
+    """Images in [0, 1] (N, 3, 256, 256) -> heat maps (N, 99, 64, 64): 98 landmarks and their boundary."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = CoordConv(SIZE, 3, 64, 7, stride=2, padding=3)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.conv2, self.conv3, self.conv4 = ConvBlock(64, 128), ConvBlock(128, 128), ConvBlock(128, 256)
+        self.m0 = HourGlass(256, SIZE // 4)
+        self.top_m_0 = ConvBlock(256, 256)
+        self.conv_last0 = nn.Conv2d(256, 256, 1)
+        self.bn_end0 = nn.BatchNorm2d(256)
+        self.l0 = nn.Conv2d(256, LANDMARKS + 1, 1)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode=True):
+        """Stay as trained: batch norms keep their statistics."""
+        return super().train(False)
+
+    def forward(self, x):
+        x = self.conv2(F.relu(self.bn1(self.conv1(x))))  # (N, 128, 128, 128)
+        x = self.conv4(self.conv3(F.avg_pool2d(x, 2)))  # (N, 256, 64, 64)
+        x = self.top_m_0(self.m0(x))
+        return self.l0(F.relu(self.bn_end0(self.conv_last0(x))))  # (N, 99, 64, 64)
+
+    @torch.no_grad()
+    def get_heatmap(self, x, b_preprocess=True):
+        """Images x (N, 3, H, W) in [-1, 1] -> the two masks of `preprocess`; else raw heat maps (N, 98, 64, 64)."""
+        x = F.interpolate(x, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
+        maps = self((x + 1) / 2)[:, :LANDMARKS]
+        if not b_preprocess:
+            return maps
+        return preprocess(F.interpolate(maps, scale_factor=4, mode="bilinear", align_corners=True))
+
+    @torch.no_grad()
+    def get_landmark(self, x):
+        """Images x (N, 3, H, W) in [-1, 1] -> landmarks (N, 98, 2) as (x, y) in pixels of 256."""
+        return landmarks_of(self.get_heatmap(x, b_preprocess=False)) * 4
+
+
+def preprocess(x):
+    """Heat maps (N, 98, H, W), about 1 where a landmark is -> two masks (N, 1, H, W) in [0, 1].
+
+    Parts of the face are moved and sharpened so that they cover what should stay: the first mask all of them, for
+    32 px; the second one eyes and nose, for 64 and 128 px.
+    """
+    unit = x.shape[2] // SIZE
+    x = torch.where(x < 0.1, 0, x)
+    low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+    x = (x - low) / (high - low + 1e-6)
+
+    def covered(first, last, rows, power):
+        return x[:, first : last + 1].roll(-rows * unit, 2).pow(power).sum(1, keepdim=True)  # (N, 1, H, W)
+
+    eyes = x[:, EYES].roll(8, 2).pow(3) + x[:, EYES].roll(24, 2)
+    fine = eyes.sum(1, keepdim=True) + sum(covered(*part) for part in (NOSE_TIP, NOSE, NOSTRILS, PUPILS))
+    coarse = fine + sum(covered(*part) for part in (CHIN, EYEBROWS, UPPER_LIP, LOWER_LIP, INNER_LIP))
+    coarse = coarse - covered(UNUSED_EYEBROW, UNUSED_EYEBROW, *EYEBROWS[2:])
+    return tuple(mask.nan_to_num(nan=0.0).clamp(0, 1) for mask in (coarse, fine))
+
+
+def landmarks_of(maps):
+    """The place (x, y) of each heat map's maximum (N, 98, H, W) -> (N, 98, 2), towards the higher neighbours."""
+    width = maps.shape[3]
+    top = maps.flatten(2).argmax(2)  # (N, 98)
+    px, py = top % width, top // width
+    inside = ((px > 0) & (px < width - 1) & (py > 0) & (py < maps.shape[2] - 1)).to(maps.dtype)
+    flat = maps.flatten(2)
+
+    def slope(step):
+        after, before = ((top + sign * step).clamp(0, flat.shape[2] - 1) for sign in (1, -1))
+        return (flat.gather(2, after[..., None]) - flat.gather(2, before[..., None])).sign().squeeze(2) * inside
+
+    return torch.stack([px + 0.25 * slope(1), py + 0.25 * slope(width)], dim=2) + 0.5
+
+
+def find_wing(path):
+    """Raise UserError where the file of the network's weights is missing."""
+    if not Path(path).is_file():
+        raise UserError(
+            f"{path}, the network that finds faces, is missing: get it by python -m data.download wing, or choose "
+            "--w_hpf 0, which is right for anything but aligned faces"
+        )
+
+
+def load_wing(fan, path):
+    """Load the network's weights from wing.ckpt, which holds more than them. Raises UserError."""
+    find_wing(path)
+    content = read_data(Path(path))
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise UserError(f"{path} is not wing.ckpt: it has no entry state_dict; python -m data.download wing gets it")
+    known = fan.state_dict().keys()
+    fan.load_state_dict(fit_state({key: value for key, value in state.items() if key in known}, fan, str(path)))
