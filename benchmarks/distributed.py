@@ -2,7 +2,7 @@
 
 python -m benchmarks.distributed                       1, 2, 4 processes on this machine's CPU
 python -m benchmarks.distributed --link 0.25           as if their network carried 0.25 GB/s
-torchrun tells processes on other machines from each other; this starts those of one machine by itself.
+It starts the processes itself, all on this machine.
 """
 
 import argparse

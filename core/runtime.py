@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from uuid import uuid4
@@ -103,10 +103,12 @@ def joined():
         _run.store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
         unused = _unused(_run.store, rank, size)
         dist.init_process_group(backend, store=unused, rank=rank, world_size=size, timeout=PATIENCE)
-    if not is_first():
-        log.speak_as(f"[rank {dist.get_rank()}] ")
-    if _run.store.check(["over"]):
-        raise SystemExit(int(_run.store.get("over")))
+        if not is_first():
+            log.speak_as(f"[rank {rank}] ")
+        over = _run.store.check(["over"]) and int(_run.store.get("over"))
+    highest(0)  # nobody ends while others still begin
+    if over:
+        raise SystemExit(over)
     yield
     if dist.is_initialized():
         dist.destroy_process_group()  # after an error others may be gone: then the end of this process does it
@@ -139,8 +141,10 @@ def _unused(store, rank, size):
 
 
 def has_begun():
-    """Whether this run had begun to train before torchrun started it again."""
-    return _run.store is not None and _run.store.check(["begun"])
+    """Whether this run has begun to train, maybe before torchrun started it again."""
+    with suppress(RuntimeError):  # the store went with the process that kept it
+        return _run.store is not None and _run.store.check(["begun"])
+    return True
 
 
 def declare_begun():
@@ -152,7 +156,8 @@ def declare_begun():
 def declare_over(status):
     """Processes started again would end as these: let them end at once, silently, with this exit status."""
     if _run.store is not None:
-        _run.store.set("over", str(status))
+        with suppress(RuntimeError):  # it went with the process that kept it
+            _run.store.set("over", str(status))
 
 
 def world():

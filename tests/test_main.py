@@ -81,7 +81,7 @@ def test_snapshots_show_the_same_inputs(run, tmp_path):
         ("train", "--val_img_dir nowhere", "--val_img_dir nowhere does not exist"),
         ("train", "--resume_iter 7 --total_iters 9", "does not exist"),
         ("train", "--resume_iter 2 --total_iters 2", "has reached --total_iters"),
-        ("train", "--w_hpf 1", "needs the face network"),
+        ("train", "--w_hpf 1 --wing_path nowhere", "the network that finds faces, is missing"),
         ("train", "--device mps", "no Apple GPU"),
         ("sample", "--checkpoint_dir nowhere", "holds no checkpoint"),
         ("sample", "--src_dir nowhere", "--src_dir nowhere does not exist"),
@@ -97,7 +97,7 @@ def test_snapshots_show_the_same_inputs(run, tmp_path):
         ("train", "--val_batch_size 2100", "cannot be a JPEG"),
         ("train", "--checkpoint_dir LICENSE/inside", "cannot be made a folder"),
         ("sample", "--result_dir LICENSE/inside", "cannot be made a folder"),
-        ("align", "", "not part of this version"),
+        ("align", "--lm_path nowhere", "the mean face, is missing"),
     ],
 )
 def test_user_errors_are_one_sentence_and_status_2(mode, flags, said, run, faces, tmp_path, capsys, monkeypatch):

@@ -29,13 +29,9 @@ def start(faces, tmp_path_factory):
         torchrun = [sys.executable, "-m", "torch.distributed.run", *nodes]
         line = ["main.py", "--mode", "train", *f"{FLAGS} {flags}".split()]
         line += as_flags({**where, "checkpoint_dir": folder})
-        pipes = {
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.STDOUT,
-            "text": True,
-            "env": {**os.environ, "OMP_NUM_THREADS": "1"},
-        }
-        started.append(subprocess.Popen([*torchrun, "--max-restarts", "2", *line], cwd=ROOT, **pipes))
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as many as there are processes would change bytes
+        started.append(subprocess.Popen([*torchrun, "--max-restarts", "1", *line], env=environment, **options))
         return started[-1]
 
     yield start
@@ -70,10 +66,9 @@ def kill_one(start, undisturbed, folder, rank, files, seconds):
     assert contents(folder) == undisturbed, said
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process(rank, start, undisturbed, tmp_path):
+def test_a_killed_process(start, undisturbed, tmp_path):
     """Amid training; the run goes on from the newest whole step without being told to."""
-    kill_one(start, undisturbed, tmp_path / "run", rank, files=14, seconds=0)
+    kill_one(start, undisturbed, tmp_path / "run", rank=0, files=14, seconds=0)
 
 
 def test_a_killed_process_of_two_machines(start, undisturbed, tmp_path):

@@ -42,7 +42,7 @@ def assert_equal_pictures(found, expected):
 @torch.no_grad()
 def test_reference_grid_shows_every_source_in_every_style(nets, pictures, batch):
     x_src, x_ref, y_ref = pictures
-    sources = sampling.read_sources(nets.generator, x_src.split(batch))
+    sources = sampling.read_sources(nets, x_src.split(batch))
     references = sampling.read_references(nets.style_encoder, zip(x_ref.split(batch), y_ref.split(batch), strict=True))
     rows = sampling.translate_rows(nets.generator, sources, references.codes, batch)
     found = cells(sampling.style_grid(sources, references, rows))
@@ -100,7 +100,7 @@ def test_styles_of_seeds(nets):
 @torch.no_grad()
 def test_grid_of_random_styles(nets, pictures):
     x_src = pictures[0][:2]
-    sources = sampling.read_sources(nets.generator, [x_src])
+    sources = sampling.read_sources(nets, [x_src])
     codes = torch.randn(3, 2, 64, generator=torch.Generator().manual_seed(0))
     styles = sampling.in_domains(codes, [0, 2, 1])
     assert styles.labels == [0, 0, 2, 2, 1, 1]
@@ -114,7 +114,7 @@ def test_grid_of_random_styles(nets, pictures):
 @torch.no_grad()
 def test_titles_stand_beside_the_same_cells(nets, pictures):
     x_src, x_ref, y_ref = pictures
-    sources = sampling.read_sources(nets.generator, [x_src])._replace(names=[f"source {i}" for i in range(5)])
+    sources = sampling.read_sources(nets, [x_src])._replace(names=[f"source {i}" for i in range(5)])
     references = sampling.read_references(nets.style_encoder, [(x_ref, y_ref)])._replace(names=list("abcd"))
     rows = list(sampling.translate_rows(nets.generator, sources, references.codes, 8))
     plain = np.asarray(sampling.style_grid(sources, references, rows).canvas)
@@ -146,7 +146,7 @@ def test_names_of_pictures_that_come_from_elsewhere(nets, pictures):
     """Solver.sample takes any loaders: without files to name, or shuffled, pictures are numbered."""
     x_src, x_ref, y_ref = pictures
     loader = DataLoader(TensorDataset(x_src, torch.zeros(5)), batch_size=2)
-    groups = list(sampling.source_groups(nets.generator, loader, 3, lambda work: work(2), lambda x: x))
+    groups = list(sampling.source_groups(nets, loader, 3, lambda work: work(2), lambda x: x))
     assert [group.names for group in groups] == [["0", "1", "2"], ["3", "4"]]
     assert np.array_equal(groups[1].shown, to_uint8(x_src[3:]))
     loader = DataLoader(TensorDataset(x_ref, y_ref), batch_size=3)
@@ -157,7 +157,7 @@ def test_names_of_pictures_that_come_from_elsewhere(nets, pictures):
 def test_no_two_pictures_take_one_name(nets, pictures, tmp_path):
     """Underscores in names, names that differ in capitals only, pages of domains numbered by the user."""
     x_src, x_ref, _ = pictures
-    sources = sampling.read_sources(nets.generator, [x_src[:2]])._replace(names=["a", "a__cat"], paths=["p", "q"])
+    sources = sampling.read_sources(nets, [x_src[:2]])._replace(names=["a", "a__cat"], paths=["p", "q"])
     styles = sampling.read_references(nets.style_encoder, [(x_ref[:3], torch.tensor([0, 0, 0]))])
     styles = styles._replace(names=["x", "cat__x", "X"], origins=[{"reference": name} for name in "ijk"])
     results = Results(nets.generator, tmp_path, lambda work: work(2), ["cat", "cat_2"])

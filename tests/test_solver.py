@@ -7,7 +7,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import main
 from benchmarks import plain
-from core.errors import UserError
 from core.solver import Solver
 from core.training import due
 from tests import golden
@@ -246,11 +245,6 @@ def test_compiled_networks_compute_the_same(parse):
         expected, found = usual.train_step(given, i), compiled.train_step(given, i)
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
     assert list(compiled.nets.generator.state_dict()) == list(usual.nets.generator.state_dict())
-
-
-def test_masks_need_the_face_network(parse):
-    with pytest.raises(UserError, match=r"w_hpf 1 needs the face network.*--w_hpf 0"):
-        Solver(parse("train", "--w_hpf 1"))
 
 
 def test_due():

@@ -1,0 +1,195 @@
+"""Fetching data sets and networks, from a server of this machine that breaks off."""
+
+import functools
+import http.server
+import io
+import subprocess
+import sys
+import threading
+import zipfile
+
+import pytest
+import torch
+
+from core.errors import UserError
+from data import download
+from tests.command import ROOT
+
+
+def archive(**files):
+    """A zip of given names, slashes as __, and contents, as bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        for name, text in files.items():
+            file.writestr(name.replace("__", "/"), text)
+    return content.getvalue()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `files`, whole or from where it is asked to go on; breaks off after `most` bytes of an answer."""
+
+    def __init__(self, served, *args):
+        self.served = served
+        super().__init__(*args)
+
+    def do_GET(self):
+        name, served = self.path.partition("?")[0].lstrip("/"), self.served
+        asked = self.headers.get("Range")
+        served["asked"].append((name, asked))
+        if name == "moved":
+            self.send_response(302)
+            self.send_header("Location", "/wing.ckpt")
+            self.end_headers()
+            return
+        if name not in served["files"]:
+            self.send_error(404)
+            return
+        content, start = served["files"][name], 0
+        if asked and self.headers.get("If-Range") == served["version"]:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        if start >= len(content) and start:
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("ETag", served["version"])
+        self.end_headers()
+        self.wfile.write(content[start : start + served["most"]])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """What it serves, and its address."""
+    served = {"files": {}, "asked": [], "version": '"one"', "most": 10**9}
+    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, served))
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    yield served, f"http://127.0.0.1:{listening.server_address[1]}"
+    listening.shutdown()
+    listening.server_close()
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.save({"state_dict": {"a": torch.arange(1000)}}, tmp_path / "made.ckpt")
+    return (tmp_path / "made.ckpt").read_bytes()
+
+
+def test_a_broken_transfer_goes_on(server, checkpoint, tmp_path):
+    served, address = server
+    served["files"]["wing.ckpt"], served["most"] = checkpoint, len(checkpoint) // 3
+    target = tmp_path / "expr" / "wing.ckpt"
+    assert download.get(target, f"{address}/wing.ckpt")
+    assert target.read_bytes() == checkpoint
+    broken_off = range(served["most"], len(checkpoint), served["most"])
+    assert [asked for _, asked in served["asked"]] == [None, *(f"bytes={start}-" for start in broken_off)]
+    assert [path.name for path in target.parent.iterdir()] == ["wing.ckpt"]
+    assert not download.get(target, f"{address}/wing.ckpt"), "it is there"
+
+
+def test_another_command_goes_on_unless_the_file_changed(server, checkpoint, tmp_path):
+    served, address = server
+    served["files"]["wing.ckpt"], served["most"] = checkpoint, 100
+    target = tmp_path / "wing.ckpt"
+    with pytest.raises(UserError, match=r"cannot be fetched .* 500 bytes are here: give the command again to go on"):
+        download.get(target, f"{address}/wing.ckpt")
+    assert not target.exists()
+    served["most"], served["asked"] = 10**9, []
+    assert download.get(target, f"{address}/moved")
+    assert target.read_bytes() == checkpoint and served["asked"][-1] == ("wing.ckpt", "bytes=500-")
+    other = checkpoint + b"more"
+    target.unlink()
+    served["most"] = 100
+    with pytest.raises(UserError):
+        download.get(target, f"{address}/wing.ckpt")
+    served["most"], served["version"], served["files"]["wing.ckpt"] = 10**9, '"two"', other
+    download.get(target, f"{address}/wing.ckpt")
+    assert target.read_bytes() == other
+
+
+def test_what_is_no_such_file(server, tmp_path):
+    served, address = server
+    served["files"] |= {"wing.ckpt": b"  <!DOCTYPE html><html>gone</html>", "afhq.zip": b"nothing"}
+    with pytest.raises(UserError, match=r"gave a web page in place of a \.ckpt file: fetch wing\.ckpt from another"):
+        download.get(tmp_path / "wing.ckpt", f"{address}/wing.ckpt")
+    with pytest.raises(UserError, match=r"gave something else in place of a \.zip file"):
+        download.get(tmp_path / "afhq", f"{address}/afhq.zip")
+    with pytest.raises(UserError, match="answers 404"):
+        download.get(tmp_path / "afhq", f"{address}/none.zip")
+    with pytest.raises(UserError, match="--from-file"):
+        download.get(tmp_path / "afhq", (tmp_path / "afhq.zip").as_uri())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "PAUSE", 0)
+    with pytest.raises(UserError, match="cannot be fetched"):
+        download.get(tmp_path / "wing.ckpt", "http://127.0.0.1:9/wing.ckpt")
+
+
+def test_a_data_set(server, tmp_path):
+    served, address = server
+    served["files"]["afhq.zip"] = archive(afhq__train__cat__1="a", afhq__val__cat__2="b")
+    served["files"]["afhq_v2.zip"] = archive(train__cat__1="a", test__cat__2="b")
+    for name in ("afhq", "afhq_v2"):
+        assert download.get(tmp_path / name, f"{address}/{name}.zip")
+        found = sorted(path.relative_to(tmp_path / name).as_posix() for path in (tmp_path / name).rglob("*/*/*"))
+        assert found == ["train/cat/1", "val/cat/2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["afhq", "afhq_v2"]
+
+
+@pytest.mark.parametrize("name", ["../out", "/tmp/out", "C:\\out", "a/../../out", "..\\out"])
+def test_an_archive_that_writes_elsewhere(name, tmp_path):
+    (tmp_path / "bad.zip").write_bytes(archive(**{name: "x"}))
+    with pytest.raises(UserError, match="not to be trusted"):
+        download.unpack(tmp_path / "bad.zip", tmp_path / "data" / "bad")
+    assert [path.name for path in tmp_path.rglob("*")] == ["bad.zip"]
+
+
+def test_archives_that_lie(tmp_path):
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as file:
+        file.writestr(link, "/etc/passwd")
+    with pytest.raises(UserError, match="not to be trusted"):
+        download.unpack(tmp_path / "link.zip", tmp_path / "data")
+    content = archive(a="x" * 1000)
+    (tmp_path / "damaged.zip").write_bytes(content.replace(b"xxxx", b"xxyx", 1))
+    with pytest.raises(UserError, match="is damaged"):
+        download.unpack(tmp_path / "damaged.zip", tmp_path / "data")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.zip", "link.zip"]
+
+
+def test_the_program(checkpoint, server, tmp_path, monkeypatch, capsys):
+    """From another address and from files; told apart by their suffixes."""
+    served, address = server
+    served["files"]["x.ckpt"] = checkpoint
+    served["files"]["y.npz"] = archive(mean="1")
+    monkeypatch.chdir(tmp_path)
+    download.main(["wing", "--url", f"{address}/y.npz", f"{address}/x.ckpt?dl=1"])
+    assert (tmp_path / "expr" / "checkpoints" / "wing.ckpt").read_bytes() == checkpoint
+    assert (tmp_path / "expr" / "checkpoints" / "celeba_lm_mean.npz").is_file()
+    (tmp_path / "mine.zip").write_bytes(archive(celeba_hq__train__male__1="a"))
+    download.main(["celeba-hq-dataset", "--from-file", "mine.zip"])
+    assert (tmp_path / "data" / "celeba_hq" / "train" / "male" / "1").is_file() and (tmp_path / "mine.zip").is_file()
+    said = capsys.readouterr().out
+    assert said.count("is here now") == 3
+    for line in (f"wing --url {address}/z.txt", "wing afhq-dataset --url x", "wing --from-file no"):
+        with pytest.raises(SystemExit) as caught:
+            download.main(line.split())
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.strip()
+
+
+def test_help_needs_no_torch():
+    code = "import sys, data.download; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_addresses():
+    (target, address, given), *_ = download.plan("wing", [])
+    assert (target, given) == ("expr/checkpoints/wing.ckpt", None)
+    assert address == "https://www.dropbox.com/s/tjxpypwpt38926e/wing.ckpt?dl=1"
