@@ -1,5 +1,7 @@
 """Several processes compute what one does."""
 
+import contextlib
+import io
 import json
 import shutil
 import signal
@@ -10,7 +12,7 @@ import torch
 from munch import Munch
 
 import main
-from core import runtime
+from core import log, runtime
 from core.data_loader import InputFetcher, get_train_loader
 from core.errors import Elsewhere, UserError
 from core.folders import same_everywhere
@@ -230,6 +232,10 @@ def fail_here_and_there():
         assert runtime.total(torch.tensor(float(rank))) == 3
         parts = [slice(0, 3), slice(3, 6), slice(6, 10)]
         assert runtime.share(10) == parts[rank]
+        with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(said):
+            log.warn("odd")
+            log.say("plain")
+        assert said.getvalue() == (f"[rank {rank}] warning: odd\n" if rank else "warning: odd\nplain\n")
         tensors = [torch.full((2, 3), float(rank)), torch.tensor(3.0 * rank)]
         runtime.average(tensors)
         assert torch.equal(tensors[0], torch.ones(2, 3)) and tensors[1] == 3
