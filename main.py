@@ -99,10 +99,12 @@ def align(args):
     log.say(f"Device: {runtime.describe_device(device)}")
     place = partial(torch.Tensor.to, device=device)
     folders = (args.inp_dir, args.out_dir, args.img_size, args.resize)
-    left_out = align_folder(fan.to(device), mean_face, *folders, place, args.contact_sheet)
-    for sentence in left_out.values():
-        log.warn(f"left out: {sentence}")
-    log.say(f"Aligned faces are in {args.out_dir}; {len(left_out)} images are left out")
+    made, left_out, there = align_folder(fan.to(device), mean_face, *folders, place, args.contact_sheet, args.override)
+    log.say(f"Aligned {made} faces into {args.out_dir}, left out {left_out} images")
+    if there:
+        log.say(f"{there} were there already: --override makes them anew")
+    if left_out and not made + there:
+        raise UserError(f"no image in {args.inp_dir} shows a face that can be found")
 
 
 def start_solver(args):

@@ -1,5 +1,6 @@
 """Faces brought into the place where CelebA-HQ has them (paper, appendix; the landmarks of core.wing)."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +22,22 @@ EYE_LEFT, EYE_RIGHT, MOUTH = [*range(60, 68), 96], [*range(68, 76), 97], [76, 82
 SPREAD = [96, 97, 76, 82]  # pupils and corners of the mouth, whose distances from the centre tell the scale
 AT_ONCE = 8  # images through the network
 SHEET_CELL, SHEET_COLUMNS, SHEET_MOST = 192, 6, 600
+ANOTHER = "remove it and get it by python -m data.download wing"
 KEPT_FORMATS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 
 
-def align_folder(fan, mean_face, root, out_dir, img_size, resize, place, sheet=None):
+def align_folder(fan, mean_face, root, out_dir, img_size, resize, place, sheet=None, override=False):
     """Align the faces in the images below root, each saved in out_dir under its own name.
 
     mean_face: landmarks (98, 2) in pixels of 256. resize: see core.images.squared. place: puts a tensor where the
-    network is. sheet: file for a picture of what was found. Returns {path: why} of the images that were left out.
+    network is. sheet: file for a picture of what was found. override: make anew what is there already. Returns how
+    many were (made, left out, there already). Raises UserError.
     """
-    paths = _images(root, out_dir)
-    transform, left_out, shown = test_transform(img_size, resize), {}, []
+    if sheet and Path(sheet).suffix.lower() not in KEPT_FORMATS:
+        raise UserError(f"--contact_sheet {sheet} is no name of a picture: end it with .jpg")
+    targets = _targets(root, out_dir)
+    paths = [path for path, target in targets.items() if override or not target.exists()]
+    transform, shown, made = test_transform(img_size, resize), [], 0
     with log.progress(total=len(paths), desc="aligning", unit="img") as bar:
         for part in chunks(len(paths), AT_ONCE):
             images = {}
@@ -39,39 +45,39 @@ def align_folder(fan, mean_face, root, out_dir, img_size, resize, place, sheet=N
                 try:
                     images[path] = transform(read_rgb(path, 2 * img_size))
                 except UserError as error:
-                    left_out[path] = str(error)
+                    log.warn(f"left out: {error}")
             found = find_faces(fan, place(torch.stack(list(images.values())))) if images else []
             for path, (image, landmarks, is_face) in zip(images, found, strict=True):
                 aligned = align(image, landmarks, mean_face * (img_size / SIZE)) if is_face else None
-                if is_face:
-                    write_image(_own_name(path, root, out_dir), aligned)
+                if aligned is None:
+                    log.warn(f"left out: {path} shows no face that can be found")
                 else:
-                    left_out[path] = f"{path} shows no face that can be found"
+                    write_image(targets[path], aligned)
+                    made += 1
                 if sheet and len(shown) < SHEET_MOST:
-                    shown.append((with_landmarks(image, landmarks), aligned))
+                    shown.append([_small(picture) for picture in (with_landmarks(image, landmarks), aligned)])
             bar.update(part.stop - part.start)
-    if len(left_out) == len(paths):
-        raise UserError(f"no image in {root} shows a face that can be found: {next(iter(left_out.values()))}")
-    if sheet:
+    if shown:
         contact_sheet(shown, sheet)
-    return left_out
+    return made, len(paths) - made, len(targets) - len(paths)
 
 
-def _images(root, out_dir):
-    """The images below root, without results of an earlier run that lie below it. Raises UserError."""
+def _targets(root, out_dir):
+    """{image below root: where it goes}: as it lies below root; PNG where its format would lose too much."""
     root, out_dir = Path(root), Path(out_dir)
-    if out_dir.resolve() in (root.resolve(), root.resolve().parent if root.is_file() else None):
-        raise UserError(f"--out_dir {out_dir} is where the photographs are, which would be lost: choose another one")
-    paths = [path for path in images_below(root, "inp_dir") if out_dir.resolve() not in path.resolve().parents]
-    if not paths:
+    folder = root.parent if root.is_file() else root
+    if folder.resolve() in (out_dir.resolve(), *out_dir.resolve().parents):
+        raise UserError(f"--out_dir {out_dir} lies among the photographs of --inp_dir: choose a folder of its own")
+    targets = {}
+    for path in images_below(root, "inp_dir"):
+        name = path.relative_to(folder)
+        targets[path] = out_dir / (name if name.suffix.lower() in KEPT_FORMATS else f"{name}.png")
+    if not targets:
         raise UserError(f"--inp_dir {root} has no images: give a folder of photographs, or one of them")
-    return paths
-
-
-def _own_name(path, root, out_dir):
-    """Where an aligned image goes: as it lies below root; PNG where its format would lose too much."""
-    name = path.relative_to(root) if path != Path(root) else Path(path.name)
-    return Path(out_dir, name if name.suffix.lower() in KEPT_FORMATS else f"{name}.png")
+    twice = [str(target) for target, number in Counter(targets.values()).items() if number > 1]
+    if twice:
+        raise UserError(f"two images of --inp_dir {root} would both become {twice[0]}: rename one of them")
+    return targets
 
 
 def find_faces(fan, x):
@@ -85,20 +91,25 @@ def find_faces(fan, x):
 def align(image, landmarks, reference):
     """Turn, scale and move a face onto the reference.
 
-    image: uint8 (S, S, 3). landmarks, reference: (98, 2), (x, y) in pixels of it -> uint8 (S, S, 3).
+    image: uint8 (S, S, 3), S even. landmarks, reference: (98, 2), (x, y) in pixels of it -> uint8 (S, S, 3); None
+    where the landmarks do not lie like a face's.
     """
     size = len(image)
-    padded = bordered(image)
     matrix = similarity(landmarks + size // 2, reference)
-    return warp(padded, matrix, size)
+    return warp(bordered(image), matrix, size) if is_usable(matrix) else None
+
+
+def is_usable(matrix):
+    """Whether a matrix neither collapses what it moves nor blows it up beyond measure."""
+    return bool(np.isfinite(matrix).all()) and 0.01 < np.linalg.det(matrix[:2, :2]) < 1e4
 
 
 def similarity(landmarks, reference):
     """The matrix (3, 3), on columns (x, y, 1), that turns, scales and moves landmarks (98, 2) onto the reference."""
     p, r = landmarks.mean(0), reference.mean(0)
-    apart = np.linalg.norm(landmarks[SPREAD] - p, axis=1)
-    scale = (np.linalg.norm(reference[SPREAD] - r, axis=1) / apart).mean()
-    (cos, sin), (cos_r, sin_r) = _axis(landmarks), _axis(reference)
+    with np.errstate(divide="ignore", invalid="ignore"):  # points that fall together: see `is_usable`
+        scale = (np.linalg.norm(reference[SPREAD] - r, axis=1) / np.linalg.norm(landmarks[SPREAD] - p, axis=1)).mean()
+        (cos, sin), (cos_r, sin_r) = _axis(landmarks), _axis(reference)
     turn = scale * np.array([[cos * cos_r + sin * sin_r, sin * cos_r - cos * sin_r],
                              [cos * sin_r - sin * cos_r, cos * cos_r + sin * sin_r]])  # fmt: skip
     matrix = np.eye(3)
@@ -155,15 +166,21 @@ def with_landmarks(image, landmarks):
     return np.asarray(picture)
 
 
+def _small(image):
+    """A cell of the contact sheet."""
+    if image is None:
+        return None
+    return np.asarray(Image.fromarray(image).resize((SHEET_CELL, SHEET_CELL), Image.Resampling.LANCZOS))
+
+
 def contact_sheet(pairs, path):
-    """Write a picture of pairs (image, what came of it or None), uint8 (S, S, 3) both; white where nothing did."""
+    """Write a picture of pairs of cells (image, what came of it or None); white where nothing did."""
     grid = Grid(-(-len(pairs) // SHEET_COLUMNS), 2 * SHEET_COLUMNS, SHEET_CELL)
     for number, pair in enumerate(pairs):
         row, column = divmod(number, SHEET_COLUMNS)
         for side, image in enumerate(pair):
             if image is not None:
-                small = Image.fromarray(image).resize((SHEET_CELL, SHEET_CELL), Image.Resampling.LANCZOS)
-                grid.put(row, 2 * column + side, np.asarray(small)[None])
+                grid.put(row, 2 * column + side, image[None])
     grid.save(path)
 
 
@@ -175,7 +192,7 @@ def read_mean_face(path):
         with system_errors(path, "read"), np.load(path, allow_pickle=False) as arrays:
             mean = arrays["mean"].astype(np.float64)
     except (ValueError, LookupError, EOFError, TypeError) as error:
-        raise UserError(f"{path} is not the mean face ({error}): python -m data.download wing gets it") from error
-    if mean.shape != (LANDMARKS, 2) or not np.isfinite(mean).all():
-        raise UserError(f"{path} is not the mean face of {LANDMARKS} points: python -m data.download wing gets it")
+        raise UserError(f"{path} is not the mean face ({error}): {ANOTHER}") from error
+    if mean.shape != (LANDMARKS, 2) or not is_usable(similarity(mean, mean)):
+        raise UserError(f"{path} is not the mean face of {LANDMARKS} points: {ANOTHER}")
     return mean

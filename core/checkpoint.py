@@ -65,7 +65,7 @@ class CheckpointIO:
         for name, module in modules.items():
             if isinstance(module, nn.Module):
                 states[name] = fit_state(states[name], module, f"{self.path(step)}, {name}")
-                _check_finite(states[name], f"{self.path(step)}, {name}")
+                check_finite(states[name], f"{self.path(step)}, {name}")
         for name, module in modules.items():  # nothing is loaded before all of it fits
             if isinstance(module, nn.Module):
                 module.load_state_dict(states[name])
@@ -153,7 +153,7 @@ def fit_state(state, module, where):
     return state
 
 
-def _check_finite(state, where):
+def check_finite(state, where):
     broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise UserError(

@@ -128,7 +128,7 @@ def _training_flags(group):
         "--resume_iter", type=_step, default=0,
         help="step to load, or latest: the newest whole one; 0: train starts anew, other modes take the newest",
     )  # fmt: skip
-    add("--override", action="store_true", help="resume although flags change what is computed")
+    add("--override", action="store_true", help="resume with flags that change what is computed; align anew")
     add("--keep_checkpoints", type=int, default=0, help="newest steps to keep, and the best scored one; 0: all")
     add("--max_bad_updates", type=int, default=20, help="stop after so many updates in a row that are no numbers")
     add("--batch_size", type=int, default=8, help="images per update")

@@ -4,13 +4,15 @@ The face alignment network (FAN) is one hourglass that gives 98 heat maps. Its w
 never trained. The masks say where high frequencies of a face pass the generator (core.model, `masks`).
 """
 
+from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core.checkpoint import fit_state, read_data
+from core.checkpoint import check_finite, fit_state, plain_keys, read_data
 from core.errors import UserError
 
 LANDMARKS = 98
@@ -173,9 +175,21 @@ def find_wing(path):
 def load_wing(fan, path):
     """Load the network's weights from wing.ckpt, which holds more than them. Raises UserError."""
     find_wing(path)
-    content = read_data(Path(path))
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        raise UserError(f"{path} is not wing.ckpt: it has no entry state_dict; python -m data.download wing gets it")
-    known = fan.state_dict().keys()
-    fan.load_state_dict(fit_state({key: value for key, value in state.items() if key in known}, fan, str(path)))
+    scalar = np.float64(0).__reduce__()[0]  # how numbers of NumPy, beside the weights, are read: as data too
+    known = [Namespace, np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    try:
+        with torch.serialization.safe_globals([*known, *(type(np.dtype(code)) for code in "efdilqB?")]):
+            content = read_data(Path(path))
+        state = content.get("state_dict") if isinstance(content, dict) else None
+        if not isinstance(state, dict):
+            raise UserError("it has no entry state_dict")
+        own, state = fan.state_dict(), plain_keys(state)
+        counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}  # of no use here
+        state = fit_state(counters | {key: value for key, value in state.items() if key in own}, fan, str(path))
+        check_finite(state, str(path))
+    except UserError as error:
+        raise UserError(
+            f"{path} is not wing.ckpt, the network that finds faces: remove it and get it by python -m data.download "
+            f"wing ({error})"
+        ) from error
+    fan.load_state_dict(state)

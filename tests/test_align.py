@@ -118,7 +118,7 @@ class Faces(torch.nn.Module):
         self.points = points
 
     def get_heatmap(self, x, b_preprocess):
-        maps = [heat_maps(torch.from_numpy(turned(self.points, 30) / 4 - 0.5).float()) for _ in x]
+        maps = [heat_maps(torch.from_numpy(self.points / 4 - 0.5).float()) for _ in x]
         return torch.cat(maps) * (x.mean((1, 2, 3)) > 0)[:, None, None, None]
 
 
@@ -139,20 +139,57 @@ def photographs(tmp_path):
     return folder
 
 
-def test_a_folder(photographs, mean_face, tmp_path):
+def align_all(mean_face, root, out, **options):
+    return align.align_folder(Faces(mean_face), mean_face, root, out, 128, "stretch", lambda x: x, **options)
+
+
+def test_a_folder(photographs, mean_face, tmp_path, capsys):
     out, sheet = tmp_path / "out", tmp_path / "sheet.jpg"
-    left_out = align.align_folder(
-        Faces(mean_face), mean_face, photographs, out, 128, "stretch", lambda tensor: tensor, sheet
-    )
+    assert align_all(mean_face, photographs, out, sheet=sheet) == (3, 2, 0)
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
         "bright.jpg", "more/small.gif.png", "side.jpg",
     ]  # fmt: skip
-    assert {path.name for path in left_out} == {"broken.png", "dark.png"}
-    assert "shows no face" in left_out[photographs / "dark.png"]
+    said = capsys.readouterr().err
+    assert "broken.png cannot be read" in said and "dark.png shows no face" in said and said.count("left out") == 2
     assert all(picture(path).size == (128, 128) for path in out.rglob("*.*"))
     assert picture(sheet).size == (12 * 192, 192)
-    upright = np.asarray(read_rgb(photographs / "side.jpg").resize((128, 128))).astype(float).mean(2)
-    assert abs(upright[:, 0].mean() - upright[:, -1].mean()) > 50, "the gradient runs sideways now"
+    upright = np.asarray(read_rgb(photographs / "side.jpg").resize((128, 128))).astype(float)
+    aligned = np.asarray(picture(out / "side.jpg")).astype(float)
+    assert np.abs(aligned - upright)[16:-16, 16:-16].mean() < 3, "the landmarks are in place, so only EXIF turns it"
+    assert np.abs(aligned - np.rot90(upright))[16:-16, 16:-16].mean() > 20
+
+
+def test_what_is_there_stays(photographs, mean_face, tmp_path):
+    """A run that was stopped goes on; nothing is written over unasked."""
+    out = tmp_path / "out"
+    align_all(mean_face, photographs, out)
+    (out / "side.jpg").unlink()
+    (out / "bright.jpg").write_bytes(b"mine")
+    assert align_all(mean_face, photographs, out) == (1, 2, 2)
+    assert (out / "bright.jpg").read_bytes() == b"mine"
+    assert align_all(mean_face, photographs, out, override=True) == (3, 2, 0)
+    assert picture(out / "bright.jpg").size == (128, 128)
+
+
+def test_folders_beside_and_within_each_other(photographs, mean_face, tmp_path):
+    for out in (photographs, photographs / "more", photographs / "new"):
+        with pytest.raises(UserError, match="lies among the photographs"):
+            align_all(mean_face, photographs, out)
+    assert align_all(mean_face, photographs / "more", photographs)[0] == 1, "above is no matter"
+    assert align_all(mean_face, photographs / "bright.jpg", tmp_path / "one")[0] == 1
+    (photographs / "more" / "small.gif.png").write_bytes((photographs / "more" / "small.gif").read_bytes())
+    with pytest.raises(UserError, match=r"two images .* would both become .*small\.gif\.png"):
+        align_all(mean_face, photographs, tmp_path / "two")
+    with pytest.raises(UserError, match="end it with"):
+        align_all(mean_face, photographs / "bright.jpg", tmp_path / "three", sheet=tmp_path / "sheet.xyz")
+
+
+def test_landmarks_of_no_face(photographs, mean_face, tmp_path):
+    """That fall together: the picture is left out."""
+    assert align.align(np.zeros((64, 64, 3), np.uint8), np.full((98, 2), 30.0), mean_face) is None
+    fan = Faces(np.full((98, 2), 100.0))
+    counts = align.align_folder(fan, mean_face, photographs, tmp_path / "out", 64, "pad", lambda x: x)
+    assert counts == (0, 5, 0) and not (tmp_path / "out").exists()
 
 
 def test_what_a_user_can_do_wrong(photographs, mean_face, tmp_path, capsys):
@@ -161,16 +198,17 @@ def test_what_a_user_can_do_wrong(photographs, mean_face, tmp_path, capsys):
     files = {"wing_path": tmp_path / "wing.ckpt", "lm_path": tmp_path / "mean.npz"}
     where = {"inp_dir": photographs, "out_dir": tmp_path / "out", **files}
     for flag, path, sentence in (
-        ("out_dir", photographs, "is where the photographs are"),
+        ("out_dir", photographs, "lies among the photographs"),
         ("lm_path", tmp_path / "none.npz", "the mean face, is missing: get it by python -m data.download wing"),
         ("wing_path", tmp_path / "none.ckpt", "the network that finds faces, is missing"),
         ("inp_dir", tmp_path / "nothing", "does not exist"),
     ):
         assert call("align", "--device cpu", **{**where, flag: path}) == 2
         assert sentence in capsys.readouterr().err
-    np.savez(tmp_path / "mean.npz", mean=np.zeros((5, 2)))
-    with pytest.raises(UserError, match="98 points"):
-        align.read_mean_face(tmp_path / "mean.npz")
+    for points in (np.zeros((5, 2)), np.zeros((98, 2))):
+        np.savez(tmp_path / "mean.npz", mean=points)
+        with pytest.raises(UserError, match="98 points"):
+            align.read_mean_face(tmp_path / "mean.npz")
     (tmp_path / "mean.npz").write_bytes(b"<html>")
     with pytest.raises(UserError, match="is not the mean face"):
         align.read_mean_face(tmp_path / "mean.npz")
@@ -184,5 +222,5 @@ def test_the_program(photographs, mean_face, tmp_path, capsys):
     more = {"lm_path": tmp_path / "mean.npz", "contact_sheet": tmp_path / "sheet.jpg"}
     assert call("align", "--device cpu --img_size 64", **where, **more) == 0
     said = capsys.readouterr()
-    assert "broken.png cannot be read" in said.err and "1 images are left out" in said.out
+    assert "broken.png cannot be read" in said.err and "left out 1 images" in said.out
     assert len(list((tmp_path / "out").rglob("*.*"))) == 4 and (tmp_path / "sheet.jpg").is_file()

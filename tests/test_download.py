@@ -52,9 +52,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", served["version"])
+        if start:
+            self.send_header("Content-Range", f"bytes {start + served['shift']}-{len(content) - 1}/{len(content)}")
+        else:  # of what goes on a server need not say it again
+            self.send_header(served["header"], served["version"])
         self.end_headers()
-        self.wfile.write(content[start : start + served["most"]])
+        self.wfile.write(content[start : min(start + served["most"], served["until"])])
 
     def log_message(self, *_):
         pass
@@ -63,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     """What it serves, and its address."""
-    served = {"files": {}, "asked": [], "version": '"one"', "most": 10**9}
+    served = {"files": {}, "asked": [], "version": '"one"', "header": "ETag", "most": 10**9, "until": 10**9, "shift": 0}
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, served))
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     monkeypatch.setattr(download, "PAUSE", 0.01)
@@ -92,22 +95,42 @@ def test_a_broken_transfer_goes_on(server, checkpoint, tmp_path):
 
 def test_another_command_goes_on_unless_the_file_changed(server, checkpoint, tmp_path):
     served, address = server
-    served["files"]["wing.ckpt"], served["most"] = checkpoint, 100
+    served["files"]["wing.ckpt"], served["until"] = checkpoint, 500
     target = tmp_path / "wing.ckpt"
     with pytest.raises(UserError, match=r"cannot be fetched .* 500 bytes are here: give the command again to go on"):
         download.get(target, f"{address}/wing.ckpt")
     assert not target.exists()
-    served["most"], served["asked"] = 10**9, []
+    served["until"], served["asked"] = 10**9, []
     assert download.get(target, f"{address}/moved")
     assert target.read_bytes() == checkpoint and served["asked"][-1] == ("wing.ckpt", "bytes=500-")
     other = checkpoint + b"more"
     target.unlink()
-    served["most"] = 100
+    served["until"] = 100
     with pytest.raises(UserError):
         download.get(target, f"{address}/wing.ckpt")
-    served["most"], served["version"], served["files"]["wing.ckpt"] = 10**9, '"two"', other
+    served["until"], served["version"], served["files"]["wing.ckpt"] = 10**9, '"two"', other
     download.get(target, f"{address}/wing.ckpt")
     assert target.read_bytes() == other
+
+
+SERVERS = [("Last-Modified", "Mon", 0), ("X-None", "", 0), ("ETag", '"x"', 5), ("ETag", 'W/"weak"', 0)]
+
+
+@pytest.mark.parametrize(("header", "version", "shift"), SERVERS)
+def test_servers_differ(header, version, shift, server, checkpoint, tmp_path):
+    """Some tell versions by the time of change, or not at all; some send another part than was asked for."""
+    served, address = server
+    served["files"]["wing.ckpt"] = checkpoint
+    served |= {"header": header, "version": version, "shift": shift, "most": 2 * len(checkpoint) // 3}
+    target = tmp_path / "wing.ckpt"
+    if header == "Last-Modified":
+        assert download.get(target, f"{address}/wing.ckpt")
+    else:
+        with pytest.raises(UserError, match="cannot be fetched"):
+            download.get(target, f"{address}/wing.ckpt")
+        served["most"] = 10**9
+        assert download.get(target, f"{address}/wing.ckpt")
+    assert target.read_bytes() == checkpoint
 
 
 def test_what_is_no_such_file(server, tmp_path):
@@ -115,7 +138,7 @@ def test_what_is_no_such_file(server, tmp_path):
     served["files"] |= {"wing.ckpt": b"  <!DOCTYPE html><html>gone</html>", "afhq.zip": b"nothing"}
     with pytest.raises(UserError, match=r"gave a web page in place of a \.ckpt file: fetch wing\.ckpt from another"):
         download.get(tmp_path / "wing.ckpt", f"{address}/wing.ckpt")
-    with pytest.raises(UserError, match=r"gave something else in place of a \.zip file"):
+    with pytest.raises(UserError, match="gave another or a damaged file in place of a zip of a data set"):
         download.get(tmp_path / "afhq", f"{address}/afhq.zip")
     with pytest.raises(UserError, match="answers 404"):
         download.get(tmp_path / "afhq", f"{address}/none.zip")
@@ -145,8 +168,45 @@ def test_a_data_set(server, tmp_path):
 def test_an_archive_that_writes_elsewhere(name, tmp_path):
     (tmp_path / "bad.zip").write_bytes(archive(**{name: "x"}))
     with pytest.raises(UserError, match="not to be trusted"):
-        download.unpack(tmp_path / "bad.zip", tmp_path / "data" / "bad")
+        download.unpack(tmp_path / "bad.zip", tmp_path / "bad")
     assert [path.name for path in tmp_path.rglob("*")] == ["bad.zip"]
+
+
+def deflated_and_damaged():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a", bytes(range(256)) * 100)
+    return content.getvalue()[:40] + b"\xff" * 20 + content.getvalue()[60:]
+
+
+def test_kinds_are_told_apart(checkpoint, tmp_path, monkeypatch):
+    """And a wrong file given by hand costs neither what was fetched so far nor itself."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set.zip").write_bytes(archive(afhq__train__cat__1="a", afhq__val__cat__1="b"))
+    (tmp_path / "expr").mkdir()
+    (tmp_path / "expr" / "wing.ckpt.part").write_bytes(b"so far")
+    for target, wrong in (("data", "made.ckpt"), ("expr/wing.ckpt", "set.zip"), ("expr/mean.npz", "made.ckpt")):
+        with pytest.raises(UserError, match="gave another or a damaged file"):
+            download.get(target, "", wrong)
+        assert (tmp_path / wrong).is_file() and not (tmp_path / target).exists()
+    assert (tmp_path / "expr" / "wing.ckpt.part").read_bytes() == b"so far"
+
+
+def test_what_is_there_but_of_no_use(checkpoint, server, tmp_path):
+    served, address = server
+    served["files"] |= {"wing.ckpt": checkpoint, "afhq.zip": archive(afhq__train__cat__1="a", afhq__val__cat__1="b")}
+    (tmp_path / "wing.ckpt").write_bytes(b"<html>")
+    (tmp_path / "afhq").mkdir()
+    assert download.get(tmp_path / "wing.ckpt", f"{address}/wing.ckpt")
+    assert download.get(tmp_path / "afhq", f"{address}/afhq.zip") and (tmp_path / "afhq" / "train").is_dir()
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9/größe.ckpt", "http://[::1/x.ckpt", "http://a:b/x", "http:/x y"]
+)
+def test_addresses_that_are_none(address, tmp_path):
+    with pytest.raises(UserError):
+        download.get(tmp_path / "wing.ckpt", address)
 
 
 def test_archives_that_lie(tmp_path):
@@ -156,10 +216,10 @@ def test_archives_that_lie(tmp_path):
         file.writestr(link, "/etc/passwd")
     with pytest.raises(UserError, match="not to be trusted"):
         download.unpack(tmp_path / "link.zip", tmp_path / "data")
-    content = archive(a="x" * 1000)
-    (tmp_path / "damaged.zip").write_bytes(content.replace(b"xxxx", b"xxyx", 1))
-    with pytest.raises(UserError, match="is damaged"):
-        download.unpack(tmp_path / "damaged.zip", tmp_path / "data")
+    for content in (archive(a="x" * 1000).replace(b"xxxx", b"xxyx", 1), deflated_and_damaged(), b"PK\x03\x04", b""):
+        (tmp_path / "damaged.zip").write_bytes(content)
+        with pytest.raises(UserError, match="is damaged"):
+            download.unpack(tmp_path / "damaged.zip", tmp_path / "data")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.zip", "link.zip"]
 
 
@@ -167,7 +227,7 @@ def test_the_program(checkpoint, server, tmp_path, monkeypatch, capsys):
     """From another address and from files; told apart by their suffixes."""
     served, address = server
     served["files"]["x.ckpt"] = checkpoint
-    served["files"]["y.npz"] = archive(mean="1")
+    served["files"]["y.npz"] = archive(**{"mean.npy": "1"})
     monkeypatch.chdir(tmp_path)
     download.main(["wing", "--url", f"{address}/y.npz", f"{address}/x.ckpt?dl=1"])
     assert (tmp_path / "expr" / "checkpoints" / "wing.ckpt").read_bytes() == checkpoint
