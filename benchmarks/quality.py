@@ -24,7 +24,6 @@ from core.archive import NETS_EMA
 from core.checkpoint import newest_step, saved_steps
 from core.errors import UserError
 from core.files import replacing
-from core.model import Content, face_masks
 from core.recall import recall
 from core.solver import Solver
 from data.faces import DOMAINS
@@ -56,13 +55,12 @@ def translate(solver, x_src, y_src, y_trg, codes, mode):
     fakes, distances = [], []
     for n in range(0, len(x_src), AT_ONCE):
         x, y_org = x_src[n : n + AT_ONCE].to(device), y_src[n : n + AT_ONCE].to(device)
-        content, s_org = Content.of(nets, x, len(x)), nets.style_encoder(x, y_org)
+        content, s_org = nets.generator.content(x), nets.style_encoder(x, y_org)
         outputs = []
         for code in codes[n : n + AT_ONCE].unbind(1):
             s_trg = style_network(code.to(device), torch.full_like(y_org, y_trg))
             outputs.append(nets.generator.render(content, s_trg))
-            x_rec = nets.generator(outputs[-1], s_org, face_masks(nets, outputs[-1]))
-            distances.append((x_rec - x).abs().mean((1, 2, 3)))
+            distances.append((nets.generator(outputs[-1], s_org) - x).abs().mean((1, 2, 3)))
         fakes.append(torch.stack(outputs, dim=1).cpu())
     return torch.cat(fakes), torch.cat(distances).mean().item()
 
