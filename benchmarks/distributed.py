@@ -30,12 +30,13 @@ VARIANTS = ("buckets", "DDP")
 
 
 class Link:
-    """A network that carries so many bytes a second, in place of the machine's memory."""
+    """A network that carries `speed` bytes a second, in place of the machine's memory."""
 
     def __init__(self, speed):
         self.speed, self.free, self.all_reduce = speed, 0.0, dist.all_reduce
 
     def __call__(self, tensor, *args, async_op=False):
+        """dist.all_reduce, in place, not done before the link has carried what a ring sends: 2 (n - 1) / n of it."""
         work, count = self.all_reduce(tensor, *args, async_op=True), runtime.world()
         sent = tensor.nbytes * 2 * (count - 1) / count  # by each process, in a ring
         self.free = max(self.free, time.monotonic()) + sent / self.speed
@@ -56,11 +57,12 @@ class Objective(nn.Module):
         self.learners = nn.ModuleList(learners)
 
     def forward(self, loss_of, batch):
+        """loss_of(batch): (loss, {name: part}), scalars."""
         return loss_of(batch)
 
 
 def update_by_ddp(solver, wrapped, prefix, learners, loss_of, inputs):
-    """Solver.update, gradients averaged by DistributedDataParallel."""
+    """Solver.update, gradients averaged by DistributedDataParallel. wrapped: {learners: it}, filled here."""
     for name, network in solver.nets.items():
         network.requires_grad_(name in learners)
     if learners not in wrapped:
@@ -91,7 +93,7 @@ def measure(options):
             seconds = []
             if name == "DDP":
                 solver.update = partial(update_by_ddp, solver, {})
-            for iteration in range(2):  # kernels and buckets are made
+            for iteration in range(2):  # kernels are chosen, and the buckets of DDP
                 step(solver, name, inputs, iteration)
             before = traffic()
             for iteration in range(options.iterations):
@@ -120,6 +122,7 @@ def traffic():
 
 
 def launch(options, world):
+    """`measure` in `world` processes -> what the first one returns. Raises ChildFailedError where one fails."""
     config = LaunchConfig(
         1, 1, world, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="spawn"
     )
@@ -127,6 +130,7 @@ def launch(options, world):
 
 
 def main():
+    """Print a row for each number of processes and way of averaging: seconds and MB of an iteration."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])

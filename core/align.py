@@ -15,14 +15,13 @@ from core.files import system_errors
 from core.folders import images_below
 from core.images import Grid, read_rgb, to_uint8, write_image
 from core.memory import chunks
-from core.wing import LANDMARKS, SIZE, landmarks_of
+from core.wing import ANOTHER, LANDMARKS, SIZE, landmarks_of
 
 WEAK = 0.1  # what the masks take for nothing too: most heat maps of a face rise above it
 EYE_LEFT, EYE_RIGHT, MOUTH = [*range(60, 68), 96], [*range(68, 76), 97], [76, 82]
 SPREAD = [96, 97, 76, 82]  # pupils and corners of the mouth, whose distances from the centre tell the scale
 AT_ONCE = 8  # images through the network
 SHEET_CELL, SHEET_COLUMNS, SHEET_MOST = 192, 6, 600
-ANOTHER = "remove it and get it by python -m data.download wing"
 KEPT_FORMATS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 
 

@@ -23,8 +23,8 @@ class Archive:
         self.files = [CheckpointIO(folder, template, **group) for template, group in groups.items() if group]
 
     def modules(self):
-        """All modules and optimizers, in the files' order."""
-        return [module for file in self.files for module in file.modules.values()]
+        """All modules and optimizers in the files' order; one that is in several files, such as `fan`, once."""
+        return list(dict.fromkeys(module for file in self.files for module in file.modules.values()))
 
     def steps(self):
         """Steps that have a file of every kind, ascending."""
@@ -39,7 +39,7 @@ class Archive:
             write_manifest(self.folder, step)
 
     def load(self, step, optional=None):
-        """Load the step's files. optional: see `CheckpointIO.load`."""
+        """Load the step's files. Raises UserError. optional: see `CheckpointIO.load`."""
         for file in self.files:
             file.load(step, optional)
 
@@ -51,9 +51,8 @@ class Archive:
         later = [number for number in any_steps(self.folder) if number > step]
         aside = next(path for n in count(1) if not (path := self.folder / f"earlier_{n}").exists())
         for number in later:
-            found = [path for path in paths_of(self.folder, number) if path.is_file()]
-            half = found[0].name == NETS.format(number) and len(found) < len(self.files)
-            for path in [*found, manifest_path(self.folder, number)]:
+            half = is_half(self.folder, number)
+            for path in [*paths_of(self.folder, number), manifest_path(self.folder, number)]:
                 if half:
                     path.unlink(missing_ok=True)
                 elif path.exists():
@@ -71,15 +70,20 @@ class Archive:
 
 
 def paths_of(folder, step):
+    """The files of a step, in the order of FILES, whether they are there or not."""
     return [folder / template.format(step) for template in FILES]
 
 
 def manifest_path(folder, step):
+    """Where the manifest of a step is, or would be."""
     return folder / MANIFEST.format(step)
 
 
 def write_manifest(folder, step):
-    """Say of a step's files, now that they are whole, how long they are and what they hold."""
+    """Say of a step's files, now that they are whole, how long they are (bytes) and what they hold (SHA-256).
+
+    Raises OSError where one cannot be read, UserError where the manifest cannot be written.
+    """
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in paths_of(folder, step)}
     with replacing(manifest_path(folder, step), durable=True) as temporary:
         temporary.write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n", encoding="utf-8")
@@ -91,7 +95,8 @@ def any_steps(folder):
 
 
 def newest_whole_step(folder):
-    """The newest step in the folder whose three files are as they were written; None where there is no step.
+    """The newest step in the folder whose three files are as they were written; None where there is no step, or
+    nothing but the half of a first one.
 
     Newer ones that are not are named. A run that was killed just before it wrote its manifest left a whole step:
     the manifest is written now. Raises UserError where no step is whole.
@@ -104,9 +109,15 @@ def newest_whole_step(folder):
                 write_manifest(folder, step)
             return step
         log.warn(f"step {step} in {folder} is passed over: {flaw}")
-    if steps:
+    if not all(is_half(folder, step) for step in steps):
         raise UserError(f"no step in {folder} is whole: start anew with --resume_iter 0 and another --checkpoint_dir")
     return None
+
+
+def is_half(folder, step):
+    """Whether a step's files are what a save leaves that was killed: the first of them, and no manifest."""
+    there = [path.is_file() for path in paths_of(folder, step)]
+    return there[0] and not all(there) and not manifest_path(folder, step).is_file()
 
 
 def find_flaw(folder, step):

@@ -26,6 +26,8 @@ NOSE_TIP, NOSE, PUPILS = (51, 51, 0, 1), (52, 54, 4, 1), (96, 97, 0, 1)
 EYES = slice(60, 76)
 UNUSED_EYEBROW = 46
 
+ANOTHER = "remove it and get it by python -m data.download wing"
+
 
 class CoordConv(nn.Module):
     """A convolution that sees where it is: row, column and radius in [-1, 1] are appended to its input."""
@@ -40,6 +42,7 @@ class CoordConv(nn.Module):
         self.register_buffer("planes", planes, persistent=False)  # (3, size, size)
 
     def forward(self, x):
+        """x (N, dim_in, size, size) -> (N, dim_out, H, W), as stride and padding say."""
         return self.conv(torch.cat([x, self.planes.expand(len(x), -1, -1, -1)], dim=1))
 
 
@@ -59,6 +62,7 @@ class ConvBlock(nn.Module):
             self.downsample = nn.Sequential(nn.BatchNorm2d(dim_in), nn.ReLU(), convolution)
 
     def forward(self, x):
+        """(N, dim_in, H, W) -> (N, dim_out, H, W)."""
         out1 = self.conv1(F.relu(self.bn1(x)))
         out2 = self.conv2(F.relu(self.bn2(out1)))
         out3 = self.conv3(F.relu(self.bn3(out2)))
@@ -77,6 +81,7 @@ class HourGlass(nn.Module):
         self.b2_plus_1 = ConvBlock(dim, dim)
 
     def forward(self, x):
+        """(N, dim, size, size) -> the same shape; size is a multiple of 16."""
         return self._level(DEPTH, self.coordconv(x))
 
     def _level(self, level, x):
@@ -107,6 +112,7 @@ class FAN(nn.Module):
         return super().train(False)
 
     def forward(self, x):
+        """x (N, 3, 256, 256) in [0, 1] -> heat maps (N, 99, 64, 64), about 1 where a landmark is."""
         x = self.conv2(F.relu(self.bn1(self.conv1(x))))  # (N, 128, 128, 128)
         x = self.conv4(self.conv3(F.avg_pool2d(x, 2)))  # (N, 256, 64, 64)
         x = self.top_m_0(self.m0(x))
@@ -150,11 +156,10 @@ def preprocess(x):
 
 def landmarks_of(maps):
     """The place (x, y) of each heat map's maximum (N, 98, H, W) -> (N, 98, 2), towards the higher neighbours."""
-    width = maps.shape[3]
-    top = maps.flatten(2).argmax(2)  # (N, 98)
+    width, flat = maps.shape[3], maps.flatten(2)
+    top = flat.argmax(2)  # (N, 98)
     px, py = top % width, top // width
     inside = ((px > 0) & (px < width - 1) & (py > 0) & (py < maps.shape[2] - 1)).to(maps.dtype)
-    flat = maps.flatten(2)
 
     def slope(step):
         after, before = ((top + sign * step).clamp(0, flat.shape[2] - 1) for sign in (1, -1))
@@ -188,8 +193,5 @@ def load_wing(fan, path):
         state = fit_state(counters | {key: value for key, value in state.items() if key in own}, fan, str(path))
         check_finite(state, str(path))
     except UserError as error:
-        raise UserError(
-            f"{path} is not wing.ckpt, the network that finds faces: remove it and get it by python -m data.download "
-            f"wing ({error})"
-        ) from error
+        raise UserError(f"{path} is not wing.ckpt, the network that finds faces: {ANOTHER} ({error})") from error
     fan.load_state_dict(state)

@@ -159,3 +159,15 @@ def test_steps_without_a_manifest_are_read(whole, tmp_path):
     with pytest.raises(UserError, match="no step in .* is whole"):
         archive.newest_whole_step(tmp_path / "checkpoints")
     assert main.parse_args(["--mode", "train", "--resume_iter", "latest"]).resume_iter == "latest"
+
+
+def test_a_first_save_that_was_killed(whole, tmp_path):
+    """There is nothing to go on from, and nothing to keep: training begins; a lone file of another's stays in the way."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("000003_nets.ckpt", "000003_nets_ema.ckpt"):
+        shutil.copy(whole[0] / "checkpoints" / name, folder)
+    assert archive.newest_whole_step(folder) is None
+    (folder / "000003_nets.ckpt").unlink()
+    with pytest.raises(UserError, match="no step in .* is whole"):
+        archive.newest_whole_step(folder)
