@@ -30,7 +30,7 @@ SETTINGS = "--img_size 32 --channel_base 512 --lambda_ds 4 --ema_decay 0.995"  #
 
 
 def train(options, variant, seed):
-    """A run of options.iterations -> its Solver and the losses of the last tenth, averaged."""
+    """A run of options.iterations -> its Solver and {loss name: mean over the last tenth}."""
     line = f"--mode train --preset demo --num_workers 0 --eval_every 0 {SETTINGS} {VARIANTS[variant]}"
     folders = ["--train_img_dir", f"{options.data}/train", "--val_img_dir", f"{options.data}/val"]
     args = program.parse_args([*line.split(), *folders, "--seed", str(seed)])
@@ -58,7 +58,10 @@ def numbers_of(solver, judge, faces):
 
 
 def report(runs):
-    """runs: {variant: [row of each seed]}. Mean and deviation of each number, and of the differences to the first."""
+    """Print mean and deviation of each number, and the differences of the means to the first variant's.
+
+    runs: {variant: [row of each seed]}. Raises StatisticsError where there is one seed only.
+    """
     first = next(iter(runs))
     width = max(map(len, runs)) + 2
     for name in runs[first][0]:
@@ -73,6 +76,7 @@ def report(runs):
 
 
 def main():
+    """Train each variant with each seed, write all rows to --out after every run, print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data/demo", help="as python -m data.demo made it")
     parser.add_argument("--iterations", type=int, default=1000)

@@ -36,7 +36,7 @@ from metrics.weights import load_pretrained, weights_path
 
 
 def fill_cache(folder):
-    """Random weights under the names that torchvision expects."""
+    """Random weights under the names that torchvision expects; TORCH_HOME becomes the folder."""
     os.environ["TORCH_HOME"] = str(folder)
     networks = {AlexNet_Weights.IMAGENET1K_V1: torchvision.models.alexnet(),
                 Inception_V3_Weights.IMAGENET1K_V1: fid.build_inception()}  # fmt: skip
@@ -46,7 +46,7 @@ def fill_cache(folder):
 
 
 def count_images(counts, **networks):
-    """Count the images that go through each network."""
+    """From now on count in `counts`, a Counter, the images that go through each network."""
     for name, network in networks.items():
         network.register_forward_hook(lambda module, args, out, name=name: counts.update({name: len(args[0])}))
 
@@ -64,6 +64,7 @@ def evaluate_plainly(solver, evaluation, inception):
 
 
 def task_plainly(nets, args, evaluation, inception, mode, src, trg):
+    """One task as the reference computes it -> (FID, LPIPS). inception: (N, 3, 299, 299) -> (N, 2048)."""
     label = evaluation.domains.index(trg)
     distances, folder = [], evaluation.eval_dir / f"plain_{src}2{trg}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +94,7 @@ def task_plainly(nets, args, evaluation, inception, mode, src, trg):
 
 
 def main():
+    """Score once in each way, and print seconds and how many images went through each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--img_size", type=int, default=64)
     parser.add_argument("--channel_base", type=int, default=512)

@@ -26,7 +26,8 @@ MIRRORED = [0, 3]  # x and tilt change their sign in a mirror
 def read_faces(root, part, img_size):
     """The real pictures of a part of the demo set -> x (N, 3, H, W), y (N,), factors (N, 13).
 
-    The order is that of factors.jsonl; x and y of a face are measured from the middle of the picture.
+    The order is that of factors.jsonl; x and y of a face are measured from the middle of the picture, in its sides.
+    Images are in [-1, 1]. Raises UserError where the folder holds no demo set.
     """
     try:
         lines = (Path(root) / FACTORS).read_text(encoding="utf-8").splitlines()
@@ -43,7 +44,10 @@ def read_faces(root, part, img_size):
 
 
 class Judge(nn.Module):
-    """x (N, 3, H, W) -> logits of the domains (N, 3), factors (N, 13)."""
+    """x (N, 3, H, W) -> logits of the domains (N, 3), factors (N, 13).
+
+    img_size: H and W, a multiple of 16. mean, deviation: (13,), of the real pictures' factors.
+    """
 
     def __init__(self, img_size, mean, deviation):
         super().__init__()
@@ -58,12 +62,13 @@ class Judge(nn.Module):
         self.register_buffer("deviation", deviation)
 
     def forward(self, x):
+        """x (N, 3, H, W) in [-1, 1] -> logits (N, 3), factors (N, 13) as in `read_faces`."""
         logits, factors = self.head(self.trunk(x)).split([len(DOMAINS), WIDTH], dim=1)
         return logits, self.mean + self.deviation * factors
 
 
 def train_judge(x, y, factors, epochs=8, batch_size=64, seed=0):
-    """A Judge that has learned from real pictures, mirrored at random and under some noise."""
+    """A Judge that has learned from real pictures x, y, factors, mirrored at random and under some noise."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -96,7 +101,7 @@ def look(judge, x):
 
 
 def correlation(found, wanted, name):
-    """Pearson's correlation of a factor (its mean over red, green and blue of a colour)."""
+    """Pearson's correlation of a factor (its mean over red, green and blue of a colour), from factors (N, 13)."""
     a, b = found[:, COLUMNS[name]].double(), wanted[:, COLUMNS[name]].double()
     a, b = a - a.mean(0), b - b.mean(0)
     return ((a * b).sum(0) / (a.square().sum(0) * b.square().sum(0)).sqrt()).mean().item()

@@ -16,6 +16,7 @@ from core.ops import downsample, upsample
 
 
 def resblk(block, x):
+    """ResBlk.forward, its first convolution at the large size: x (N, dim_in, H, W) -> (N, dim_out, ...)."""
     main = block.conv1(block.act(block.norm1(x)))
     main = block.conv2(block.act(block.norm2(downsample(main) if block.downsample else main)))
     skip = block.conv1x1(x)
@@ -23,6 +24,7 @@ def resblk(block, x):
 
 
 def adain_resblk(block, x, s):
+    """AdainResBlk.forward, all at the large size: x (N, dim_in, H, W), s (N, style_dim) -> (N, dim_out, ...)."""
     main = block.act(block.norm1(x, s))
     main = block.conv1(upsample(main) if block.upsample else main)
     main = block.conv2(block.act(block.norm2(main, s)))

@@ -35,7 +35,7 @@ AT_ONCE = 16  # sources
 
 
 def load_networks(checkpoint_dir, step, device="auto"):
-    """The averages of a step, ready to use -> Solver."""
+    """The averages of a step, ready to use -> Solver. Raises UserError where they are missing or damaged."""
     line = ["--mode", "sample", "--checkpoint_dir", checkpoint_dir, "--resume_iter", step, "--device", device]
     args = program.parse_args([str(word) for word in line])
     recall(args, NETS_EMA, step)
@@ -48,7 +48,8 @@ def load_networks(checkpoint_dir, step, device="auto"):
 def translate(solver, x_src, y_src, y_trg, codes, mode):
     """N sources in K styles of domain y_trg each -> x_fake (N, K, 3, H, W), mean cycle distance.
 
-    codes: of mode "latent" (N, K, latent_dim), of mode "reference" pictures (N, K, 3, H, W).
+    x_src (N, 3, H, W) in [-1, 1], y_src (N,), y_trg an integer; codes: of mode "latent" (N, K, latent_dim), of mode
+    "reference" pictures (N, K, 3, H, W).
     """
     nets, device = solver.nets_ema, solver.device
     style_network = {"latent": nets.mapping_network, "reference": nets.style_encoder}[mode]
@@ -125,7 +126,7 @@ def table(rows):
 
 
 def draw_curve(path, results):
-    """Accuracy, colour and place over the steps, as a picture."""
+    """Accuracy, colour and place over the steps, as a picture. Raises ImportError where matplotlib is missing."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -144,7 +145,10 @@ def draw_curve(path, results):
 
 
 def report(options):
-    """Measure the steps asked for, print tables, and write quality.json and the curve."""
+    """Measure the steps asked for, print tables, and write quality.json and the curve.
+
+    Raises UserError where a checkpoint or the demo set is missing or damaged.
+    """
     every = saved_steps(options.checkpoint_dir, NETS_EMA)
     newest = newest_step(options.checkpoint_dir, NETS_EMA)
     steps = {"newest": [newest], "all": every}.get(options.steps) or [int(step) for step in options.steps.split(",")]
@@ -168,6 +172,7 @@ def report(options):
 
 
 def main(argv=None):
+    """Report on a command line. Exits with status 2 and one sentence where a UserError is raised."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint_dir", default="expr/checkpoints/demo")
     parser.add_argument("--data", default="data/demo", help="as python -m data.demo made it")

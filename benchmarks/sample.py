@@ -18,17 +18,17 @@ from PIL import Image
 
 import main as program
 from benchmarks import plain
-from benchmarks.train_step import peak_memory
 from core import log, runtime, sampling, video
 from core.data_loader import get_sample_loader, test_transform
 from core.images import to_uint8
+from core.memory import peak_memory
 from core.solver import Solver
 
 DOMAINS = 3
 
 
 def make_images(folder, count, size):
-    """Smooth random pictures -> their paths."""
+    """Smooth random PNG pictures, size x size, in a folder that is there -> their paths."""
     generator = np.random.default_rng(count)
     paths = [folder / f"{number:04d}.png" for number in range(count)]
     for path in paths:
@@ -74,7 +74,7 @@ def sample_plainly(solver, loaders):
 
 
 def run(options, variant, folder, samples):
-    """Seconds of a variant, from the images on the disk to the pictures on the disk, and peak memory."""
+    """Seconds of a variant, from the images on the disk to the pictures on the disk, and peak memory in bytes."""
     solver = make_solver(options, variant, folder)
     loaders = Munch({name: get_sample_loader(s, test_transform(options.img_size), 8, 0) for name, s in samples.items()})
     work = partial(solver.sample, loaders)
@@ -92,6 +92,7 @@ def run(options, variant, folder, samples):
 
 
 def main():
+    """Run the variants in turn, and print the best seconds of each, peak memory and how much faster it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--img_size", type=int, default=256)

@@ -9,7 +9,6 @@ import argparse
 import gc
 import statistics
 import time
-from pathlib import Path
 
 import torch
 from munch import Munch
@@ -20,6 +19,7 @@ import main as program
 from benchmarks import plain
 from core import runtime
 from core.data_loader import get_train_loader
+from core.memory import peak_memory
 from core.solver import Solver
 
 CPU_VARIANTS = ("plain", "fused", "fused --precision bf16")
@@ -45,6 +45,7 @@ class FlopCounter(TorchDispatchMode):
 
 
 def make_solver(options, variant):
+    """A Solver with random weights, for training; behind its first word the variant is a text of flags."""
     flags = variant.split()[1:]
     size = ["--img_size", options.img_size, "--channel_base", options.channel_base, "--batch_size", options.batch_size]
     fixed = ["--mode", "train", "--num_domains", 3, "--w_hpf", 0, "--device", options.device]
@@ -53,6 +54,7 @@ def make_solver(options, variant):
 
 
 def make_inputs(args, device):
+    """What InputFetcher gives, by chance: images (N, 3, H, W) in [-1, 1], codes (N, latent_dim), labels (N,)."""
     generator = torch.Generator().manual_seed(0)
     n, size = args.batch_size, args.img_size
     images = {name: torch.rand(n, 3, size, size, generator=generator) * 2 - 1 for name in ("x_src", "x_ref", "x_ref2")}
@@ -81,24 +83,8 @@ def count_flops(options, variant):
     return counter.flops / options.batch_size
 
 
-def peak_memory(device, reset=False):
-    """Most bytes held since the last reset; NaN where the system does not tell."""
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-        if reset:
-            torch.cuda.reset_peak_memory_stats()
-        return peak
-    try:
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5")
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return float("nan")
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
 def measure(options, variants):
-    """Run the variants in turn, `runs` times after a warm-up -> {variant: (seconds of each run, peak memory)}."""
+    """Run the variants in turn, `runs` times after a warm-up -> {variant: (seconds of each run, peak bytes)}."""
     seconds, peaks = {variant: [] for variant in variants}, dict.fromkeys(variants, 0)
     for number in range(options.runs + 1):
         for variant in variants:
@@ -119,6 +105,7 @@ def measure(options, variants):
 
 
 def report_steps(options):
+    """Print FLOPs, seconds and peak memory of each variant, and how much faster than the first it is."""
     device = torch.device(options.device)
     variants = options.variants or (CUDA_VARIANTS if device.type == "cuda" else CPU_VARIANTS)
     print(f"{runtime.describe_device(device)}, torch {torch.__version__}, {options.img_size} px, ", end="")
@@ -137,6 +124,7 @@ def report_steps(options):
 
 
 def report_loader(options):
+    """Print how many images a second are read from the folder options.loader, for each number of workers."""
     print(f"{'workers':>8}{'images/s':>10}   (source and two references per sample, {options.img_size} px)")
     for workers in options.workers:
         loader = get_train_loader(options.loader, "reference", options.img_size, 8, num_workers=workers, stop=60)
@@ -149,6 +137,7 @@ def report_loader(options):
 
 
 def main():
+    """Report on iterations, or with --loader on reading."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--img_size", type=int, default=256)

@@ -1,4 +1,4 @@
-"""Residual blocks, adaptive instance normalisation and the high-pass filter (paper, appendix A)."""
+"""Residual blocks, adaptive instance normalisation and the high-pass filter (paper, appendix)."""
 
 import math
 
@@ -10,6 +10,7 @@ from core import ops
 
 
 def activation():
+    """The leaky ReLU of slope 0.2 that G, E and D have."""
     return nn.LeakyReLU(0.2)
 
 
@@ -30,6 +31,7 @@ class ResBlk(nn.Module):
         self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
 
     def forward(self, x):
+        """x (N, dim_in, H, W) -> (N, dim_out, H, W), with `downsample` (N, dim_out, H/2, W/2)."""
         main = self.act(self.norm1(x))
         main = ops.conv_downsample(main, self.conv1) if self.downsample else self.conv1(main)  # (N, dim_in, H/2, W/2)
         main = self.conv2(self.act(self.norm2(main)))  # (N, dim_out, H/2, W/2)
@@ -38,7 +40,7 @@ class ResBlk(nn.Module):
 
 
 class AdaIN(nn.Module):
-    """Instance normalisation whose scale and shift come from a style code (paper, section 3.1).
+    """Instance normalisation whose scale and shift come from a style code (paper, section 2.1).
 
     x (N, C, H, W) and s (N, style_dim) -> (N, C, H, W). Either N may be 1 and is then shared.
     """
@@ -48,6 +50,7 @@ class AdaIN(nn.Module):
         self.fc = nn.Linear(style_dim, num_features * 2)
 
     def forward(self, x, s):
+        """x (N, C, H, W), s (N, style_dim) -> (N, C, H, W). Raises RuntimeError for unequal N, ValueError for 1x1."""
         gamma, beta = self.fc(s).chunk(2, dim=1)  # (N, C) each
         count = max(len(x), len(s))
         x = x.expand(count, -1, -1, -1)
@@ -78,6 +81,7 @@ class AdainResBlk(nn.Module):
         self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
 
     def forward(self, x, s):
+        """x (N, dim_in, H, W), s (N, style_dim) -> (N, dim_out, H, W), with `upsample` (N, dim_out, 2H, 2W)."""
         main = self.act(self.norm1(x, s))
         main = ops.upsample_conv(main, self.conv1) if self.upsample else self.conv1(main)  # (N, dim_out, 2H, 2W)
         main = self.conv2(self.act(self.norm2(main, s)))  # (N, dim_out, 2H, 2W)
@@ -97,5 +101,6 @@ class HighPass(nn.Module):
         self.register_buffer("filter", kernel / w_hpf)
 
     def forward(self, x):
+        """(N, C, H, W) -> (N, C, H, W); beyond the border are zeros."""
         channels = x.shape[1]
         return F.conv2d(x, self.filter.expand(channels, 1, 3, 3), padding=1, groups=channels)

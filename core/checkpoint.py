@@ -32,6 +32,7 @@ class CheckpointIO:
         self.modules = modules
 
     def path(self, step):
+        """Where the file of `step` is, or would be."""
         return self.folder / self.template.format(step)
 
     def steps(self):
@@ -39,7 +40,7 @@ class CheckpointIO:
         return saved_steps(self.folder, self.template)
 
     def save(self, step, config=None):
-        """Write the file of `step`; `config` holds plain values that say what the modules are."""
+        """Write the file of `step`; `config` holds plain values that say what the modules are. Raises UserError."""
         content = {name: module.state_dict() for name, module in self.modules.items()}
         with replacing(self.path(step), durable=True) as temporary:
             try:
@@ -102,7 +103,8 @@ def newest_step(folder, template):
 def read_checkpoint(folder, template, step, mapped=False):
     """Read the dict in a step's file, on the CPU, as data: nothing in it is executed.
 
-    mapped: leave tensors on the disk until they are used, which is soon or not at all.
+    Raises UserError where it is missing, damaged or another kind of file. mapped: leave tensors on the disk until
+    they are used, which is soon or not at all.
     """
     path = Path(folder) / template.format(step)
     if not path.is_file():
@@ -154,6 +156,7 @@ def fit_state(state, module, where):
 
 
 def check_finite(state, where):
+    """Raise UserError where a state dict holds NaN or infinity. where: names file and network in the message."""
     broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Evaluation: every domain translated into every other, scored by FID, KID and LPIPS (paper, section 4).
+"""Evaluation: every domain translated into every other, scored by FID, KID and LPIPS (paper, section 3).
 
 A task is an ordered pair of domains, src2trg. Every validation image of src is translated `outputs` times into
 trg, in styles of random codes (latent) or of validation images of trg (reference). FID and KID compare all of
@@ -45,6 +45,8 @@ FEW = 512  # up to here FID is quicker from the features than from their covaria
 
 
 class Scores(NamedTuple):
+    """Of a task: distances from real images, lower is better, and diversity, higher is. NaN: too few images."""
+
     FID: float
     KID: float
     LPIPS: float
@@ -57,7 +59,8 @@ class Evaluation:
     eval_dir: for the pictures, where save_images, and for statistics of the real ones, which are made once.
     outputs: pictures per source and task. batch_size: sources at a time; LPIPS is a mean over such batches.
     fit: calls work(size) with the number of images that may go through a network at once. leave_out: paths of
-    images that do not count. Raises MissingWeights where the metrics' networks are neither there nor to be had.
+    images that do not count. Raises MissingWeights where the metrics' networks are neither there nor to be had,
+    UserError where a sub-folder has no images.
     """
 
     def __init__(self, domains, train_dir, val_dir, eval_dir, img_size, outputs, batch_size, device, fit,
@@ -262,7 +265,7 @@ def _distances(real, fake, root_of_real):
 
 
 def empty(folder):
-    """Make a folder of pictures, without those of an earlier evaluation."""
+    """Make a folder of pictures, without those of an earlier evaluation. Raises UserError."""
     make_folder(folder)
     for old in folder.glob("[0-9]*_[0-9]*.png"):
         try:
@@ -272,7 +275,7 @@ def empty(folder):
 
 
 def load_metrics(device):
-    """Inception and LPIPS. Raises MissingWeights that names every file that is missing."""
+    """[Inception, LPIPS] on a device, a text. Raises MissingWeights that names every file that is missing."""
     networks, missing = [], []
     for load in (fid.pretrained, lpips.pretrained):
         try:

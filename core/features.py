@@ -34,6 +34,7 @@ class Gathering:
         self.kept = torch.zeros(min(count, MOST_KEPT), FEATURES)
 
     def add(self, features):
+        """Take in features (N, 2048) of the next N images; those past the first MOST_KEPT of the set are not kept."""
         self.moments.add(features)
         room = self.kept[self.next : self.next + len(features)]
         room.copy_(features[: len(room)])
@@ -57,5 +58,6 @@ def read_features(path):
 
 
 def write_features(path, features):
+    """Write them to an .npz file, whole or not at all. Raises UserError."""
     with replacing(path) as temporary:
         np.savez(temporary, **features._asdict())

@@ -23,10 +23,12 @@ def say(text=""):
 
 
 def warn(sentence):
+    """Print a warning to stderr, from any process."""
     _write(f"{_voice.tag}warning: {sentence}", sys.stderr)
 
 
 def error(sentence):
+    """Print an error to stderr, from any process."""
     _write(f"{_voice.tag}error: {sentence}", sys.stderr)
 
 

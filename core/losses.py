@@ -1,4 +1,4 @@
-"""The objective of StarGAN v2 (paper, section 2.2, equations 1 to 6).
+"""The objective of StarGAN v2 (paper, section 2.2, equations 1 to 5).
 
 Pure functions of networks and tensors. Each returns (loss, {name: detached part}).
 """

@@ -1,5 +1,9 @@
 """What fits into memory, and what the system refuses."""
 
+import math
+import sys
+from pathlib import Path
+
 import torch
 
 from core import log
@@ -72,3 +76,28 @@ def images_at_once(device, img_size, batch_size):
     quarter faster than eight and need half a gigabyte less.
     """
     return batch_size if device.type != "cpu" else max(1, min(batch_size, 2**17 // img_size**2))
+
+
+def peak_memory(device, reset=False):
+    """Most bytes held so far, of a GPU or else of this process's memory; NaN where the system does not tell.
+
+    reset: count anew from here, where the system can (Linux, CUDA).
+    """
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        if reset:
+            torch.cuda.reset_peak_memory_stats(device)
+        return peak
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass  # no Linux
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""The four networks of StarGAN v2 (paper, section 2 and appendix A) and how they are built.
+"""The four networks of StarGAN v2 (paper, section 2 and appendix) and how they are built.
 
 Shapes: N batch, C channels, H = W = img_size, D = num_domains. Images are RGB floats in [-1, 1].
 """
@@ -29,6 +29,7 @@ class Content:
         return self._each(lambda tensor: tensor[images])
 
     def detach(self):
+        """The same without a graph."""
         return self._each(torch.Tensor.detach)
 
     @staticmethod
@@ -82,7 +83,7 @@ class Generator(nn.Module):
         return self.render(self.content(x, masks), s)
 
     def content(self, x, masks=None):
-        """The half that sees only the image.
+        """The half that sees only the image: x (N, 3, H, W) in [-1, 1] -> Content.
 
         masks: None, or two tensors (N, 1, h, w) in [0, 1], for 32 px and for 64 and 128 px; they need
         a generator with w_hpf > 0.
@@ -99,7 +100,10 @@ class Generator(nn.Module):
         return Content(x, skips, masks and tuple(masks))
 
     def render(self, content, s):
-        """The half that sees the style. Of content and s, one may hold N = 1 and is then shared."""
+        """The half that sees the style: Content of N images, s (N, style_dim) -> (N, 3, H, W), unclamped.
+
+        Of content and s, one may hold N = 1 and is then shared.
+        """
         x = content.features
         for block in self.decode:
             x = block(x, s)
@@ -120,6 +124,7 @@ class MappingNetwork(nn.Module):
         )
 
     def forward(self, z, y):
+        """z (N, latent_dim), standard normal, y (N,) integers in [0, D) -> (N, style_dim)."""
         h = self.shared(z)  # (N, hidden_dim)
         return _select(torch.stack([head(h) for head in self.unshared], dim=1), y)
 
@@ -134,6 +139,7 @@ class StyleEncoder(nn.Module):
         self.unshared = nn.ModuleList(nn.Linear(dim, style_dim) for _ in range(num_domains))
 
     def forward(self, x, y):
+        """x (N, 3, H, W) in [-1, 1], y (N,) integers in [0, D) -> (N, style_dim)."""
         h = self.shared(x).flatten(1)  # (N, dim)
         return _select(torch.stack([head(h) for head in self.unshared], dim=1), y)
 
@@ -147,6 +153,7 @@ class Discriminator(nn.Module):
         self.main = nn.Sequential(*layers, nn.Conv2d(dim, num_domains, 1))
 
     def forward(self, x, y):
+        """x (N, 3, H, W) in [-1, 1], y (N,) integers in [0, D) -> logits (N,), positive for real."""
         return _select(self.main(x).flatten(1), y)  # (N, D) -> (N,)
 
 

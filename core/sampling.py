@@ -24,6 +24,8 @@ MOST_PIXELS = 2**26  # of one picture: a quarter of a gigabyte while it is made,
 
 
 class Sources(NamedTuple):
+    """S images to translate: what the generator keeps of them, and how grids show them."""
+
     content: Content  # of S images
     shown: np.ndarray  # uint8 (S, H, W, 3)
     names: list = ()  # S texts, to title a column or name a file
@@ -46,7 +48,7 @@ class Styles(NamedTuple):
 
 @torch.no_grad()
 def read_sources(nets, batches):
-    """Take in batches of images x_src (N, 3, H, W)."""
+    """Take in batches of images x_src (N, 3, H, W) in [-1, 1], one at least -> Sources without names."""
     read = [(Content.of(nets, x_src, len(x_src)), to_uint8(x_src)) for x_src in batches]
     contents, shown = zip(*read, strict=True)
     return Sources(Content.join(contents), np.concatenate(shown))
@@ -54,7 +56,7 @@ def read_sources(nets, batches):
 
 @torch.no_grad()
 def read_references(style_encoder, batches, shown=True):
-    """Take in batches of x_ref (N, 3, H, W), y_ref (N,). shown: keep the pictures."""
+    """Take in batches of x_ref (N, 3, H, W), y_ref (N,), one at least -> Styles. shown: keep the pictures."""
     read = [(style_encoder(x_ref, y_ref), y_ref, to_uint8(x_ref) if shown else None) for x_ref, y_ref in batches]
     codes, labels, pictures = zip(*read, strict=True)
     return Styles(torch.cat(codes), torch.cat(labels).tolist(), np.concatenate(pictures) if shown else None)
@@ -122,14 +124,14 @@ def seed_styles(mapping_network, domains, seeds, psi, latent_dim):
 
 @torch.no_grad()
 def translate_rows(generator, sources, codes, batch):
-    """For each style code, yield all sources in it: uint8 (S, H, W, 3)."""
+    """For each of the style codes (R, style_dim), yield all sources in it: uint8 (S, H, W, 3)."""
     parts = [sources.content[images] for images in chunks(len(sources.shown), batch)]
     for s_trg in codes:
         yield np.concatenate([to_uint8(generator.render(part, s_trg[None])) for part in parts])
 
 
 def style_grid(sources, styles, rows, domains=None):
-    """The sources on top, then a row for each style; on the left the references, where there are any.
+    """A Grid: the sources on top, then a row for each style; on the left the references, where there are any.
 
     rows: as from `translate_rows`. domains: names in label order, to title rows and columns; None: no titles.
     """

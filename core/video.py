@@ -37,11 +37,12 @@ def style_pairs(labels):
 
 
 def frame_count(pairs):
+    """How many frames the video of these pairs has, at 12.5 a second."""
     return len(pairs) * (len(ALPHAS) - 1 + HOLD) + HOLD
 
 
 def most_sources(size):
-    """How many sources fit into a frame that the encoders take."""
+    """How many sources of `size` pixels fit into a frame that the encoders take; 1 at least."""
     return max(1, (MAX_SIDE - size - GAP) // size)
 
 
@@ -80,7 +81,7 @@ def write_video(path, frames):
     """Encode uint8 frames (H, W, 3) of even sides, 12.5 a second, as the suffix says: .mp4 is H.264 in yuv420p,
     .gif and .webp are animated pictures that repeat for ever.
 
-    The file takes its name once it is whole.
+    The file takes its name once it is whole. Raises KeyError for another suffix, UserError where it cannot be written.
     """
     import av  # here, since training never needs it
 

@@ -22,7 +22,10 @@ FACTORS = "factors.jsonl"
 
 
 def make(out, size=64, train=1000, val=100, seed=0):
-    """Write train/ and val/ with a folder per domain, holding `train` and `val` images each, and their factors."""
+    """Write train/ and val/ with a folder per domain, holding `train` and `val` images each, and their factors.
+
+    size: side in pixels. Raises OSError.
+    """
     out = Path(out)
     lines = []
     for part, count in (("train", train), ("val", val)):
@@ -41,6 +44,7 @@ def make(out, size=64, train=1000, val=100, seed=0):
 
 
 def main(argv=None):
+    """Draw the set of a command line. Exits with status 2 where a value is wrong or the folder cannot be written."""
     parser = argparse.ArgumentParser(description="Draw a data set of animal faces whose factors are known.")
     parser.add_argument("--out", default="data/demo", help="folder for train/, val/ and factors.jsonl")
     parser.add_argument("--size", type=int, default=64, help="side of the images")

@@ -246,7 +246,10 @@ def kind_of(target):
 
 
 def plan(name, given):
-    """[(target, address, file given for it or None)]; given: addresses or files, told apart by their suffixes."""
+    """[(target, address, file given for it or None)]; given: addresses or files, told apart by their suffixes.
+
+    Raises UserError where one fits none of them, or two fit the same.
+    """
     files = FILES[name]
     found = {}
     for source in given:
@@ -260,6 +263,7 @@ def plan(name, given):
 
 
 def main(argv=None):
+    """Bring here what a command line names. Exits with status 2 and one sentence on an error, 130 on Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=list(FILES), metavar="NAME", help=", ".join(FILES))
     parser.add_argument("--url", nargs="+", default=[], help="other addresses for the files of one name")

@@ -39,7 +39,7 @@ class Face:
 
 
 def random_face(domain, generator):
-    """A Face of a domain, all else by chance of a numpy generator."""
+    """A Face of one of DOMAINS, all else by chance of a numpy Generator."""
     x, y = generator.uniform((0.4, 0.44), (0.6, 0.6))
     size = generator.uniform(0.23, 0.29)
     tilt = generator.uniform(-0.45, 0.45)
@@ -76,7 +76,7 @@ def draw(face, size):
 
 
 class Canvas:
-    """Draws polygons given in coordinates of the face."""
+    """Draws polygons given in coordinates of the face, on an image of side x side pixels. Colours as in Face."""
 
     def __init__(self, face, side):
         self.image = Image.new("RGB", (side, side), _rgb(face.background))
@@ -100,6 +100,7 @@ class Canvas:
             self.fill(side, colour, outline, within)
 
     def line(self, points, colour, width=0.06):
+        """Draw a line through points (N, 2); width: in units of the face, a pixel at least."""
         width = max(1, round(width * self.unit))
         ImageDraw.Draw(self.image).line(self._place(points), _rgb(colour), width, joint="curve")
 
@@ -117,7 +118,7 @@ def _rgb(colour):
 
 
 def ellipse(x, y, width, height, tilt=0.0):
-    """Points (48, 2) of an ellipse by its centre and half axes."""
+    """Points (48, 2) of an ellipse by its centre and half axes; tilt: radians, clockwise."""
     angle = np.linspace(0, 2 * math.pi, 48, endpoint=False)
     points = np.stack([width * np.cos(angle), height * np.sin(angle)], axis=1)
     cos, sin = math.cos(tilt), math.sin(tilt)
@@ -125,7 +126,7 @@ def ellipse(x, y, width, height, tilt=0.0):
 
 
 def rounded(points, rounds=4):
-    """A closed polygon with its corners cut, and cut again (Chaikin 1974)."""
+    """A closed polygon (N, 2) with its corners cut, and cut again (Chaikin 1974): (N * 2^rounds, 2)."""
     points = np.asarray(points, float)
     for _ in range(rounds):
         following = np.roll(points, -1, axis=0)
@@ -134,7 +135,7 @@ def rounded(points, rounds=4):
 
 
 def mirrored(points):
-    """Points and their mirror image, for what a face has twice."""
+    """Points, an array (..., 2), and their mirror image, for what a face has twice."""
     return points, points * (-1, 1)
 
 

@@ -58,7 +58,7 @@ def reduced(image, img_size):
 
 
 def normalized(images):
-    """uint8 images (N, 299, 299, 3) -> (N, 3, 299, 299)"""
+    """uint8 images (N, 299, 299, 3) -> (N, 3, 299, 299), normalised as for ImageNet."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
 
@@ -77,11 +77,13 @@ class Inception(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
+        """x (N, 3, 299, 299) as from `eval_transform` -> (N, 2048), without a graph."""
         with exactly(x.device):
             return self.network(x.contiguous(memory_format=torch.channels_last))
 
 
 def build_inception():
+    """torchvision's network without weights, with the auxiliary classifier that the published file has."""
     return torchvision.models.inception_v3(init_weights=False, aux_logits=True)
 
 
@@ -92,7 +94,7 @@ def pretrained(device="cpu"):
 
 
 def folder_features(folder, img_size, batch_size, device):
-    """Moments and features (N, 2048) of the images in a folder."""
+    """Moments and features (N, 2048) of the images below a folder. Raises FileNotFoundError where it has none."""
     found = (p for p in Path(folder).rglob("*") if not p.name.startswith("."))
     paths = sorted(p for p in found if p.suffix.lower() in IMG_EXTENSIONS)
     if not paths:
@@ -105,6 +107,7 @@ def folder_features(folder, img_size, batch_size, device):
 
 
 def main(argv=None):
+    """Print FID and KID of a command line's folders. Exits with status 2 where a value, image or weights do not do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--paths", nargs=2, required=True, metavar=("A", "B"), help="the two folders")
     parser.add_argument("--img_size", type=int, default=256, help="size before the network's own")

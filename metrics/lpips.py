@@ -75,7 +75,10 @@ class PairwiseMean:
 
 
 def calculate_lpips_given_images(group_of_images, network=None):
-    """The mean LPIPS over all pairs of a list of images (N, 3, H, W), averaged over N."""
+    """The mean LPIPS over all pairs of a list of images (N, 3, H, W) in [-1, 1], averaged over N: a float.
+
+    NaN where there is one only. network: an LPIPS; None: the published one, which may raise MissingWeights.
+    """
     network = network or pretrained(str(group_of_images[0].device))
     if group_of_images[0].dtype == torch.float64:
         network = copy.deepcopy(network).double()
@@ -93,7 +96,7 @@ def pretrained(device="cpu"):
 
 
 def linear_weights():
-    """The linear weights v0.1 for AlexNet, from the `lpips` package: five tensors (1, C, 1, 1)."""
+    """The linear weights v0.1 for AlexNet, of the package lpips: five tensors (1, C, 1, 1). Raises MissingWeights."""
     package = importlib.util.find_spec("lpips")  # found, not imported: only its file is wanted
     try:
         path = Path(package.origin).parent / "weights" / "v0.1" / "alex.pth"

@@ -49,7 +49,7 @@ def frechet_distance(mu, cov, mu2, cov2, root=None):
 
     The trace of the root is the sum of the roots of the eigenvalues of the symmetric cov^(1/2) cov2 cov^(1/2),
     which has those of cov cov2; none of them turns complex by rounding, and singular matrices need no care.
-    root: cov^(1/2) from `symmetric_root`, where it is used again.
+    mu, mu2: (d,). cov, cov2: (d, d). root: cov^(1/2) from `symmetric_root`, where it is used again.
     """
     root = symmetric_root(cov) if root is None else root
     trace_of_root = _roots(np.linalg.eigvalsh(root @ cov2 @ root)).sum()
@@ -71,7 +71,7 @@ def frechet_distance_of_few(x, y):
 
 
 def symmetric_root(matrix):
-    """The square root of a symmetric matrix without negative eigenvalues."""
+    """The square root (d, d) of a symmetric matrix (d, d) without negative eigenvalues."""
     values, vectors = np.linalg.eigh(np.atleast_2d(matrix))
     return (vectors * _roots(values)) @ vectors.T
 
