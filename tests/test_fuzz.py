@@ -16,8 +16,8 @@ import main
 from core.archive import NETS_EMA
 from core.checkpoint import CheckpointIO
 from core.errors import UserError
+from core.flags import build_parser
 from core.images import glance, read_rgb
-from core.options import build_parser
 from core.recall import recall
 from core.solver import Solver
 from tests.command import NARROW

@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 import main
-from core import options
+from core import flags, options
 from tests import golden
 
 
@@ -102,5 +102,5 @@ def test_help_explains_every_flag(capsys):
     with pytest.raises(SystemExit):
         main.parse_args(["--help"])
     assert "high-pass skip for aligned faces" in capsys.readouterr().out.replace("\n", " ").replace("  ", " ")
-    assert all(action.help for action in options.build_parser()._actions)
+    assert all(action.help for action in flags.build_parser()._actions)
     assert isinstance(main.parse_args(["--mode", "train"]), argparse.Namespace)

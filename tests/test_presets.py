@@ -2,7 +2,7 @@ import pytest
 
 import main
 from core import recall
-from core.options import build_parser
+from core.flags import build_parser
 from core.presets import SETTINGS
 
 
