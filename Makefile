@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := expr/demo
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python main.py --mode sample --preset demo --outputs reference,latent,video_ref --result_dir $(DEMO)/results
@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	@echo "latent_bear.jpg, latent_cat.jpg, latent_dog.jpg (each row a random style) and video_ref.mp4."
 	@echo "The two minutes of training just now, in $(DEMO)/samples: 000150_reference.jpg and 000300_reference.jpg."
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q
@@ -31,6 +31,13 @@ lint: $(VENV)/.installed-dev
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
+
+# Tests of pages need a Chromium. Debian has one; elsewhere, and without the right to install, they are left out.
+browser:
+	@command -v chromium chromium-browser google-chrome chrome > /dev/null || \
+		{ test "$$(id -u)" = 0 && apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || \
+		echo "no Chromium here: tests of pages are left out"
 
 $(VENV)/.installed: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

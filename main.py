@@ -30,14 +30,22 @@ def parse_args(argv=None):
 
 
 def train(args):
+    """Train, if anything is left to do. Raises UserError, also where another run writes into its folders."""
     with ExitStack() as held:
-        runtime.first_does(lambda: held.enter_context(locked(args.checkpoint_dir)))
+        runtime.first_does(lambda: hold(held, args))
         if settle.for_training(args):
             train_alone(args)
 
 
+def hold(held, args):
+    """Lock the folders that one training alone may write into. Raises UserError."""
+    folders = (args.checkpoint_dir, args.sample_dir, args.log_dir or args.sample_dir)
+    for folder in {Path(folder).resolve(): folder for folder in folders}.values():
+        held.enter_context(locked(folder))
+
+
 def train_alone(args):
-    """Train, while no other run writes into the folder of checkpoints."""
+    """Train, while no other run writes into the folder of checkpoints. Raises UserError."""
     given = {"seed": args.seed, "leave_out": args.left_out}
     shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
     with runtime.together():
@@ -56,6 +64,7 @@ def train_alone(args):
 
 
 def sample(args):
+    """Write args.outputs. Raises UserError where checkpoint, images and names of domains do not do."""
     settle.step(args)
     kinds = {kind for output in args.outputs for kind in style_kinds(args, output)}
     origin = name_domains(args, sub_folders(args.ref_dir) if "reference" in kinds or "ref_dir" in args.given else [])
@@ -73,7 +82,7 @@ def sample(args):
 
 
 def source_images(args):
-    """The images of --src_dir, without results of an earlier run that lie below it."""
+    """The images of --src_dir, without results of an earlier run that lie below it. Raises UserError where none is."""
     results = Path(args.result_dir).resolve()
     found = images_below(args.src_dir, "src_dir")
     sources = [path for path in found if results not in path.resolve().parents]
@@ -83,6 +92,7 @@ def source_images(args):
 
 
 def evaluate(args):
+    """Score a step in both modes. Raises UserError, also where pretrained networks are missing."""
     settle.for_evaluation(args)
     with runtime.together():
         solver = start_solver(args)
@@ -90,6 +100,7 @@ def evaluate(args):
 
 
 def align(args):
+    """Align the faces of args.inp_dir. Raises UserError, also where not one is found."""
     from core import wing  # only faces need them
     from core.align import align_folder, read_mean_face
 
@@ -108,6 +119,7 @@ def align(args):
 
 
 def start_solver(args):
+    """A Solver, with what it runs on and its networks told. Raises UserError."""
     device = runtime.select_device(args.device)
     log.say(f"Device: {runtime.describe_device(device)}, precision: {args.precision}")
     solver = Solver(args)
@@ -116,6 +128,7 @@ def start_solver(args):
 
 
 def run(args):
+    """Do what args.mode says; only train and eval share the work among processes. Raises UserError."""
     if args.mode == "train":
         train(args)
     elif args.mode == "eval":
@@ -125,6 +138,7 @@ def run(args):
 
 
 def main(argv=None):
+    """Run a command line -> exit status, see `ending`; 0 if all went well. Raises what is a fault of ours."""
     hint = ""
     try:
         with Stopping(), runtime.joined():

@@ -4,6 +4,7 @@ import math
 import struct
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -70,15 +71,14 @@ def _rgb(image, file_format):
     return image.convert("RGB")
 
 
-def squared(image, size, resize="stretch"):
+def squared(image, size, resize="stretch", resample=Image.Resampling.BILINEAR):
     """A PIL image as size x size: "stretch" does not keep its shape; "crop" cuts the longer side to the
-    middle; "pad" fits all of it in and leaves white beside it."""
-    bilinear = Image.Resampling.BILINEAR
+    middle; "pad" fits all of it in and leaves white beside it. resample: Pillow's filter."""
     if resize == "crop":
-        return ImageOps.fit(image, (size, size), bilinear)
+        return ImageOps.fit(image, (size, size), resample)
     if resize == "pad":
-        return ImageOps.pad(image, (size, size), bilinear, color="white")
-    return image.resize((size, size), bilinear)
+        return ImageOps.pad(image, (size, size), resample, color="white")
+    return image.resize((size, size), resample)
 
 
 def to_uint8(x):
@@ -121,9 +121,24 @@ class Grid:
         self.canvas.paste(strip, (self.left + column * self.size, self.top + row * self.size))
 
     def save(self, path):
-        """Write a JPEG (or what the suffix says) under its final name once it is whole."""
+        """Write a JPEG (or what the suffix says) under its final name once it is whole. Raises UserError."""
         with replacing(path) as temporary:
             self.canvas.save(temporary, **FINE)
+
+    def save_small(self, path, columns, cell):
+        """Write a smaller version, for pages: the first columns, cells of at most so many pixels. Raises UserError.
+
+        A picture no wider than that is shown as it is, so there is no such file afterwards.
+        """
+        if self.canvas.width <= columns * cell:
+            Path(path).unlink(missing_ok=True)
+            return
+        scale = min(1, cell / self.size)
+        width = min(self.canvas.width, self.left + columns * self.size)
+        size = round(width * scale), max(1, round(self.canvas.height * scale))
+        small = self.canvas.resize(size, Image.Resampling.BOX, (0, 0, width, self.canvas.height))
+        with replacing(path) as temporary:
+            small.save(temporary, quality=90)
 
     def _shortened(self, text, width):
         """The text, or as much of its two ends as fits into so many pixels."""

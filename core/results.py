@@ -5,9 +5,19 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
-from core import log, sampling, video
+from core import log, page, sampling, video
 from core.files import replacing, safe_name
 from core.images import write_image
+from core.video import FORMATS
+
+SMALL, SMALL_WIDTH = "small", 1600  # folder for smaller versions of large grids, for the page; pixels
+MOST_SHOWN = 600  # single images on the page
+WHAT = {  # how names begin -> what the page says
+    "reference": "Sources (top) in the style, and domain, of each reference (left)",
+    "latent": "Sources (top) in random styles, a row for each seed",
+    "video_ref": "From reference to reference",
+    "video_latent": "From seed to seed",
+}
 
 
 class Results:
@@ -39,14 +49,17 @@ class Results:
 
     def grid(self, name, sources, styles):
         """Sources by styles, in as many pictures as need be."""
-        for page in sampling.grid_pages(len(sources.shown), len(styles.labels), sources.shown.shape[1]):
+        for rows in sampling.grid_pages(len(sources.shown), len(styles.labels), sources.shown.shape[1]):
             path = self._free(name, ".jpg")
-            self.fit(partial(self._grid, path, sources, styles.part(page)))
+            self.fit(partial(self._grid, path, sources, styles.part(rows)))
             log.say(f"Wrote {path}")
 
     def _grid(self, path, sources, styles, size):
         rows = self._rows(path.name, sources, styles, size)
-        sampling.style_grid(sources, styles, rows, self.domains if self.titled else None).save(path)
+        grid = sampling.style_grid(sources, styles, rows, self.domains if self.titled else None)
+        grid.save(path)
+        columns = 1 + len(sources.shown)
+        grid.save_small(self.folder / SMALL / path.name, columns, max(16, SMALL_WIDTH // columns))
 
     def video(self, name, sources, styles):
         """The sources in one style melting into the next, wherever two of a domain follow one another."""
@@ -75,10 +88,18 @@ class Results:
                 entry = {"file": path.name, "source": str(source), "domain": self.domains[label], **origin}
                 self.manifest[path.name] = json.dumps(entry)
 
-    def finish(self):
-        """Write manifest.jsonl, which says what the single images are, those of earlier runs that still stand too."""
-        if not self.manifest:
-            return
+    def finish(self, settings):
+        """Write manifest.jsonl, which says what the single images are, and the page index.html of all there is.
+
+        Both tell of earlier runs, too, as far as their files still stand. settings: (flag, value) rows for the page.
+        """
+        if self.manifest:
+            self._write_manifest()
+        if any(self.folder.iterdir()):
+            write_page(self.folder, settings)
+            log.say(f"Wrote {self.folder / 'index.html'}, a page that shows them")
+
+    def _write_manifest(self):
         path, number = self.folder / "manifest.jsonl", len(self.manifest)
         lines = {**_standing(path), **self.manifest}
         with replacing(path) as temporary:
@@ -95,6 +116,42 @@ class Results:
         free = next(text for text in names if text.casefold() not in self.taken)
         self.taken.add(free.casefold())
         return self.folder / free
+
+
+def write_page(folder, settings):
+    """Write {folder}/index.html: grids and videos, the newest first, then single images by domain."""
+    singles = [json.loads(line) for line in _standing(folder / "manifest.jsonl").values()]
+    known = {entry["file"] for entry in singles}
+    found = [path for path in folder.iterdir() if path.name not in known and _what(path)]
+    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    sections = []
+    for title, kinds in (("Videos", FORMATS), ("Grids", (".jpg",))):
+        items = [_shown(path) for path in found if path.suffix in kinds]
+        if items:
+            sections.append(page.gallery(title, items, cell=480))
+    for domain in sorted({entry["domain"] for entry in singles}):
+        of_it = [entry for entry in singles if entry["domain"] == domain]
+        note = f"The first {MOST_SHOWN} of {len(of_it)}; the others lie beside this page." * (len(of_it) > MOST_SHOWN)
+        items = [page.picture(entry["file"], _caption(entry)) for entry in of_it[:MOST_SHOWN]]
+        sections.append(page.gallery(f"Into {domain}", items, note, cell=150))
+    page.write_page(folder / "index.html", "StarGAN v2: results", [*sections, *page.about(settings)])
+
+
+def _what(path):
+    """What a file shows, by how its name begins; an empty text for what is not ours."""
+    stem = max((stem for stem in WHAT if path.stem.startswith(stem)), key=len, default="")
+    return WHAT.get(stem, "") if path.suffix in (".jpg", *FORMATS) else ""
+
+
+def _shown(path):
+    small = Path(SMALL, path.name)
+    small = small if (path.parent / small).exists() else None
+    return page.picture(path.name, f"{path.name}: {_what(path)}", small)
+
+
+def _caption(entry):
+    style = f"seed {entry['seed']}" if "seed" in entry else f"as {Path(entry['reference']).name}"
+    return f"{Path(entry['source']).name}, {style}"
 
 
 def _standing(manifest):

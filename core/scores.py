@@ -41,23 +41,32 @@ def write_scores(eval_dir, step, mode, by_seed, about):
     return means
 
 
-def best_step(eval_dir, steps):
-    """Of the steps the one with the lowest FID (mean over modes) in the history of eval_dir; None: no scores."""
+def history(eval_dir):
+    """What {eval_dir}/scores.jsonl tells: {step: {mode: row}}, the newest row of a step and mode; {} without a file."""
     try:
         lines = (Path(eval_dir) / "scores.jsonl").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        return None
+        return {}
     by_step = {}
     for line in lines:
         try:
             row = json.loads(line)
-            step, mode, fid = row["step"], str(row["mode"]), float(row["FID"])
+            step, mode, _ = int(row["step"]), str(row["mode"]), float(row["FID"])
         except (ValueError, LookupError, TypeError):
             continue  # torn when the run was killed, or no number
-        if step in steps:
-            by_step.setdefault(step, {})[mode] = fid  # the newest of a mode counts
-    most = max(map(len, by_step.values()), default=0)
-    means = {step: sum(found.values()) / most for step, found in by_step.items() if len(found) == most}
+        by_step.setdefault(step, {})[mode] = row
+    return by_step
+
+
+def best_step(eval_dir, steps):
+    """Of the steps the one with the lowest FID (mean over modes) in the history of eval_dir; None: no scores."""
+    scored = {step: by_mode for step, by_mode in history(eval_dir).items() if step in steps}
+    most = max(map(len, scored.values()), default=0)
+    means = {
+        step: sum(row["FID"] for row in by_mode.values()) / most
+        for step, by_mode in scored.items()
+        if len(by_mode) == most
+    }
     return min(means, key=means.get, default=None)
 
 

@@ -9,6 +9,8 @@ from core.memory import chunks
 from core.model import face_masks
 
 PSIS = (0.5, 0.7, 1.0)  # truncations shown
+SMALL = "small"  # folder, beside the pictures, of what a page shows of large ones
+SMALL_COLUMNS, SMALL_CELL = 9, 128
 
 
 def shown_domains(num_domains):

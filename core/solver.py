@@ -18,11 +18,11 @@ from core.folders import domain_names
 from core.losses import discriminator_loss, generator_loss
 from core.memory import MicroBatch, chunks, images_at_once
 from core.model import Content, build_model, compile_networks
-from core.options import style_kinds
+from core.options import style_kinds, told_settings
 from core.recall import network_config, target_labels
 from core.results import Results
 from core.scores import score_table, write_scores
-from core.snapshots import snapshot_grids
+from core.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
 from metrics.weights import MissingWeights
 
 
@@ -31,7 +31,8 @@ class Solver:
 
     nets, nets_ema, optims: Munch of name -> module, moving average, Adam. Modes other than train need
     the averages only, so nets and optims are then empty. For faces (w_hpf > 0) nets and nets_ema hold one and the
-    same `fan`, which is never trained; its weights come from a checkpoint, else from args.wing_path.
+    same `fan`, which is never trained; its weights come from a checkpoint, else from args.wing_path. Raises UserError
+    where device, precision or batch size cannot be had.
     """
 
     def __init__(self, args):
@@ -68,10 +69,12 @@ class Solver:
         )
 
     def save(self, step):
+        """Write the files of a step into args.checkpoint_dir. Raises UserError where the disk is full or gone."""
         self.archive.save(step, network_config(self.args, step))
         log.say(f"Saved step {step} in {self.args.checkpoint_dir}")
 
     def load(self, step):
+        """Load a step of args.checkpoint_dir in all processes. Raises UserError where it is missing or does not fit."""
         runtime.first_does(lambda: self.archive.load(step, {"fan": self.load_wing}))
         self.share()
         log.say(f"Loaded step {step} from {self.args.checkpoint_dir}")
@@ -132,7 +135,10 @@ class Solver:
         return losses | {"G/lambda_ds": self.lambda_ds(iteration + 1)}
 
     def update(self, prefix, learners, loss_of, inputs):
-        """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients."""
+        """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients.
+
+        loss_of returns (loss, {name: part}), means over images. Returns {prefix + name: part}.
+        """
         for name, network in self.nets.items():
             network.requires_grad_(name in learners)
         parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size))
@@ -187,6 +193,7 @@ class Solver:
 
     @torch.no_grad()
     def update_averages(self):
+        """Average G, F and E over iterations: args.ema_decay of what was, the rest of what is (paper, appendix B)."""
         for name in self.nets_ema.keys() - {"fan"}:
             average = self.nets_ema[name]
             self.average(list(average.parameters()), list(self.nets[name].parameters()), None)
@@ -210,7 +217,9 @@ class Solver:
         z_trg = torch.randn(args.num_outs_per_domain, args.latent_dim, generator=codes).to(self.device)
         with self._arithmetic():
             for name, grid in snapshot_grids(self.nets_ema, inputs, z_trg, args.num_domains, size):
-                grid.save(Path(args.sample_dir) / f"{step:06d}_{name}.jpg")
+                file = f"{step:06d}_{name}.jpg"
+                grid.save(Path(args.sample_dir, file))
+                grid.save_small(Path(args.sample_dir, SMALL, file), SMALL_COLUMNS, SMALL_CELL)
 
     # Evaluation
 
@@ -282,7 +291,7 @@ class Solver:
                     for output, kind in wanted:
                         results.write(output, sources, styles[kind])
         finally:
-            results.finish()  # what was written before an unreadable source is whole, and listed
+            results.finish(told_settings(args))  # what was written before an unreadable source is whole, and listed
 
     def _styles(self, kind, loaders, domains):
         """The styles of the references, or of args.seeds, in the domains of args.target_domains."""

@@ -14,6 +14,7 @@ from core.memory import explain
 from core.scores import best_step
 from core.signals import Stopping
 from core.snapshots import check_grid_side
+from core.watch import Watch
 
 FAILED = 1  # what a process tells the others in place of a signal's number
 
@@ -32,12 +33,14 @@ def run(solver, loaders):
 
     Raises Stopped, with everything saved, where Ctrl-C or SIGTERM asked for it; UserError where the last step
     could not be saved, images could not be read, or updates stopped being numbers. No other run may write into
-    args.checkpoint_dir meanwhile (core.files.locked). Of several processes all call it; the first one writes.
+    its folders meanwhile (core.files.locked). Of several processes all call it; the first one writes.
     """
     args = solver.args
     runtime.first_does(lambda: _make_room(args))
     with Stopping(quietly=runtime.world() > 1) as stopping:
-        _begin(solver)
+        branches = _begin(solver)
+        with runtime.together():
+            watch = Watch(solver, loaders, branches)
         start, device = args.resume_iter, solver.device
         inputs_of = InputFetcher(loaders.src, loaders.ref, args.latent_dim, "train", args.seed, start, device)
         with runtime.together():  # the same inputs at every snapshot
@@ -45,7 +48,7 @@ def run(solver, loaders):
         evaluation = None
         if args.eval_every and args.total_iters // args.eval_every > start // args.eval_every:
             evaluation = solver.evaluation()  # what is missing is said now, not after days
-        _Loop(solver, inputs_of, fixed, evaluation, stopping).run()
+        _Loop(solver, inputs_of, fixed, evaluation, stopping, watch).run()
 
 
 def _make_room(args):
@@ -57,14 +60,16 @@ def _make_room(args):
 
 
 def _begin(solver):
+    """Load what training goes on from; return whether it is another training than the one that wrote here last."""
     start = solver.args.resume_iter
     if start:
         solver.load(start)
     else:
         runtime.first_does(solver.load_wing)
         solver.share()
-    runtime.first_does(lambda: _set_aside(solver.archive, start))
+    aside = runtime.first_does(lambda: _set_aside(solver.archive, start))
     runtime.declare_begun()
+    return aside or not start
 
 
 def _set_aside(archive, start):
@@ -72,40 +77,62 @@ def _set_aside(archive, start):
         aside = archive.set_aside(start)
     if aside:
         log.warn(f"steps of an earlier run that come after step {start} are now in {aside}")
+    return aside is not None
 
 
 class _Loop:
     """One run of iterations."""
 
-    def __init__(self, solver, inputs_of, fixed, evaluation, stopping):
-        self.solver, self.args, self.stopping = solver, solver.args, stopping
+    def __init__(self, solver, inputs_of, fixed, evaluation, stopping, watch):
+        self.solver, self.args, self.stopping, self.watch = solver, solver.args, stopping, watch
         self.inputs_of, self.fixed, self.evaluation = inputs_of, fixed, evaluation
         self.done = self.saved = self.args.resume_iter
-        self.began, self.told = time.monotonic(), 0  # updates skipped, as far as they are told of
+        self.skipped = self.told = 0  # updates, and as far as they are told of
 
     def run(self):
-        args = self.args
-        if self.done:
-            self._show(again=False)  # what the last run did not come to
-        span = range(self.done, args.total_iters)
-        with log.progress(span, initial=self.done, total=args.total_iters, unit="it") as bar:
-            try:
+        args, state = self.args, "ended by an error"
+        try:
+            if self.done:
+                self._show(again=False)  # what the last run did not come to
+            self._page()
+            with log.progress(range(self.done, args.total_iters), initial=self.done, total=args.total_iters) as bar:
                 for iteration in bar:
-                    with self.stopping.held():  # networks of half an iteration are of no use
-                        inputs = self._next_inputs()
-                        losses = self.solver.train_step(inputs, iteration)
-                        self.done = iteration + 1
-                        self._check_updates(inputs, losses)
-                        if due(self.done, args.print_every):
-                            seconds = time.monotonic() - self.began
-                            log.loss_line(seconds, self.done, args.total_iters, losses | self.solver.meters)
-                    if due(self.done, args.save_every) or self.done == args.total_iters:
-                        self._save(last=self.done == args.total_iters)
-                    self._show()
-            except Stopped as stop:
-                runtime.first_does(self._save_last)
-                runtime.declare_over(128 + stop.number)
-                raise
+                    self._iterate(iteration)
+            state = "trained to the end"
+        except Stopped as stop:
+            state = "stopped"
+            runtime.first_does(self._save_last)
+            runtime.declare_over(128 + stop.number)
+            raise
+        finally:
+            self._page(state)
+            self.watch.close()
+
+    def _iterate(self, iteration):
+        """One iteration, and what is due after it."""
+        args = self.args
+        with self.stopping.held():  # networks of half an iteration are of no use
+            began = time.monotonic()
+            inputs = self._next_inputs()
+            waited = time.monotonic() - began
+            losses = self.solver.train_step(inputs, iteration)
+            self.done = iteration + 1
+            self._check_updates(inputs, losses)
+            self.watch.passed(waited, time.monotonic() - began)
+            if due(self.done, args.print_every):
+                self.watch.line(self.done, losses | self.solver.meters, self.skipped)
+        if due(self.done, args.save_every) or self.done == args.total_iters:
+            self._save(last=self.done == args.total_iters)
+        self._show()
+        if due(self.done, args.sample_every) or (due(self.done, args.print_every) and self.watch.is_due()):
+            self._page()
+
+    def _page(self, state="training"):
+        """Renew the page; where that fails the run goes on."""
+        try:
+            self.watch.write(self.done, state)
+        except (UserError, OSError) as error:
+            log.warn(f"the page of step {self.done} is not written: {error}")
 
     def _show(self, again=True):
         """Pictures and scores of the step, where they are due; again: even if they are there."""
@@ -115,7 +142,10 @@ class _Loop:
         if due(done, args.sample_every) and runtime.is_first() and (again or not pictures.exists()):
             self._attempt("has no pictures", lambda: solver.snapshot(done, self.fixed))
         if due(done, args.eval_every) and self.evaluation and (again or not runtime.first_does(scores.exists)):
-            self._attempt("is not scored", lambda: solver.evaluate(done, self.evaluation, self._heed), in_step=True)
+            self._attempt("is not scored", self._score, in_step=True)
+
+    def _score(self):
+        self.watch.scores(self.done, self.solver.evaluate(self.done, self.evaluation, self._heed))
 
     def _heed(self):
         """Stop where one of several processes was asked to; a single one stops by itself."""
@@ -186,6 +216,7 @@ class _Loop:
         """Tell of skipped updates; give up after args.max_bad_updates in a row."""
         counts = torch.stack([sum(self.solver.bad_updates.values()), max(self.solver.bad_in_a_row.values())])
         bad, in_a_row = map(int, counts.tolist())  # here the device is waited for
+        self.skipped = bad
         if bad > self.told and (self.told == 0 or due(self.done, self.args.print_every)) and runtime.is_first():
             log.warn(f"up to iteration {self.done}, {bad} updates were no numbers and are skipped")
             self.told = bad

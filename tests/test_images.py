@@ -152,3 +152,16 @@ def test_a_grid_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match=r"grid\.png cannot be written"):
         images.Grid(1, 1, 8).save(tmp_path / "grid.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "grid.png"]
+
+
+def test_a_small_version_of_a_grid(tmp_path):
+    """The first columns, at most so large; none of a grid that is small."""
+    grid = images.Grid(2, 5, 8)
+    for column in range(5):
+        grid.put(0, column, np.full((1, 8, 8, 3), 40 * column, np.uint8))
+    grid.save_small(tmp_path / "small.png", columns=3, cell=4)
+    small = np.asarray(Image.open(tmp_path / "small.png"))
+    assert small.shape == (8, 12, 3)
+    assert small[0, :, 0].tolist() == [0] * 4 + [40] * 4 + [80] * 4 and (small[4:] == 255).all()
+    grid.save_small(tmp_path / "small.png", columns=5, cell=8)
+    assert not (tmp_path / "small.png").exists()

@@ -42,13 +42,15 @@ def test_files_of_a_run(run, faces):
     ema = torch.load(folders["checkpoint_dir"] / "000002_nets_ema.ckpt", weights_only=True)
     assert set(ema) == {"generator", "mapping_network", "style_encoder", "config"}
 
-    sizes = {path.name: picture(path).size for path in folders["sample_dir"].iterdir()}
+    names = {path.name for path in folders["sample_dir"].iterdir() if not path.name.startswith(".")}
+    sizes = {name: picture(folders["sample_dir"] / name).size for name in names if name.endswith(".jpg")}
     rows_of_latent = 1 + 3 * 2
     assert sizes == {
         "000002_cycle_consistency.jpg": (4 * 32, 4 * 32),
         "000002_reference.jpg": (5 * 32, 5 * 32),
         **{f"000002_latent_psi_{psi}.jpg": (4 * 32, rows_of_latent * 32) for psi in (0.5, 0.7, 1.0)},
     }
+    assert names - sizes.keys() == {"index.html", "train.jsonl", "options.json"}
 
 
 def test_resume_continues(run, capsys):

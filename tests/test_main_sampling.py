@@ -76,7 +76,7 @@ def test_every_output(run, faces, tmp_path, capsys):
     singles = {f"0000{s}__{d}__{style}.png" for s in range(3) for d in ("dog", "bear") for style in (4, 5, 9)}
     singles |= {f"0000{s}__{d}__00002.png" for s in range(3) for d in ("dog", "bear")}
     grids = {"reference.jpg", "latent_bear.jpg", "latent_dog.jpg"}
-    assert files == singles | grids | {"video_latent.webp", "manifest.jsonl"}
+    assert files == singles | grids | {"video_latent.webp", "manifest.jsonl", "index.html"}
     with Image.open(tmp_path / "video_latent.webp") as movie:
         assert movie.size == (3 * 32, 2 * 32)
     manifest = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
@@ -110,7 +110,7 @@ def test_names_of_seeds_and_references_do_not_collide(run, faces, tmp_path):
     flags = "--outputs images --num_workers 0 --target_domains cat --seeds 3"
     assert call("sample", flags, **folders) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"00001__cat__3.png", "00001__cat__3_2.png", "manifest.jsonl"}
+    assert names == {"00001__cat__3.png", "00001__cat__3_2.png", "manifest.jsonl", "index.html"}
 
 
 def test_more_sources_than_fit_at_once(run, faces, tmp_path, monkeypatch):

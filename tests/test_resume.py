@@ -162,7 +162,7 @@ def test_steps_without_a_manifest_are_read(whole, tmp_path):
 
 
 def test_a_first_save_that_was_killed(whole, tmp_path):
-    """There is nothing to go on from, and nothing to keep: training begins; a lone file of another's stays in the way."""
+    """There is nothing to go on from, and nothing to keep: training begins; but not over a lone file of averages."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     for name in ("000003_nets.ckpt", "000003_nets_ema.ckpt"):
