@@ -128,9 +128,11 @@ def file_names(paths):
     names = [""] * len(paths)
     for parts in ("{0.stem}", "{0.name}", "{0.parent.name}-{0.stem}", "{0.parent.name}-{0.name}"):
         tried = [safe_name(parts.format(Path(path))) for path in paths]
-        count = Counter(name.casefold() for name in tried)  # capitals tell no files apart on some systems
+        count = Counter(name.casefold() for name in (*names, *tried))  # capitals tell no files apart on some systems
         names = [name or new * (count[new.casefold()] == 1) for name, new in zip(names, tried, strict=True)]
-    return [name or f"{number:05d}-{safe_name(Path(paths[number]).stem)}" for number, name in enumerate(names)]
+    numbered = [f"{number:05d}-{safe_name(Path(path).stem)}" for number, path in enumerate(paths)]
+    names = [name or other for name, other in zip(names, numbered, strict=True)]
+    return names if len({name.casefold() for name in names}) == len(names) else numbered
 
 
 def safe_name(text, most=60):

@@ -94,6 +94,8 @@ def test_file_names_tell_files_apart():
     assert file_names(["cat/1.png", "cat/1.jpg", "cat/2.jpg"]) == ["1.png", "1.jpg", "2"]
     assert file_names(["x/cat/1.png", "y/cat/1.png"]) == ["00000-1", "00001-1"]
     assert file_names(["in/a.png", "in/A.png"]) == ["00000-a", "00001-A"]  # one file on Windows
+    for met in (["p/a/x.jpg", "p/b/x.jpg", "p/c/a-x.jpg"], ["p/a/x.jpg", "p/a/x.png", "p/c/x.jpg.gif"]):
+        assert len(set(file_names(met))) == 3
 
 
 def test_names_are_safe_everywhere():
