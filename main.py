@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from munch import Munch
 
-from core import log, options, runtime, settle
+from core import dry_run, log, options, runtime, settle
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.errors import Elsewhere, LostProcess, Stopped, UserError
 from core.files import locked
@@ -31,6 +31,10 @@ def parse_args(argv=None):
 
 def train(args):
     """Train, if anything is left to do. Raises UserError, also where another run writes into its folders."""
+    if args.dry_run:
+        if settle.for_training(args):
+            dry_run.training(args)
+        return
     with ExitStack() as held:
         runtime.first_does(lambda: hold(held, args))
         if settle.for_training(args):
@@ -76,6 +80,11 @@ def sample(args):
         log.warn(f"--{flag} is for latent, video_latent and images: --outputs {','.join(args.outputs)} ignores it")
     log.say(f"Domains: {', '.join(args.domains)} ({origin})")
     log.say("Images: " + ", ".join(f"{len(found)} {name}" for name, found in samples.items()))
+    if args.dry_run:
+        labels = range(args.num_domains) if targets is None else targets
+        styles = {"reference": len(samples.get("ref", ())), "seed": len(args.seeds) * len(labels)}
+        dry_run.sampling(args, len(samples["src"]), {kind: styles[kind] for kind in kinds})
+        return
     shape = (test_transform(args.img_size, args.resize), args.batch_size, args.num_workers)
     loaders = Munch({name: get_sample_loader(found, *shape) for name, found in samples.items()})
     start_solver(args).sample(loaders)
@@ -94,6 +103,9 @@ def source_images(args):
 def evaluate(args):
     """Score a step in both modes. Raises UserError, also where pretrained networks are missing."""
     settle.for_evaluation(args)
+    if args.dry_run:
+        dry_run.evaluation(args)
+        return
     with runtime.together():
         solver = start_solver(args)
     solver.evaluate()
@@ -106,6 +118,9 @@ def align(args):
 
     mean_face, fan = read_mean_face(args.lm_path), wing.FAN()
     wing.load_wing(fan, args.wing_path)
+    if args.dry_run:
+        dry_run.alignment(args)
+        return
     device = runtime.select_device(args.device)
     log.say(f"Device: {runtime.describe_device(device)}")
     place = partial(torch.Tensor.to, device=device)

@@ -12,14 +12,13 @@ import time
 
 import torch
 from munch import Munch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 import main as program
 from benchmarks import plain
 from core import runtime
 from core.data_loader import get_train_loader
 from core.memory import peak_memory
+from core.rehearsal import Counter
 from core.solver import Solver
 
 CPU_VARIANTS = ("plain", "fused", "fused --precision bf16")
@@ -27,21 +26,6 @@ CUDA_VARIANTS = (
     "plain", "fused", "fused --precision tf32", "fused --precision bf16", "fused --precision bf16 --channels_last",
     "fused --precision bf16 --compile", "fused --precision bf16 --channels_last --compile",
 )  # fmt: skip
-
-
-class FlopCounter(TorchDispatchMode):
-    """Counts what convolutions and matrix products cost, a multiply-add as two, second order included."""
-
-    def __init__(self):
-        super().__init__()
-        self.flops = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func.overloadpacket)
-        if formula is not None:
-            self.flops += formula(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 def make_solver(options, variant):
@@ -78,7 +62,7 @@ def count_flops(options, variant):
     """FLOPs per image of an iteration."""
     solver = make_solver(options, variant.split()[0])
     inputs = make_inputs(solver.args, solver.device)
-    with FlopCounter() as counter:
+    with Counter() as counter:
         step(solver, variant.split()[0], inputs, 0)
     return counter.flops / options.batch_size
 

@@ -34,7 +34,7 @@ def align_folder(fan, mean_face, root, out_dir, img_size, resize, place, sheet=N
     """
     if sheet and Path(sheet).suffix.lower() not in KEPT_FORMATS:
         raise UserError(f"--contact_sheet {sheet} is no name of a picture: end it with .jpg")
-    targets = _targets(root, out_dir)
+    targets = targets_of(root, out_dir)
     paths = [path for path, target in targets.items() if override or not target.exists()]
     transform, shown, made = test_transform(img_size, resize), [], 0
     with log.progress(total=len(paths), desc="aligning", unit="img") as bar:
@@ -61,8 +61,11 @@ def align_folder(fan, mean_face, root, out_dir, img_size, resize, place, sheet=N
     return made, len(paths) - made, len(targets) - len(paths)
 
 
-def _targets(root, out_dir):
-    """{image below root: where it goes}: as it lies below root; PNG where its format would lose too much."""
+def targets_of(root, out_dir):
+    """{image below root: where it goes}: as it lies below root; PNG where its format would lose too much.
+
+    Raises UserError where root has no images, out_dir lies in it, or two would get one name.
+    """
     root, out_dir = Path(root), Path(out_dir)
     folder = root.parent if root.is_file() else root
     if folder.resolve() in (out_dir.resolve(), *out_dir.resolve().parents):

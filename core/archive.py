@@ -94,18 +94,18 @@ def any_steps(folder):
     return sorted({step for template in FILES for step in saved_steps(folder, template)})
 
 
-def newest_whole_step(folder):
+def newest_whole_step(folder, mend=True):
     """The newest step in the folder whose three files are as they were written; None where there is no step, or
     nothing but the half of a first one.
 
     Newer ones that are not are named. A run that was killed just before it wrote its manifest left a whole step:
-    the manifest is written now. Raises UserError where no step is whole.
+    the manifest is written now, if it may be (mend). Raises UserError where no step is whole.
     """
     steps = any_steps(folder)
     for step in reversed(steps):
         flaw = find_flaw(folder, step)
         if not flaw:
-            if not manifest_path(folder, step).is_file():
+            if mend and not manifest_path(folder, step).is_file():
                 write_manifest(folder, step)
             return step
         log.warn(f"step {step} in {folder} is passed over: {flaw}")

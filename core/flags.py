@@ -34,6 +34,9 @@ def build_parser():
         "--preset", choices=list(SETTINGS), help="other defaults: the published settings, or what learns the demo set"
     )
     parser.add_argument(
+        "--dry_run", action="store_true", help="tell what would be done, what it would cost and write, and do nothing"
+    )
+    parser.add_argument(
         "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="auto: CUDA if there is one"
     )
     _speed_flags(parser.add_argument_group("speed and memory"))

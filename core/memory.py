@@ -1,12 +1,15 @@
 """What fits into memory, and what the system refuses."""
 
 import math
+import os
 import sys
 from pathlib import Path
 
 import torch
 
 from core import log
+
+USUAL = 600_000_000  # bytes of a process that has imported PyTorch
 
 
 def chunks(count, size):
@@ -101,3 +104,22 @@ def peak_memory(device, reset=False):
         return math.nan
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident():
+    """Bytes of memory that this process holds now; where the system does not tell, what is usual after the imports."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return USUAL
+
+
+def memory_of(device):
+    """Bytes of memory that a GPU has, or else this machine; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # no POSIX
+        return None

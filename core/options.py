@@ -22,6 +22,20 @@ SETTINGS_KEPT = (
     "sample_every", "save_every", "eval_every", "keep_checkpoints", "max_bad_updates", "micro_batch", "num_workers",
 )  # fmt: skip
 
+# What --dry_run tells of each mode.
+SETTINGS_THAT_MATTER = {
+    "train": (*NETWORK_FLAGS, *SETTINGS_KEPT, "resume_iter"),
+    "sample": (
+        *NETWORK_FLAGS, "resume_iter", "outputs", "target_domains", "seeds", "psi", "labels", "resize", "video_format",
+        "batch_size", "micro_batch", "precision", "num_workers", "checkpoint_dir", "src_dir", "ref_dir",
+    ),
+    "eval": (
+        *NETWORK_FLAGS, "resume_iter", "num_outs_per_domain", "val_batch_size", "eval_seeds", "seed",
+        "save_eval_images", "micro_batch", "precision", "num_workers", "checkpoint_dir", "train_img_dir", "val_img_dir",
+    ),
+    "align": ("img_size", "resize", "override", "inp_dir", "wing_path", "lm_path", "contact_sheet"),
+}  # fmt: skip
+
 AT_LEAST = {  # least value that makes sense
     "num_domains": 1, "latent_dim": 1, "hidden_dim": 1, "style_dim": 1, "max_conv_dim": 1, "channel_base": 1,
     "lambda_reg": 0, "lambda_cyc": 0, "lambda_sty": 0, "lambda_ds": 0, "ds_iter": 1, "w_hpf": 0,

@@ -52,8 +52,11 @@ def stamp(path):
     return [status.st_size, status.st_mtime_ns]
 
 
-def scan(paths, cache, num_workers=0):
-    """Findings of all files, {path: finding}. cache: a file that remembers those that have not changed."""
+def scan(paths, cache, num_workers=0, remember=True):
+    """Findings of all files, {path: finding}. cache: a file that tells of those that have not changed.
+
+    remember: write the new ones into it. Raises UserError where that cannot be done.
+    """
     known = _read(cache)
     stamps = {str(path): stamp(path) for path in paths}
     fresh = [path for path in paths if stamps[str(path)] is None or known.get(str(path), [0])[0] != stamps[str(path)]]
@@ -64,19 +67,21 @@ def scan(paths, cache, num_workers=0):
             for batch in loader:
                 known |= {path: [stamps[path], finding] for path, finding in batch}
                 bar.update(len(batch))
+    if fresh and remember:
         with replacing(cache) as temporary:
             temporary.write_text(json.dumps({path: known[path] for path in stamps}), encoding="utf-8")
     return {path: known[str(path)][1] for path in paths}
 
 
-def check_images(root, flag, img_size, cache, num_workers=0):
+def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False):
     """Look at the images of a set and tell what is odd; return the paths to leave out.
 
-    Raises UserError where more than one in a hundred is broken, or all of a domain.
+    dry_run: remember nothing, and tell of each domain. Raises UserError where more than one in a hundred is broken, or
+    all of a domain.
     """
     domains = {name: images_below(Path(root, name)) for name in domain_names(root, flag)}
     paths = [path for found in domains.values() for path in found]
-    findings = scan(paths, cache, num_workers)
+    findings = scan(paths, cache, num_workers, not dry_run)
     broken = {path: finding["broken"] for path, finding in findings.items() if "broken" in finding}
     whole = {path: finding for path, finding in findings.items() if path not in broken}
     where = f"--{flag} {root}"
@@ -88,6 +93,8 @@ def check_images(root, flag, img_size, cache, num_workers=0):
     for name, found in domains.items():
         if broken.keys() >= set(found):
             raise UserError(f"{where}: no image of {name} can be read: replace them")
+    if dry_run:
+        _tell_domains(where, domains, whole, img_size)
     all_grey = all(finding["grey"] for finding in whole.values())
     sides = {path: (finding["width"], finding["height"]) for path, finding in whole.items()}
     odd = {
@@ -104,6 +111,18 @@ def check_images(root, flag, img_size, cache, num_workers=0):
         if found:
             log.warn(f"{where}: {len(found)} of {len(paths)} images {what}: {_listed(found)}")
     return set(broken)
+
+
+def _tell_domains(where, domains, whole, img_size):
+    log.say(f"{where}:")
+    width = max(map(len, domains))
+    for name, found in domains.items():
+        sides = sorted(min(whole[path]["width"], whole[path]["height"]) for path in found if path in whole)
+        small = sum(side < img_size for side in sides)
+        log.say(
+            f"  {name:<{width}}  {len(sides):>7,} images, {len(found) - len(sides)} left out, smaller sides "
+            f"{sides[0]} to {sides[-1]} px (median {sides[len(sides) // 2]}), {small} below --img_size {img_size}"
+        )
 
 
 def _listed(paths):

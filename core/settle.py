@@ -53,7 +53,8 @@ def _training(args):
     _folders(args)
     for flag in ("train_img_dir", "val_img_dir"):
         cache = Path(args.checkpoint_dir, f".{flag}.json")
-        args.left_out |= check_images(getattr(args, flag), flag, args.img_size, cache, args.num_workers)
+        found = check_images(getattr(args, flag), flag, args.img_size, cache, args.num_workers, args.dry_run)
+        args.left_out |= found
     return True
 
 
@@ -61,7 +62,7 @@ def _start(args):
     """Choose the step to go on from, and take its settings. Returns whether anything is left to do."""
     folder, latest = Path(args.checkpoint_dir), args.resume_iter == "latest" or runtime.has_begun()
     if latest:
-        args.resume_iter = newest_whole_step(folder) or 0
+        args.resume_iter = newest_whole_step(folder, mend=not args.dry_run) or 0
         if not args.resume_iter:
             log.say(f"No step in {folder} yet: training begins")
     if args.resume_iter:
