@@ -99,6 +99,9 @@ def _training_flags(group):
         "--resume_iter", type=_step, default=0,
         help="step to load, or latest: the newest whole one; 0: train starts anew, other modes take the newest",
     )  # fmt: skip
+    add("--init_from", type=str, help="start G, F, E from a file of averages, and D from the nets file beside it")
+    add("--init_iters", type=int, default=0, help="iterations in which what --init_from gave learns more slowly")
+    add("--init_lr_scale", type=float, default=0.1, help="by how much: factor of its learning rate")
     add("--override", action="store_true", help="resume with flags that change what is computed; align anew")
     add("--keep_checkpoints", type=int, default=0, help="newest steps to keep, and the best scored one; 0: all")
     add("--max_bad_updates", type=int, default=20, help="stop after so many updates in a row that are no numbers")
@@ -139,7 +142,7 @@ def _sampling_flags(group):
     add("--target_domains", type=_names, help="domains to translate into, separated by commas; left out: all")
     add(
         "--domain_names", type=_names,
-        help="names of the domains in label order, for a checkpoint that does not know them",
+        help="names of the domains in label order, for a checkpoint (or --init_from) that does not know them",
     )  # fmt: skip
     add("--seeds", type=_seeds, default="0-9", help="random styles, such as 0-9,20; a number is always the same style")
     add("--psi", type=float, default=1, help="truncation of random styles: 1 leaves them, 0 gives the mean style")

@@ -15,7 +15,7 @@ NETWORK_FLAGS = (
 # What changes what training computes, and what else a resumed training goes on with.
 MATHEMATICS = (
     "lambda_reg", "lambda_cyc", "lambda_sty", "lambda_ds", "ds_iter", "randcrop_prob", "batch_size", "lr", "f_lr",
-    "beta1", "beta2", "weight_decay", "ema_decay", "precision", "seed",
+    "beta1", "beta2", "weight_decay", "ema_decay", "precision", "seed", "init_iters", "init_lr_scale",
 )  # fmt: skip
 SETTINGS_KEPT = (
     *MATHEMATICS, "total_iters", "train_img_dir", "val_img_dir", "val_batch_size", "num_outs_per_domain", "print_every",
@@ -24,7 +24,7 @@ SETTINGS_KEPT = (
 
 # What --dry_run tells of each mode.
 SETTINGS_THAT_MATTER = {
-    "train": (*NETWORK_FLAGS, *SETTINGS_KEPT, "resume_iter"),
+    "train": (*NETWORK_FLAGS, *SETTINGS_KEPT, "resume_iter", "init_from"),
     "sample": (
         *NETWORK_FLAGS, "resume_iter", "outputs", "target_domains", "seeds", "psi", "labels", "resize", "video_format",
         "batch_size", "micro_batch", "precision", "num_workers", "checkpoint_dir", "src_dir", "ref_dir",
@@ -42,7 +42,8 @@ AT_LEAST = {  # least value that makes sense
     "randcrop_prob": 0, "total_iters": 1, "resume_iter": 0, "batch_size": 1, "val_batch_size": 1,
     "lr": 0, "f_lr": 0, "beta1": 0, "beta2": 0, "ema_decay": 0, "weight_decay": 0, "num_outs_per_domain": 1,
     "num_workers": 0, "psi": 0, "print_every": 0, "sample_every": 0, "save_every": 0, "eval_every": 0,
-    "keep_checkpoints": 0, "max_bad_updates": 1,
+    "keep_checkpoints": 0, "max_bad_updates": 1, "init_iters": 0,
+    "init_lr_scale": 0,
 }  # fmt: skip
 
 AT_MOST = dict.fromkeys(("latent_dim", "hidden_dim", "style_dim", "max_conv_dim"), 2**16) | {
@@ -51,14 +52,14 @@ AT_MOST = dict.fromkeys(("latent_dim", "hidden_dim", "style_dim", "max_conv_dim"
 }  # wider networks fit nowhere
 
 UNSET = object()
-NO_FLAGS = ("given", "domains", "left_out")  # what else a Namespace of `parse_args` holds
+NO_FLAGS = ("given", "domains", "left_out", "inherited")  # what else a Namespace of `parse_args` holds
 
 
 def parse_args(argv=None):
     """Parse and check a command line -> Namespace with every flag, and beside them
 
     given: names of the flags that were on the line; domains: None until folders or a checkpoint name them;
-    left_out: paths of images that cannot be read.
+    left_out: paths of images that cannot be read; inherited: what --init_from gave (core.finetune).
     Exits with status 2 and one sentence where a value is wrong.
     """
     parser = build_parser()
@@ -69,7 +70,7 @@ def parse_args(argv=None):
     # A second reading, over marks in place of defaults, tells which flags were on the line.
     marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), UNSET)))
     given = {name for name, value in vars(marked).items() if value is not UNSET}
-    args.given, args.domains, args.left_out = frozenset(given), None, set()
+    args.given, args.domains, args.left_out, args.inherited = frozenset(given), None, set(), None
     try:
         check_values(args)
     except UserError as error:
@@ -112,8 +113,9 @@ def check_values(args):
     for name in ("beta1", "beta2", "ema_decay"):
         if getattr(args, name) >= 1:
             raise UserError(f"--{name} is {getattr(args, name)}, but must be less than 1")
-    if args.randcrop_prob > 1:
-        raise UserError(f"--randcrop_prob is {args.randcrop_prob}, but must be between 0 and 1")
+    for name in ("randcrop_prob", "init_lr_scale"):
+        if getattr(args, name) > 1:
+            raise UserError(f"--{name} is {getattr(args, name)}, but must be between 0 and 1")
     if not 16 <= args.img_size <= 2**14 or args.img_size.bit_count() != 1:
         raise UserError(f"--img_size is {args.img_size}, but must be a power of two from 16 up, such as 256")
     if args.channel_base < args.img_size:

@@ -32,10 +32,15 @@ def recall(args, template, step):
 def network_config(args, step):
     """The `config` entry of a checkpoint: plain values that say what the networks are and how they are trained."""
     networks = {name: getattr(args, name) for name in (*NETWORK_FLAGS, "preset", "domains")}
-    return networks | {
-        "step": step,
-        "settings": {name: parse_value(name, getattr(args, name)) for name in SETTINGS_KEPT},
-    }
+    inherited = {"inherited": args.inherited} if args.inherited else {}
+    return (
+        networks
+        | inherited
+        | {
+            "step": step,
+            "settings": {name: parse_value(name, getattr(args, name)) for name in SETTINGS_KEPT},
+        }
+    )
 
 
 def adopt_config(args, config, where):
@@ -79,6 +84,7 @@ def adopt_settings(args, config, where):
     if args.preset not in (None, preset):
         raise UserError(f"--preset is {args.preset}, but {where} was made with {preset or 'none'}: leave it out")
     args.preset = preset  # its settings are among those saved
+    args.inherited = _inherited(config.get("inherited"), where)
     changed = {}
     for name in SETTINGS_KEPT:
         if name not in saved:
@@ -99,6 +105,18 @@ def adopt_settings(args, config, where):
         check_values(args)
     if changed:
         log.say(f"Changed since {where}: {', '.join(changed.values())}")
+
+
+def _inherited(found, where):
+    """What a config says of a run that began with --init_from; None of another one."""
+    kinds = {"file": str, "domains": (list, type(None)), "discriminator": bool, "fan": bool}
+    if found is not None and not (
+        isinstance(found, dict)
+        and found.keys() == kinds.keys()
+        and all(isinstance(found[name], kind) for name, kind in kinds.items())
+    ):
+        raise UserError(f"{where} is not a checkpoint of StarGAN v2: what it began from is not told; use another file")
+    return found
 
 
 def identify(states, where, assumed):

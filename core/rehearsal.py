@@ -73,7 +73,8 @@ def rehearsed(args):
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
     device = select_device(args.device)
-    plain = argparse.Namespace(**{**vars(args), "device": "meta", "compile": False, "precision": "fp32"})
+    changed = {"device": "meta", "compile": False, "precision": "fp32", "inherited": None}
+    plain = argparse.Namespace(**vars(args) | changed)
     with torch.device("meta"):
         solver = Solver(plain)
     solver.args, solver.device = args, device

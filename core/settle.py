@@ -6,6 +6,7 @@ from core import log, runtime
 from core.archive import NETS_EMA, find_flaw, newest_whole_step
 from core.checkpoint import newest_step
 from core.errors import UserError
+from core.finetune import adopt
 from core.folders import domain_names
 from core.recall import recall, settle_domains
 from core.scan import check_images
@@ -45,7 +46,10 @@ def _by_first(args, settled):
 def _training(args):
     if not _start(args):
         return False
-    if args.w_hpf > 0 and not args.resume_iter:
+    if args.init_from and not args.resume_iter:
+        args.inherited = adopt(args)
+    has_fan = args.resume_iter or (args.inherited and args.inherited["fan"])
+    if args.w_hpf > 0 and not has_fan:
         from core.wing import find_wing  # only faces need it
 
         find_wing(args.wing_path)

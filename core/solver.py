@@ -1,6 +1,7 @@
 """The Solver owns networks, moving averages, optimizers and checkpoints, and trains and samples."""
 
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from munch import Munch
 from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from core import log, runtime, sampling, training, video
+from core import finetune, log, runtime, sampling, training, video
 from core.archive import NETS, NETS_EMA, OPTIMS, Archive
 from core.errors import UserError
 from core.evaluation import MODES, Evaluation
@@ -56,6 +57,8 @@ class Solver:
         self.average = get_ema_multi_avg_fn(args.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
         self.archive = Archive(Path(args.checkpoint_dir), groups)
+        self.paces = finetune.paces(args, self.nets) if args.init_iters and args.inherited else {}
+        self.is_slow = False  # whether what was inherited learns more slowly now
         self.bad_updates, self.bad_in_a_row = {}, {}  # name of an update -> how many were skipped
 
     def _adam(self, name, network):
@@ -78,6 +81,13 @@ class Solver:
         runtime.first_does(lambda: self.archive.load(step, {"fan": self.load_wing}))
         self.share()
         log.say(f"Loaded step {step} from {self.args.checkpoint_dir}")
+
+    def begin(self):
+        """Take over the networks of args.init_from, if any, and the face network's weights. Raises UserError."""
+        if self.args.inherited:
+            finetune.load(self.nets, self.nets_ema, self.args)
+        if not (self.args.inherited and self.args.inherited["fan"]):
+            self.load_wing()
 
     def load_wing(self):
         """Load the face network from args.wing_path, if there is one to be loaded. Raises UserError."""
@@ -103,6 +113,7 @@ class Solver:
         `meters` holds what no loss uses: G/latent_src and G/ref_src, the distance of outputs to their source.
         """
         nets, args = self.nets, self.args
+        self.is_slow = iteration < args.init_iters
         inputs = Munch({name: self._place(tensor) for name, tensor in inputs.items()})
         inputs.content = self._content(inputs.x_src)  # G stands still in both updates of D
         lambda_ds = self.lambda_ds(iteration)
@@ -156,7 +167,9 @@ class Solver:
         self.bad_in_a_row[prefix] = (self.bad_in_a_row.get(prefix, 0) + 1) * bad
         for name in learners:
             self.optims[name].found_inf = bad  # on the device, as for a GradScaler: fused Adam then does not step
-            self.optims[name].step()
+            slow = self.is_slow and name in self.paces
+            with finetune.slowed(self.nets[name], self.paces[name]) if slow else nullcontext():
+                self.optims[name].step()
 
     def _accumulate(self, learners, loss_of, inputs, size):
         """Leave the gradient of the batch's loss in the learners, `size` images at a time; return its parts.

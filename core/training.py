@@ -65,7 +65,7 @@ def _begin(solver):
     if start:
         solver.load(start)
     else:
-        runtime.first_does(solver.load_wing)
+        runtime.first_does(solver.begin)
         solver.share()
     aside = runtime.first_does(lambda: _set_aside(solver.archive, start))
     runtime.declare_begun()

@@ -1,0 +1,161 @@
+"""Training that starts from trained networks, --init_from: what they give, and how slowly that may change at first.
+
+Trunks are taken as they are. Heads belong to domains, so those of domains of the same name are taken, wherever they
+stand, and the others stay as they are initialised.
+"""
+
+import argparse
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from core import log
+from core.checkpoint import CONFIG, check_finite, fit_state, plain_keys, read_data
+from core.errors import UserError
+from core.options import NETWORK_FLAGS
+from core.recall import adopt_config, identify
+
+AVERAGED = ("generator", "mapping_network", "style_encoder")
+
+
+def adopt(args):
+    """Take the networks' flags from the file args.init_from; return what is known of it.
+
+    That is {"file", "domains": names in label order, or None, "discriminator", "fan": whether it has them}. Raises
+    UserError where there is no such file, or flags that were given differ from it.
+    """
+    path, states = read(args)
+    where = f"--init_from {path}"
+    of_file = argparse.Namespace(**vars(args) | {"given": args.given - {"num_domains"}})
+    adopt_config(of_file, states.get(CONFIG) or identify(states, where, vars(args)), where)
+    for name in NETWORK_FLAGS:
+        if name != "num_domains":
+            setattr(args, name, getattr(of_file, name))
+    names, number = of_file.domains or args.domain_names, of_file.num_domains
+    if names and len(names) != number:
+        raise UserError(f"--domain_names has {len(names)} names, but {where} has {number} domains: name each")
+    if not names:
+        log.warn(f"{where} does not know its domains' names, so their heads start anew: --domain_names can name them")
+    return {"file": str(path), "domains": names, "discriminator": "discriminator" in states, "fan": "fan" in states}
+
+
+def read(args):
+    """The path args.init_from and what the file holds, with the discriminator of the nets file beside it.
+
+    Raises UserError where it is no file of StarGAN v2.
+    """
+    path = Path(args.init_from)
+    if not path.is_file():
+        raise UserError(f"--init_from {path} does not exist: give a file such as 100000_nets_ema.ckpt")
+    states = read_data(path, mapped=True)
+    if not (isinstance(states, dict) and all(isinstance(states.get(name), dict) for name in AVERAGED)):
+        raise UserError(f"--init_from {path} is not a checkpoint with {', '.join(AVERAGED)}: give one with averages")
+    beside = path.with_name(path.name.replace("_nets_ema", "_nets"))
+    if "discriminator" not in states and beside != path and beside.is_file():
+        found = read_data(beside, mapped=True)
+        if isinstance(found, dict) and isinstance(found.get("discriminator"), dict):
+            states["discriminator"] = found["discriminator"]
+    return path, states
+
+
+def load(nets, nets_ema, args):
+    """Load what args.init_from has into the networks, and make the averages equal to them. Raises UserError.
+
+    args.inherited: as from `adopt`. The face network is loaded where the file has one.
+    """
+    path, states = read(args)
+    labels, known = heads(args), args.inherited
+    names = [name for name in (*AVERAGED, "discriminator") if known["discriminator"] or name in AVERAGED]
+    fitting = {}
+    for name in [*names, "fan"] if known["fan"] and "fan" in nets else names:
+        where = f"--init_from {path}, {name}"
+        fitting[name] = fit_state(merged(plain_keys(states[name]), nets[name].state_dict(), labels), nets[name], where)
+        check_finite(fitting[name], where)
+    for name, state in fitting.items():  # nothing is loaded before all of it fits
+        nets[name].load_state_dict(state)
+    for name, network in nets_ema.items():
+        network.load_state_dict(nets[name].state_dict())
+    _tell(args, path, labels)
+
+
+def _tell(args, path, labels):
+    kept = [name for label, name in enumerate(args.domains) if label in labels]
+    new = [name for name in args.domains if name not in kept]
+    heads_of = f"heads of {', '.join(kept)}" if kept else "no heads"
+    log.say(f"Begins with the networks of {path}: {heads_of}{'; new: ' * bool(new)}{', '.join(new)}")
+    if not args.inherited["discriminator"]:
+        log.warn(f"there is no nets file with a discriminator beside {path}, so D starts anew")
+
+
+def heads(args):
+    """{label of a domain: its label in the file} of the domains that both have."""
+    known = args.inherited["domains"] or []
+    return {label: known.index(name) for label, name in enumerate(args.domains) if name in known}
+
+
+def merged(state, own, labels):
+    """A network's state dict from a file's, with heads in this run's places, new ones from its `own` state dict."""
+    out = {key: value for key, value in state.items() if not key.startswith("unshared.")}
+    for key, value in own.items():
+        label, rest = _head(key)
+        if label is not None:
+            source = f"unshared.{labels.get(label)}.{rest}"
+            out[key] = value if label not in labels else state.get(source, value)
+    for key in _last(own):  # of D: a row for each domain
+        there = state.get(key)
+        if there is not None and there.shape[1:] == own[key].shape[1:]:
+            out[key] = own[key].clone()
+            for label, other in labels.items():
+                out[key][label] = there[other]
+    return out
+
+
+def _head(key):
+    """(label, rest) of a key of a head of F or E; (None, "") of another one."""
+    found = re.fullmatch(r"unshared\.(\d+)\.(.+)", key)
+    return (int(found[1]), found[2]) if found else (None, "")
+
+
+def _last(state):
+    """The keys of D's last layer; none for other networks."""
+    numbers = [int(key.split(".")[1]) for key in state if re.fullmatch(r"main\.\d+\..*", key)]
+    return [f"main.{max(numbers)}.{kind}" for kind in ("weight", "bias")] if numbers else []
+
+
+def paces(args, nets):
+    """By how much less what was inherited moves: {network: {parameter's name: args.init_lr_scale}}.
+
+    Of D's last layer it is a tensor, 1 in the rows of new domains. What is not named moves as it would.
+    """
+    labels, scale, found = heads(args), args.init_lr_scale, {}
+    for name in (*AVERAGED, *["discriminator"] * args.inherited["discriminator"]):
+        last = _last(nets[name].state_dict())
+        found[name] = {}
+        for key, parameter in nets[name].named_parameters():
+            label, _ = _head(key)
+            if label is None or label in labels:
+                found[name][key] = scale
+            if key in last:
+                rows = [scale if label in labels else 1.0 for label in range(len(parameter))]
+                shape = (-1, *[1] * (parameter.ndim - 1))
+                found[name][key] = torch.tensor(rows, dtype=parameter.dtype).view(shape)
+    return found
+
+
+@contextmanager
+def slowed(network, paces):
+    """Within it the parameters that `paces` names move by their pace times what an optimizer's step would move them.
+
+    Adam's step is proportional to the learning rate, so this is a lower one, for single tensors or rows of them,
+    without groups of parameters, which checkpoints of the reference do not have.
+    """
+    before = {key: parameter.detach().clone() for key, parameter in network.named_parameters() if key in paces}
+    yield
+    with torch.no_grad():
+        for key, parameter in network.named_parameters():
+            if key in paces:
+                pace = paces[key]
+                pace = pace.to(parameter) if isinstance(pace, torch.Tensor) else pace
+                parameter.copy_(torch.lerp(before[key], parameter, pace))
