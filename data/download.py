@@ -268,6 +268,7 @@ def main(argv=None):
     parser.add_argument("names", nargs="+", choices=list(FILES), metavar="NAME", help=", ".join(FILES))
     parser.add_argument("--url", nargs="+", default=[], help="other addresses for the files of one name")
     parser.add_argument("--from-file", nargs="+", default=[], help="files that are here already, for one name")
+    parser.add_argument("--dry_run", action="store_true", help="tell what would be fetched, from where to where")
     args = parser.parse_args(argv)
     if (args.url or args.from_file) and (len(args.names) > 1 or (args.url and args.from_file)):
         parser.error("--url or --from-file is for one name at a time")
@@ -278,6 +279,9 @@ def main(argv=None):
         for name in args.names:
             for target, address, given in plan(name, args.url or args.from_file):
                 if args.from_file and given is None:
+                    continue
+                if args.dry_run:
+                    sys.stdout.write(f"{target} would come from {given or address}\n")
                     continue
                 fresh = get(target, address, given) if args.from_file else get(target, given or address)
                 there = "was here already" + "; remove it to replace it" * (given is not None)

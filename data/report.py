@@ -1,6 +1,7 @@
 """What data.prepare tells of the sets it made: a page, and a table and advice on the console."""
 
 from collections import Counter
+from pathlib import Path
 
 from core import log, page
 
@@ -9,6 +10,7 @@ FEW = 100  # training pictures of a domain
 UNEQUAL = 10  # times as many in one domain as in another
 SHOWN, ROWS = 60, 500  # pictures of a domain, rows of the table of what was dropped
 CELL = 128  # pixels of pictures on the page
+SMALL_SIZE = 64  # for which there is a preset of small networks
 HEAD = ["domain", "found", "training", "validation", *REASONS.values()]
 
 
@@ -82,11 +84,14 @@ def advise(lines, out, size):
     blurred = sum("output" in line and min(line["width"], line["height"]) < size for line in lines)
     if blurred:
         log.say(f"{blurred} pictures have a side below {size} pixels and were enlarged, so they are not quite sharp.")
-    train_dir, val_dir = (_quoted(f"{out}/{part}") for part in ("train", "val"))
-    command = f"python main.py --mode train --train_img_dir {train_dir} --val_img_dir {val_dir} --img_size {size}"
+    places = {"train_img_dir": f"{out}/train", "val_img_dir": f"{out}/val"}
+    places |= {f"{kind}_dir": f"expr/{kind}s/{Path(out).name}" for kind in ("checkpoint", "sample")}
+    flags = "--preset demo" if size <= SMALL_SIZE else f"--img_size {size} --w_hpf 0 --lambda_ds 2"
+    command = f"python main.py --mode train {flags} "
+    command += " ".join(f"--{name} {_quoted(place)}" for name, place in places.items())
     log.say(f"Look at {out}/index.html. Then see whether a training fits this machine, and start it:")
-    log.say(f"  {command} --w_hpf 0 --dry_run")
-    log.say(f"  {command} --w_hpf 0")
+    log.say(f"  {command} --dry_run")
+    log.say(f"  {command}")
 
 
 def _say_table(rows):
