@@ -12,9 +12,8 @@ demo: $(VENV)/.installed
 	$(BIN)/python main.py --mode train --preset demo --total_iters 300 --ema_decay 0.98 --sample_every 150 \
 		--checkpoint_dir $(DEMO)/checkpoints --sample_dir $(DEMO)/samples
 	@echo
-	@echo "A model trained before, in $(DEMO)/results: open reference.jpg (top: sources, left: references),"
-	@echo "latent_bear.jpg, latent_cat.jpg, latent_dog.jpg (each row a random style) and video_ref.mp4."
-	@echo "The two minutes of training just now, in $(DEMO)/samples: 000150_reference.jpg and 000300_reference.jpg."
+	@echo "What a model trained before makes of pictures: open $(DEMO)/results/index.html in a browser."
+	@echo "The two minutes of training just now, its pictures and curves: $(DEMO)/samples/index.html"
 
 test: $(VENV)/.installed-dev browser
 	$(BIN)/ruff check .

@@ -88,7 +88,7 @@ class Results:
                 entry = {"file": path.name, "source": str(source), "domain": self.domains[label], **origin}
                 self.manifest[path.name] = json.dumps(entry)
 
-    def finish(self, settings):
+    def finish(self, settings=()):
         """Write manifest.jsonl, which says what the single images are, and the page index.html of all there is.
 
         Both tell of earlier runs, too, as far as their files still stand. settings: (flag, value) rows for the page.

@@ -171,7 +171,7 @@ def test_no_two_pictures_take_one_name(nets, pictures, tmp_path):
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted(
         [entry["file"] for entry in entries]
-        + ["manifest.jsonl"]
+        + ["manifest.jsonl", "index.html"]
         + ["latent_cat.jpg", "latent_cat_2.jpg", "latent_cat_2_2.jpg", "latent_cat_2_3.jpg"]
     )
     doubled = [e for e in entries if e["file"].startswith("a__cat__cat__x")]
