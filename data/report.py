@@ -86,8 +86,8 @@ def advise(lines, out, size):
         log.say(f"{blurred} pictures have a side below {size} pixels and were enlarged, so they are not quite sharp.")
     places = {"train_img_dir": f"{out}/train", "val_img_dir": f"{out}/val"}
     places |= {f"{kind}_dir": f"expr/{kind}s/{Path(out).name}" for kind in ("checkpoint", "sample")}
-    flags = "--preset demo" if size <= SMALL_SIZE else f"--img_size {size} --w_hpf 0 --lambda_ds 2"
-    command = f"python main.py --mode train {flags} "
+    flags = "--preset demo" if size <= SMALL_SIZE else "--w_hpf 0 --lambda_ds 2"
+    command = f"python main.py --mode train {flags} --img_size {size} "
     command += " ".join(f"--{name} {_quoted(place)}" for name, place in places.items())
     log.say(f"Look at {out}/index.html. Then see whether a training fits this machine, and start it:")
     log.say(f"  {command} --dry_run")
