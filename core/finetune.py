@@ -15,7 +15,7 @@ from core import log
 from core.checkpoint import CONFIG, check_finite, fit_state, plain_keys, read_data
 from core.errors import UserError
 from core.options import NETWORK_FLAGS
-from core.recall import adopt_config, identify
+from core.recall import adopt_config, check_tensors, identify
 
 AVERAGED = ("generator", "mapping_network", "style_encoder")
 
@@ -24,16 +24,22 @@ def adopt(args):
     """Take the networks' flags from the file args.init_from; return what is known of it.
 
     That is {"file", "domains": names in label order, or None, "discriminator", "fan": whether it has them}. Raises
-    UserError where there is no such file, or flags that were given differ from it.
+    UserError where there is no such file, it contradicts itself, or flags that were given differ from it.
     """
     path, states = read(args)
     where = f"--init_from {path}"
     of_file = argparse.Namespace(**vars(args) | {"given": args.given - {"num_domains"}})
     adopt_config(of_file, states.get(CONFIG) or identify(states, where, vars(args)), where)
+    check_tensors(of_file, states, where)
+    _check_rows(states, of_file.num_domains, where)
     for name in NETWORK_FLAGS:
         if name != "num_domains":
             setattr(args, name, getattr(of_file, name))
     names, number = of_file.domains or args.domain_names, of_file.num_domains
+    if args.domain_names not in (None, names):
+        raise UserError(
+            f"--domain_names is {','.join(args.domain_names)}, but {where} has {','.join(names)}: leave it out"
+        )
     if names and len(names) != number:
         raise UserError(f"--domain_names has {len(names)} names, but {where} has {number} domains: name each")
     if not names:
@@ -49,15 +55,34 @@ def read(args):
     path = Path(args.init_from)
     if not path.is_file():
         raise UserError(f"--init_from {path} does not exist: give a file such as 100000_nets_ema.ckpt")
-    states = read_data(path, mapped=True)
-    if not (isinstance(states, dict) and all(isinstance(states.get(name), dict) for name in AVERAGED)):
+    states = _data(path)
+    parts = {"discriminator": {}, "fan": {}, CONFIG: {}} | states if isinstance(states, dict) else {}
+    if not all(isinstance(parts.get(name), dict) for name in (*AVERAGED, "discriminator", "fan", CONFIG)):
         raise UserError(f"--init_from {path} is not a checkpoint with {', '.join(AVERAGED)}: give one with averages")
     beside = path.with_name(path.name.replace("_nets_ema", "_nets"))
     if "discriminator" not in states and beside != path and beside.is_file():
-        found = read_data(beside, mapped=True)
+        found = _data(beside)
         if isinstance(found, dict) and isinstance(found.get("discriminator"), dict):
             states["discriminator"] = found["discriminator"]
     return path, states
+
+
+def _data(path):
+    try:
+        return read_data(path, mapped=True)
+    except UserError as error:
+        raise UserError(f"--init_from {error}") from error
+
+
+def _check_rows(states, number, where):
+    """Raise UserError where the last layer of D has not a row for each of the file's domains."""
+    state = plain_keys(states.get("discriminator", {}))
+    for key in _last(state):
+        if not (isinstance(state.get(key), torch.Tensor) and state[key].shape[:1] == (number,)):
+            raise UserError(
+                f"{where} has {number} domains, but its discriminator, perhaps of the nets file beside it, has not as "
+                f"many rows in {key}: put the one beside it that belongs to it"
+            )
 
 
 def load(nets, nets_ema, args):
@@ -97,15 +122,17 @@ def heads(args):
 
 def merged(state, own, labels):
     """A network's state dict from a file's, with heads in this run's places, new ones from its `own` state dict."""
-    out = {key: value for key, value in state.items() if not key.startswith("unshared.")}
-    for key, value in own.items():
+    out = {key: value for key, value in own.items() if _head(key)[0] not in (None, *labels)}
+    places = {other: label for label, other in labels.items()}
+    for key, value in state.items():
         label, rest = _head(key)
-        if label is not None:
-            source = f"unshared.{labels.get(label)}.{rest}"
-            out[key] = value if label not in labels else state.get(source, value)
+        if label is None:
+            out[key] = value
+        elif label in places:
+            out[f"unshared.{places[label]}.{rest}"] = value
     for key in _last(own):  # of D: a row for each domain
         there = state.get(key)
-        if there is not None and there.shape[1:] == own[key].shape[1:]:
+        if isinstance(there, torch.Tensor) and there.shape[1:] == own[key].shape[1:]:
             out[key] = own[key].clone()
             for label, other in labels.items():
                 out[key][label] = there[other]

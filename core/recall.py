@@ -21,6 +21,11 @@ def recall(args, template, step):
     adopt_config(args, config, where)
     if args.mode == "train":
         adopt_settings(args, config, where)
+    check_tensors(args, states, where)
+
+
+def check_tensors(args, states, where):
+    """Raise UserError where the networks' flags, taken from a file's config, are not what its tensors say."""
     for name, value in identify(states, where, vars(args)).items():
         if getattr(args, name) != value:
             raise UserError(

@@ -46,8 +46,8 @@ def _by_first(args, settled):
 def _training(args):
     if not _start(args):
         return False
-    if args.init_from and not args.resume_iter:
-        args.inherited = adopt(args)
+    if args.init_from is not None:
+        _inherit(args)
     has_fan = args.resume_iter or (args.inherited and args.inherited["fan"])
     if args.w_hpf > 0 and not has_fan:
         from core.wing import find_wing  # only faces need it
@@ -60,6 +60,14 @@ def _training(args):
         found = check_images(getattr(args, flag), flag, args.img_size, cache, args.num_workers, args.dry_run)
         args.left_out |= found
     return True
+
+
+def _inherit(args):
+    """Take from the file args.init_from what the networks are, where training begins."""
+    if not args.resume_iter:
+        args.inherited = adopt(args)
+    elif not args.inherited or Path(args.inherited["file"]).resolve() != Path(args.init_from).resolve():
+        log.warn(f"--init_from {args.init_from} is ignored, since training goes on from step {args.resume_iter}")
 
 
 def _start(args):

@@ -40,13 +40,15 @@ def trained():
 
 
 def save(trained, folder, form="ours", with_nets=True):
-    """Files as this program writes them, or in the reference's form."""
+    """Files as this program writes them, in the reference's form, or D beside the averages in "one file"."""
     folder.mkdir(exist_ok=True)
     prefix = "module." if form == "official" else ""
     config = {} if form == "official" else {"config": {"num_domains": 3, "domains": list(TRAINED), "img_size": 32}}
     for template, nets in zip((NETS, NETS_EMA), trained, strict=True):
         states = {name: {prefix + key: v for key, v in net.state_dict().items()} for name, net in nets.items()}
-        if with_nets or template == NETS_EMA:
+        if form == "one file":  # what is beside it does not count then
+            states["discriminator"] = trained[0].discriminator.state_dict() if template == NETS_EMA else {}
+        if template == NETS_EMA or with_nets:
             torch.save(states | config, folder / template.format(7))
     return folder / NETS_EMA.format(7)
 
@@ -60,7 +62,7 @@ def begun(path, *line):
     return solver, fresh
 
 
-@pytest.mark.parametrize("form", ["ours", "official"])
+@pytest.mark.parametrize("form", ["ours", "official", "one file"])
 def test_heads_are_matched_by_name(form, trained, tmp_path, capsys):
     names = ("--domain_names", ",".join(TRAINED)) if form == "official" else ()
     solver, fresh = begun(save(trained, tmp_path, form), *names)
@@ -148,6 +150,42 @@ def test_what_was_inherited_learns_more_slowly(trained, tmp_path):
     assert all(step.abs().max() > 0 for step in later["generator"].values())
 
 
+def stepped(path, scale, bad=0.0):
+    """How far each parameter moves in one update of all networks with the same gradients, the part of a loss `bad`."""
+    solver, _ = begun(path, "--init_iters", 1, "--init_lr_scale", scale)
+    generator, solver.is_slow, moves = torch.Generator().manual_seed(0), True, {}
+    for network in solver.nets.values():
+        network.double()
+        for parameter in network.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator).double()
+    before = {name: {k: p.detach().clone() for k, p in net.named_parameters()} for name, net in solver.nets.items()}
+    gradients = [p.grad for net in solver.nets.values() for p in net.parameters()]
+    solver._step("all", tuple(solver.nets), gradients, {"part": torch.tensor(bad)})
+    for name, network in solver.nets.items():
+        moves |= {f"{name} {key}": p.detach() - before[name][key] for key, p in network.named_parameters()}
+    return moves
+
+
+@pytest.mark.parametrize("with_nets", [True, False])
+def test_what_was_inherited_moves_by_the_scale(with_nets, trained, tmp_path):
+    """A quarter of the step, but for heads and rows of new domains, and a D that starts anew."""
+    path = save(trained, tmp_path, with_nets=with_nets)
+    full, quarter = (stepped(path, scale) for scale in (1, 0.25))
+    for key, step in full.items():
+        share = torch.full(step.shape[:1], 0.25, dtype=step.dtype)
+        if ".unshared.0." in key.replace(" ", ".") or (key.startswith("discriminator") and not with_nets):
+            share[:] = 1
+        elif key in ("discriminator main.7.weight", "discriminator main.7.bias"):
+            share[0] = 1  # ant
+        assert step.abs().min() > 0
+        torch.testing.assert_close(quarter[key], step * share.view(-1, *[1] * (step.ndim - 1)), rtol=1e-9, atol=1e-12)
+
+
+def test_a_skipped_update_stays_skipped(trained, tmp_path):
+    moves = stepped(save(trained, tmp_path), 0.25, bad=float("nan"))
+    assert all(step.abs().max() == 0 for step in moves.values())
+
+
 def test_a_pace_is_a_lower_learning_rate():
     """Adam with a quarter of the learning rate takes the same steps, weight decay included."""
     ends = []
@@ -183,18 +221,21 @@ def test_a_resumed_run_learns_as_slowly(trained, data, tmp_path, capsys):
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     assert call("train", "--device cpu --resume_iter 4 --total_iters 5 --init_iters 9", **half) == 2
     assert "--init_iters 9 in place of 3" in capsys.readouterr().err
+    for file, ignored in ((path, False), (tmp_path / "another.ckpt", True)):  # neither is there
+        assert call("train", f"--device cpu --resume_iter 4 --total_iters 5 --dry_run --init_from {file}", **half) == 0
+        assert ("is ignored, since training goes on from step 4" in capsys.readouterr().err) == ignored
 
 
 def test_the_shipped_model_learns_another_animal(faces, tmp_path, capsys):
     for part in ("train", "val"):
-        for name, new in (("cat", "cat"), ("bear", "panda")):
+        for name, new in (("cat", "cat"), ("dog", "dog"), ("bear", "panda")):
             shutil.copytree(faces / part / name, tmp_path / part / new)
-    flags = f"--device cpu --num_workers 0 --init_from {ROOT}/assets/demo/010800_nets_ema.ckpt --total_iters 1"
+    flags = f"--device cpu --num_workers 0 --init_from {ROOT}/assets/demo/010800_nets_ema.ckpt --total_iters 2"
     where = {"train_img_dir": tmp_path / "train", "val_img_dir": tmp_path / "val"}
     where |= {"checkpoint_dir": tmp_path / "c", "sample_dir": tmp_path / "s"}
-    flags += " --batch_size 2 --val_batch_size 2 --num_outs_per_domain 1 --sample_every 1"
+    flags += " --batch_size 2 --val_batch_size 2 --num_outs_per_domain 1 --sample_every 2"
     assert call("train", flags, **where) == 0
-    assert "heads of cat; new: panda" in capsys.readouterr().out
+    assert "heads of cat, dog; new: panda" in capsys.readouterr().out
     options = json.loads((tmp_path / "s" / "options.json").read_text())
     assert options["settings"]["img_size"] == 64 and options["settings"]["channel_base"] == 1024
     assert call("train", f"{flags} --dry_run --init_iters 5", **where) == 0
@@ -204,7 +245,8 @@ def test_the_shipped_model_learns_another_animal(faces, tmp_path, capsys):
     ("flags", "said"),
     [
         ("--init_from nowhere.ckpt", "--init_from nowhere.ckpt does not exist"),
-        ("--init_from README.md", "is damaged or not a checkpoint"),
+        ("--init_from README.md", "--init_from README.md is damaged or not a checkpoint"),
+        ("--init_from {file} --domain_names a,b,c", "--domain_names is a,b,c, but --init_from"),
         ("--init_from {file} --img_size 64", "--img_size is 64, but --init_from"),
         ("--init_from {nets}", "is not a checkpoint with generator"),
         ("--init_from {official} --domain_names cat,dog", "--domain_names has 2 names"),
@@ -224,6 +266,45 @@ def test_mistakes(flags, said, trained, data, tmp_path, capsys, monkeypatch):
     errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error: ")]
     assert len(errors) == 1 and said in errors[0]
     assert not list(tmp_path.glob("checkpoints/0*"))
+
+
+def _pop_head(states):
+    del states["mapping_network"]["unshared.1.2.bias"]
+
+
+def _add_to_head(states):
+    states["style_encoder"]["unshared.1.more"] = torch.ones(1)
+
+
+def _cut_rows(states):
+    states["discriminator"]["main.7.bias"] = states["discriminator"]["main.7.bias"][:2]
+
+
+def _name_two(states):
+    states["config"] = {"num_domains": 2, "domains": ["bear", "cat"], "img_size": 32}
+
+
+def _spoil_config(states):
+    states["config"] = torch.ones(3)
+
+
+@pytest.mark.parametrize(
+    ("template", "change", "said"),
+    [
+        (NETS_EMA, _pop_head, "mapping_network does not fit .* missing: unshared.1.2.bias"),
+        (NETS_EMA, _add_to_head, "style_encoder does not fit .* unknown: unshared.1.more"),
+        (NETS, _cut_rows, "has 3 domains, but its discriminator.* has not as many rows in main.7.bias"),
+        (NETS_EMA, _name_two, "its config says num_domains 2, its tensors 3"),
+        (NETS_EMA, _spoil_config, "is not a checkpoint with generator"),
+    ],
+)
+def test_files_that_contradict_themselves(template, change, said, trained, tmp_path):
+    save(trained, tmp_path)
+    states = torch.load(tmp_path / template.format(7), weights_only=True)
+    change(states)
+    torch.save(states, tmp_path / template.format(7))
+    with pytest.raises(UserError, match=f"--init_from .*{said}"):
+        begun(tmp_path / NETS_EMA.format(7))
 
 
 def test_values_that_are_no_numbers(trained, tmp_path):
