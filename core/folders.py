@@ -8,7 +8,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from core import log, runtime
 from core.errors import UserError
 
-SUFFIXES = (*IMG_EXTENSIONS, ".jfif", ".jpe", ".jp2", ".gif", ".avif", ".tga")
+SUFFIXES = (*IMG_EXTENSIONS, ".jfif", ".jpe", ".jp2", ".gif", ".avif", ".tga", ".heic", ".heif")
 
 
 def domain_names(root, flag=None):

@@ -3,14 +3,20 @@
 import math
 import struct
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from core.errors import UserError
 from core.files import replacing
+
+with suppress(ImportError):  # photographs of iPhones, .heic; optional
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
 
 JPEG_MAX_SIDE = 65_500  # what libjpeg can write
 FINE = {"quality": 95, "subsampling": 0}  # of JPEGs; other formats have no use for it
@@ -29,7 +35,7 @@ def read_rgb(path, least_side=None):
     """
     with _opened(path) as image:
         if least_side is not None:
-            image.draft("RGB", (least_side, least_side))
+            _draft(image, least_side)
         return _rgb(ImageOps.exif_transpose(image), image.format)
 
 
@@ -40,8 +46,13 @@ def glance(path):
     """
     with _opened(path) as image:
         size = image.size
-        image.draft("RGB", (32, 32))
+        _draft(image, 32)
         return _rgb(image, image.format).resize((32, 32), Image.Resampling.NEAREST), *size
+
+
+def _draft(image, least_side):
+    if isinstance(image, JpegImageFile):  # others would give a thumbnail that was made elsewhere, maybe of less quality
+        image.draft("RGB", (least_side, least_side))
 
 
 @contextmanager
@@ -55,7 +66,9 @@ def _opened(path):
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} cannot be read as an image of so many pixels: make it smaller ({error})") from error
     except READ_ERRORS as error:
-        raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
+        heif = Path(path).suffix.lower() in (".heic", ".heif") and "HEIF" not in Image.OPEN
+        cure = "pip install pillow-heif, or convert it to JPEG" if heif else "replace or remove it"
+        raise UserError(f"{path} cannot be read as an image ({error}): {cure}") from error
 
 
 def _rgb(image, file_format):

@@ -33,6 +33,22 @@ def test_reading_honours_orientation_and_modes(tmp_path):
         assert images.read_rgb(tmp_path / f"{mode}.png").mode == "RGB"
 
 
+def test_photographs_of_iphones(tmp_path, monkeypatch):
+    """HEIC is read where pillow-heif is installed, which turns it upright; where it is not, the message says so."""
+    pytest.importorskip("pillow_heif")
+    shown = Image.new("RGB", (64, 96), "red")
+    shown.paste("blue", (0, 0, 64, 32))
+    shown.save(tmp_path / "x.HEIC", format="HEIF", quality=95)
+    found = images.read_rgb(tmp_path / "x.HEIC", 16)
+    assert found.size == (64, 96) and images.glance(tmp_path / "x.HEIC")[1:] == (64, 96)
+    assert np.abs(np.asarray(found).astype(int) - np.asarray(shown)).mean() < 4
+    Image.init()  # so that none registers itself with what is patched
+    monkeypatch.setattr(Image, "OPEN", {name: value for name, value in Image.OPEN.items() if name != "HEIF"})
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    with pytest.raises(UserError, match=r"x\.HEIC cannot be read.*pip install pillow-heif"):
+        images.read_rgb(tmp_path / "x.HEIC")
+
+
 def test_more_than_8_bit_is_scaled_not_cut(tmp_path):
     ramp = np.linspace(0, 1, 256 * 4, dtype=np.float32).reshape(4, 256)
     expected = np.round(ramp * 255)

@@ -118,7 +118,7 @@ def install(flags):
     if flags[1] == "-r":
         assert Path(flags[2]).is_file()
     else:
-        assert importlib.util.find_spec(flags[1]) is not None
+        assert importlib.util.find_spec(flags[1].replace("-", "_")) is not None
 
 
 def launcher(words):
