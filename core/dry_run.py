@@ -4,7 +4,7 @@ import math
 import shutil
 from pathlib import Path
 
-from core import log, rehearsal, runtime
+from core import finetune, log, rehearsal, runtime
 from core.archive import FILES
 from core.evaluation import MODES
 from core.folders import images_below
@@ -23,6 +23,8 @@ def training(args):
     if not runtime.left_to_first():
         return
     _settings(args)
+    if args.inherited and not args.resume_iter:
+        finetune.tell(args)
     device, base = _begin(args)
     cost, pictures = rehearsal.training(args, share), rehearsal.snapshot(args)
     iterations = args.total_iters - args.resume_iter

@@ -102,16 +102,18 @@ def load(nets, nets_ema, args):
         nets[name].load_state_dict(state)
     for name, network in nets_ema.items():
         network.load_state_dict(nets[name].state_dict())
-    _tell(args, path, labels)
+    tell(args)
 
 
-def _tell(args, path, labels):
+def tell(args):
+    """Say what training begins with."""
+    file, labels = args.inherited["file"], heads(args)
     kept = [name for label, name in enumerate(args.domains) if label in labels]
     new = [name for name in args.domains if name not in kept]
     heads_of = f"heads of {', '.join(kept)}" if kept else "no heads"
-    log.say(f"Begins with the networks of {path}: {heads_of}{'; new: ' * bool(new)}{', '.join(new)}")
+    log.say(f"Begins with the networks of {file}: {heads_of}{'; new: ' * bool(new)}{', '.join(new)}")
     if not args.inherited["discriminator"]:
-        log.warn(f"there is no nets file with a discriminator beside {path}, so D starts anew")
+        log.warn(f"there is no nets file with a discriminator beside {file}, so D starts anew")
 
 
 def heads(args):

@@ -46,8 +46,7 @@ def _by_first(args, settled):
 def _training(args):
     if not _start(args):
         return False
-    if args.init_from is not None:
-        _inherit(args)
+    _inherit(args)
     has_fan = args.resume_iter or (args.inherited and args.inherited["fan"])
     if args.w_hpf > 0 and not has_fan:
         from core.wing import find_wing  # only faces need it
@@ -64,10 +63,26 @@ def _training(args):
 
 def _inherit(args):
     """Take from the file args.init_from what the networks are, where training begins."""
-    if not args.resume_iter:
-        args.inherited = adopt(args)
-    elif not args.inherited or Path(args.inherited["file"]).resolve() != Path(args.init_from).resolve():
-        log.warn(f"--init_from {args.init_from} is ignored, since training goes on from step {args.resume_iter}")
+    if args.resume_iter:
+        gone_on = args.inherited and Path(args.inherited["file"])
+        if args.init_from is not None and not (gone_on and gone_on.resolve() == Path(args.init_from).resolve()):
+            log.warn(f"--init_from {args.init_from} is ignored, since training goes on from step {args.resume_iter}")
+        return
+    if args.init_from is None:
+        vain = ", ".join(f"--{name}" for name in sorted({"init_iters", "init_lr_scale"} & args.given))
+        if vain:
+            raise UserError(f"{vain} says how what --init_from gives is to learn: give that, too, or leave it out")
+        return
+    if "init_lr_scale" in args.given and not args.init_iters:
+        raise UserError(
+            "--init_lr_scale counts for the first --init_iters iterations, of which there are none: give both"
+        )
+    if Path(args.init_from).resolve().parent == Path(args.checkpoint_dir).resolve():
+        raise UserError(
+            f"--init_from {args.init_from} lies in --checkpoint_dir, whose steps a training that begins sets aside: "
+            "give it another --checkpoint_dir, or go on from that step with --resume_iter"
+        )
+    args.inherited = adopt(args)
 
 
 def _start(args):

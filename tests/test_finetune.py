@@ -239,6 +239,7 @@ def test_the_shipped_model_learns_another_animal(faces, tmp_path, capsys):
     options = json.loads((tmp_path / "s" / "options.json").read_text())
     assert options["settings"]["img_size"] == 64 and options["settings"]["channel_base"] == 1024
     assert call("train", f"{flags} --dry_run --init_iters 5", **where) == 0
+    assert "heads of cat, dog; new: panda" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -250,22 +251,28 @@ def test_the_shipped_model_learns_another_animal(faces, tmp_path, capsys):
         ("--init_from {file} --img_size 64", "--img_size is 64, but --init_from"),
         ("--init_from {nets}", "is not a checkpoint with generator"),
         ("--init_from {official} --domain_names cat,dog", "--domain_names has 2 names"),
+        ("--init_iters 5", "--init_iters says how what --init_from gives is to learn"),
+        ("--init_from {file} --init_lr_scale 0.5", "--init_lr_scale counts for the first --init_iters"),
+        ("--init_from {inside}", "lies in --checkpoint_dir"),
         ("--init_lr_scale 2", "--init_lr_scale is 2.0, but must be between 0 and 1"),
     ],
 )
 def test_mistakes(flags, said, trained, data, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     torch.save({"discriminator": {}}, tmp_path / "other.ckpt")
-    known = {"file": save(trained, tmp_path / "ours"), "official": save(trained, tmp_path / "official", "official")}
+    where = folders(tmp_path, data)
+    known = {"file": save(trained, tmp_path / "ours"), "inside": save(trained, where["checkpoint_dir"])}
+    known |= {"official": save(trained, tmp_path / "official", "official")}
+    before = sorted(where["checkpoint_dir"].iterdir())
     line = flags.format(nets=tmp_path / "other.ckpt", **known)
     narrow = NARROW if "img_size 64" not in flags else "--device cpu"
     try:
-        assert call("train", f"{narrow} {line}", **folders(tmp_path, data)) == 2
+        assert call("train", f"{narrow} {line}", **where) == 2
     except SystemExit as end:  # of the parser
         assert end.code == 2
     errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error: ")]
     assert len(errors) == 1 and said in errors[0]
-    assert not list(tmp_path.glob("checkpoints/0*"))
+    assert sorted(path for path in where["checkpoint_dir"].glob("[!.]*")) == before
 
 
 def _pop_head(states):

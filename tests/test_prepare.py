@@ -4,52 +4,15 @@ import hashlib
 import json
 import re
 import shutil
-from dataclasses import replace
-from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from core.errors import UserError
-from data import faces, prepare, report
-from data.alike import CELLS, detail, originals
+from data import faces, prepare
 from tests.command import picture
-
-SIZE = 32
-
-
-def face(number, domain="cat"):
-    return faces.random_face(domain, np.random.default_rng(number))
-
-
-def save(path, image, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, **options)
-
-
-def fill(folder, count=6, domains=("cat", "dog"), start=0):
-    """Different pictures of 64 px, {folder}/{domain}/{number}.jpg."""
-    for domain in domains:
-        for number in range(start, start + count):
-            save(folder / domain / f"{number}.jpg", faces.draw(face(number, domain), 64), quality=95)
-    return folder
-
-
-def lines_of(out):
-    lines = map(json.loads, (out / "prepared.jsonl").read_text(encoding="utf-8").splitlines())
-    return {line["file"]: line for line in lines}
-
-
-def parts_of(out):
-    """{input file: its part}, of what is there."""
-    assert all((out / line["output"]).is_file() for line in lines_of(out).values() if "output" in line)
-    return {file: line["output"].split("/")[0] for file, line in lines_of(out).items() if "output" in line}
-
-
-def dropped_of(out):
-    return {file: (line["dropped"], line["why"]) for file, line in lines_of(out).items() if "dropped" in line}
+from tests.photos import SIZE, dropped_of, face, fill, lines_of, parts_of, save
 
 
 def content(folder):
@@ -117,66 +80,6 @@ def test_each_part_has_one_of_each_domain(share, few, place, tmp_path):
         own = [file for file in parts if file.startswith(domain)]
         alone = place(own, key=lambda file: hashlib.sha256((photos / file).read_bytes()).hexdigest())
         assert [file for file in own if parts[file] == few] == [alone]
-
-
-def cells(image):
-    return np.asarray(image.resize((CELLS, CELLS), Image.Resampling.BILINEAR))
-
-
-def looked_at(path):
-    one = prepare.Picture(path, path.name, "cat", path.stem)
-    prepare.look(one)
-    return one.cells
-
-
-def test_copies_are_told_from_pictures_of_a_series(tmp_path):
-    """Of ten faces each: at any size and quality it is the same; moved, turned or looking elsewhere it is not."""
-    for number in range(10):
-        one = replace(face(number, faces.DOMAINS[number % 3]), gaze=(-0.5, 0.2))
-        image = faces.draw(one, 256)
-        save(tmp_path / "0.jpg", image, quality=95, subsampling=0)
-        save(tmp_path / "1.jpg", image, quality=50)
-        save(tmp_path / "2.webp", image.resize((170, 170), Image.Resampling.LANCZOS), quality=80)
-        save(tmp_path / "3.jpg", image.resize((128, 128), Image.Resampling.BICUBIC), quality=80)
-        save(tmp_path / "4.png", image.resize((600, 600), Image.Resampling.BICUBIC))
-        save(tmp_path / "5.jpg", image.resize((700, 700), Image.Resampling.BICUBIC), quality=80)
-        copies = [looked_at(path) for path in sorted(tmp_path.glob("*.*"))]
-        assert originals(copies).tolist() == [0] * 6, number
-        changes = [{}, {"x": one.x + 0.01}, {"tilt": one.tilt + 0.04}, {"gaze": (0.5, 0.2)}, {"size": one.size + 0.01}]
-        series = [cells(faces.draw(replace(one, **change), 256)) for change in changes]
-        assert originals(series).tolist() == [0, 1, 2, 3, 4], number
-
-
-def test_all_are_compared_with_all():
-    """More pictures than fit into a block; a copy of a copy is one of the original; faint ones that differ stay."""
-    generator = np.random.default_rng(0)
-    coarse = generator.integers(0, 250, (600, 8, 8, 3), dtype=np.uint8)
-    coarse[300:303] = generator.integers(9, 15, (3, 8, 8, 3))  # dark, and not alike
-    coarse[599] = coarse[0]
-    coarse[598] = coarse[300]
-    coarse[597] = coarse[599] + 1
-    pictures = list(coarse.repeat(4, 1).repeat(4, 2))
-    assert originals(pictures).tolist() == [*range(597), 0, 300, 0]
-    assert originals([]).tolist() == []
-
-
-def test_where_copies_end():
-    """At 0.13 of the step from a cell to the next, all in all, and at 20 in a single cell; what is like a copy, but not
-    like its original, is none."""
-    board = np.indices((CELLS, CELLS)).sum(0)[..., None] % 2 * 100 + np.full(3, 50)
-    assert np.allclose(detail(board[None].astype(np.uint8)), 100)
-    dots = [board.copy() for _ in range(2)]
-    dots[0][7, 7, 1] += 20
-    dots[1][7, 7, 1] += 21
-    chain = [board, board + 10, board + 20]
-    cases = [
-        ([board, board + 12], [0, 0]),
-        ([board, board + 14], [0, 1]),
-        ([board, *dots], [0, 0, 2]),
-        (chain, [0, 0, 2]),
-    ]
-    for pictures, expected in cases:
-        assert originals([one.astype(np.uint8) for one in pictures]).tolist() == expected
 
 
 def test_which_of_the_copies_stays(tmp_path):
@@ -493,70 +396,3 @@ def test_errors(case, tmp_path, monkeypatch, capsys):
     assert re.search(expected, said[-1].replace("\\", "/")) and "error: " in said[-1]
     assert "Traceback" not in "".join(said)
     assert sorted(path for path in tmp_path.rglob("*") if path.name not in (".lock", ".running.json")) == before
-
-
-def data_of(page):
-    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
-    return json.loads(text[1])
-
-
-def test_the_page(tmp_path):
-    """Numbers are those of the folders, and each file that it names is there."""
-    photos, out = fill(tmp_path / "photos", 7), tmp_path / "a set"
-    shutil.copy(photos / "cat" / "0.jpg", photos / "dog" / "a copy & <b>.jpg")
-    save(photos / "dog" / "tiny.png", faces.draw(face(40), 64).resize((9, 9)))
-    (photos / "cat" / "broken.jpg").write_bytes(b"")
-    prepare.prepare(photos, out, SIZE, share=0.3)
-    data = data_of(out / "index.html")
-    sections = {section["title"]: section for section in data["sections"]}
-    count = {
-        (part, domain): len(list((out / part / domain).iterdir()))
-        for part in ("train", "val")
-        for domain in ("cat", "dog")
-    }
-    both = [count[part, "cat"] + count[part, "dog"] for part in ("train", "val")]
-    assert sections["Domains"]["rows"] == [
-        ["cat", 8, count["train", "cat"], count["val", "cat"], 0, 0, 1],
-        ["dog", 9, count["train", "dog"], count["val", "dog"], 1, 1, 0],
-        ["all", 17, *both, 1, 1, 1],
-    ]
-    assert data["status"].startswith(f"17 pictures: {both[0]} for training, {both[1]} for validation, 3 left out")
-    rows = {row[0]: row[1:] for row in sections["Left out: 3 files"]["rows"]}
-    assert {file: tuple(row[1:]) for file, row in rows.items()} == dropped_of(out)
-    assert rows["dog/a copy & <b>.jpg"][0] == "dog"
-    items = [item for section in data["sections"] for item in section.get("items", [])]
-    assert len(items) == 14 + 2 and len({item["file"] for item in items}) == 16
-    assert all((out / unquote(item[key])).is_file() for item in items for key in ("file", "shown"))
-    assert sum("validation" in item["caption"] for item in items) == both[1]
-    settings = dict(sections["Settings"]["rows"])
-    assert (settings["size"], settings["val"], settings["min_side"]) == ("32", "0.3", "16")
-
-
-def test_a_page_of_many(tmp_path, monkeypatch):
-    """It shows some of each and says of how many."""
-    monkeypatch.setattr(report, "SHOWN", 2)
-    monkeypatch.setattr(report, "ROWS", 1)
-    monkeypatch.setattr(prepare, "SMALL_MOST", 1)
-    photos = fill(tmp_path / "photos", 3)
-    for number in range(3):
-        shutil.copy(photos / "cat" / f"{number}.jpg", photos / "dog" / f"copy {number}.jpg")
-    prepare.prepare(photos, tmp_path / "set", SIZE)
-    sections = {section["title"]: section for section in data_of(tmp_path / "set" / "index.html")["sections"]}
-    shown = {title: len(section.get("items", section.get("rows"))) for title, section in sections.items()}
-    assert shown["cat: 3 pictures"] == 2 and "first 2" in sections["cat: 3 pictures"]["note"]
-    assert shown["Left out: 3 files"] == 1 and "first 1" in sections["Left out: 3 files"]["note"]
-    assert shown["What was left out"] == 1 and "first 1 of 3" in sections["What was left out"]["note"]
-
-
-def test_advice(tmp_path, capsys):
-    def line(domain, part, side=64):
-        return {"file": "x", "domain": domain, "output": f"{part}/{domain}/x.jpg", "width": side, "height": 64}
-
-    report.advise([line("cat", "train", 20)] * 100 + [line("cat", "val")] * 5, Path("my set"), 32)
-    said, warned = capsys.readouterr()
-    assert "one domain" in warned and "fewer" not in warned
-    assert '--train_img_dir "my set/train"' in said and "100 pictures have a side below 32 pixels" in said
-    report.advise([line("cat", "train")] * 1200 + [line("dog", "train")] * 99, Path("set"), 32)
-    said, warned = capsys.readouterr()
-    assert "(dog 99)" in warned and "one domain" not in warned
-    assert "Domains differ much in size" in said and "below" not in said

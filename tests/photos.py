@@ -1,0 +1,41 @@
+"""Folders of pictures to prepare, and what was made of them."""
+
+import json
+
+import numpy as np
+
+from data import faces
+
+SIZE = 32
+
+
+def face(number, domain="cat"):
+    return faces.random_face(domain, np.random.default_rng(number))
+
+
+def save(path, image, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+
+
+def fill(folder, count=6, domains=("cat", "dog"), start=0):
+    """Different pictures of 64 px, {folder}/{domain}/{number}.jpg."""
+    for domain in domains:
+        for number in range(start, start + count):
+            save(folder / domain / f"{number}.jpg", faces.draw(face(number, domain), 64), quality=95)
+    return folder
+
+
+def lines_of(out):
+    lines = map(json.loads, (out / "prepared.jsonl").read_text(encoding="utf-8").splitlines())
+    return {line["file"]: line for line in lines}
+
+
+def parts_of(out):
+    """{input file: its part}, of what is there."""
+    assert all((out / line["output"]).is_file() for line in lines_of(out).values() if "output" in line)
+    return {file: line["output"].split("/")[0] for file, line in lines_of(out).items() if "output" in line}
+
+
+def dropped_of(out):
+    return {file: (line["dropped"], line["why"]) for file, line in lines_of(out).items() if "dropped" in line}
