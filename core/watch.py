@@ -99,11 +99,8 @@ class Watch:
         if self.journal is None:
             return
         args, total = self.args, self.args.total_iters
-        sections = [page.facts("Now", self._now(done, state)), *pictures(args.sample_dir, done)]
-        charts = [self._chart(part, *texts) for part, texts in CHARTS.items()]
-        for title, name in (("Weight of diversity, lambda_ds", "G/lambda_ds"), ("Iterations a second", "it_per_s")):
-            charts.append(page.chart(title, "", {"now": self.journal.curve(name)}))
-        sections += [page.curves("Losses", charts), *score_sections(args.eval_dir, done)]
+        sections = [page.facts("Now", self._now(done, state)), pictures(args.sample_dir, done, args.sample_every)]
+        sections += [self._losses(), *score_sections(args.eval_dir, done)]
         sections += page.about(told_settings(args))
         title = f"StarGAN v2: {', '.join(self.images['src'])}"
         status = f"Step {done:,} of {total:,}, {state}"
@@ -135,14 +132,27 @@ class Watch:
             rows.append((named[what], ", ".join(f"{number:,} {name}" for name, number in counts.items())))
         return rows
 
+    def _losses(self):
+        charts = [self._chart(part, *texts) for part, texts in CHARTS.items()]
+        for title, name in (("Weight of diversity, lambda_ds", "G/lambda_ds"), ("Iterations a second", "it_per_s")):
+            charts.append(page.chart(title, "", {"now": self.journal.curve(name)}))
+        if any(line["points"] for chart in charts for line in chart["lines"]):
+            return page.curves("Losses", charts)
+        return _not_yet("Losses", "print_every", self.args.print_every)
+
     def _chart(self, part, title, note):
         prefix = "D" if part in ("real", "fake", "reg") else "G"
         lines = {text: self.journal.curve(f"{prefix}/{mode}_{part}") for mode, text in MODES.items()}
         return page.chart(title, note, lines)
 
 
-def pictures(sample_dir, done):
-    """The snapshots up to a step as sections of a page: one with a slider, or a word that there are none yet."""
+def _not_yet(title, flag, every):
+    words = f"The first ones come with iteration {every:,} (--{flag})." if every else f"None are made (--{flag} 0)."
+    return page.facts(title, [("", words)])
+
+
+def pictures(sample_dir, done, every):
+    """The snapshots up to a step as a section of a page: with a slider, or a word that there are none yet."""
     by_step = {}
     for path in Path(sample_dir).glob("*_*.jpg"):
         step, _, kind = path.stem.partition("_")
@@ -151,8 +161,8 @@ def pictures(sample_dir, done):
             found = (path.name, small if Path(sample_dir, small).exists() else None)
             by_step.setdefault(int(step), {})[kind] = found
     if not by_step:
-        return [page.facts("Pictures", [("", "The first ones come with iteration --sample_every.")])]
-    return [page.steps("Pictures", CAPTIONS, by_step)]
+        return _not_yet("Pictures", "sample_every", every)
+    return page.steps("Pictures", CAPTIONS, by_step)
 
 
 def score_sections(eval_dir, done):

@@ -68,6 +68,15 @@ def test_a_run(watched, chromium):
     assert all(str(watched.parent) in url for url in visit.requests)
 
 
+def test_what_is_not_there_yet(data, chromium, tmp_path):
+    where = {"checkpoint_dir": tmp_path / "checkpoints", "sample_dir": tmp_path / "samples"}
+    assert call("train", f"{RUN} --total_iters 1 --print_every 5 --sample_every 0", **data, **where) == 0
+    visit = Visit(chromium, tmp_path / "samples" / "index.html")
+    shown = visit.page.inner_text("body")
+    assert "The first ones come with iteration 5 (--print_every)." in shown and "(--sample_every 0)" in shown
+    assert not visit.points() and not visit.errors
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone(scheme, watched, chromium):
     visit = Visit(chromium, watched / "index.html", 360, scheme)
