@@ -10,7 +10,7 @@ from core.evaluation import MODES
 from core.folders import images_below
 from core.journal import LINES, OPTIONS
 from core.memory import memory_of, resident
-from core.options import SETTINGS_THAT_MATTER
+from core.options import SETTINGS_THAT_MATTER, as_typed
 from core.snapshots import PSIS
 from core.video import most_sources
 
@@ -109,9 +109,7 @@ def _settings(args):
     names = SETTINGS_THAT_MATTER[args.mode]
     width = max(map(len, names))
     for name in names:
-        value = getattr(args, name)
-        shown = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-        log.say(f"  {'*' if name in args.given else ' '} {name:<{width}}  {'' if shown is None else shown}")
+        log.say(f"  {'*' if name in args.given else ' '} {name:<{width}}  {as_typed(getattr(args, name))}")
 
 
 def _begin(args, networks=True):

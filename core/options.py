@@ -138,8 +138,16 @@ def plain_settings(args):
     return {name: value for name, value in vars(args).items() if name not in NO_FLAGS}
 
 
+def as_typed(value):
+    """A flag's value as on a command line; nothing for None."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
+
+
 def told_settings(args):
-    """Rows (flag, value) of what is not the default, or was given; folders last."""
+    """Rows (flag, value as typed) of what is not the default; folders last."""
     defaults = {name: action.default for name, action in _actions().items()}
-    told = [(f"--{name}", value) for name, value in plain_settings(args).items() if value != defaults.get(name)]
+    changed = {name: value for name, value in plain_settings(args).items() if value != defaults.get(name)}
+    told = [(f"--{name}", as_typed(value)) for name, value in changed.items()]
     return sorted(told, key=lambda row: row[0].endswith(("_dir", "_path")))

@@ -104,3 +104,10 @@ def test_help_explains_every_flag(capsys):
     assert "high-pass skip for aligned faces" in capsys.readouterr().out.replace("\n", " ").replace("  ", " ")
     assert all(action.help for action in flags.build_parser()._actions)
     assert isinstance(main.parse_args(["--mode", "train"]), argparse.Namespace)
+
+
+def test_settings_are_told_as_typed():
+    args = main.parse_args(["--mode", "sample", "--outputs", "latent,images", "--seeds", "3-5", "--result_dir", "x"])
+    told = dict(options.told_settings(args))
+    assert told["--outputs"] == "latent,images" and told["--seeds"] == "3,4,5" and list(told)[-1] == "--result_dir"
+    assert "--num_workers" not in told and "" not in told.values()
