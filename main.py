@@ -64,6 +64,7 @@ def train_alone(args):
     same_everywhere([path for path, _ in loaders.src.dataset.dataset.samples], args.train_img_dir)
     log.domain_line("Domains", args.domains, loaders.src.dataset.targets)
     log.domain_line("Validation", args.domains, loaders.val.dataset.targets)
+    log.say(f"To watch it, open {Path(args.sample_dir, 'index.html')} in a browser")
     solver.train(loaders)
 
 

@@ -110,10 +110,10 @@ def tell(args):
     file, labels = args.inherited["file"], heads(args)
     kept = [name for label, name in enumerate(args.domains) if label in labels]
     new = [name for name in args.domains if name not in kept]
-    heads_of = f"heads of {', '.join(kept)}" if kept else "no heads"
+    heads_of = f"heads of {', '.join(kept)}" if kept else "no heads, since no domain has a name that it knows"
     log.say(f"Begins with the networks of {file}: {heads_of}{'; new: ' * bool(new)}{', '.join(new)}")
     if not args.inherited["discriminator"]:
-        log.warn(f"there is no nets file with a discriminator beside {file}, so D starts anew")
+        log.say("D starts anew, since there is no file of nets with one beside it")
 
 
 def heads(args):

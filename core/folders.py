@@ -1,6 +1,7 @@
 """Which images lie in a folder: one sub-folder per domain, a flat folder, or a single file."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -8,7 +9,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from core import log, runtime
 from core.errors import UserError
 
-SUFFIXES = (*IMG_EXTENSIONS, ".jfif", ".jpe", ".jp2", ".gif", ".avif", ".tga", ".heic", ".heif")
+HEIF = (".heic", ".heif")  # photographs of iPhones, images where pillow-heif is installed
+SUFFIXES = (*IMG_EXTENSIONS, ".jfif", ".jpe", ".jp2", ".gif", ".avif", ".tga", *HEIF * bool(find_spec("pillow_heif")))
 
 
 def domain_names(root, flag=None):
@@ -23,6 +25,8 @@ def domain_names(root, flag=None):
     names = sub_folders(root)
     if not names:
         raise UserError(f"{where} has no sub-folders; put the images of each domain into one of its own")
+    if {"train", "val"} <= set(names):
+        raise UserError(f"{where} has the sub-folders train and val, which are no domains: give one of those two")
     return names
 
 
@@ -74,7 +78,9 @@ def images_below(root, flag=None):
         raise UserError(f"{where} has no images: add some ({' '.join(SUFFIXES)})")
     if others:
         shown = ", ".join(sorted(others)[:3]) + (", ..." if len(others) > 3 else "")
-        log.warn(f"{where}: files that are not named as images are left out, {len(others)} in all ({shown})")
+        heif = sum(name.lower().endswith(HEIF) for name in others)
+        hint = f"; python -m pip install pillow-heif makes {heif} of them readable" if heif else ""
+        log.warn(f"{where}: files that are not named as images are left out, {len(others)} in all ({shown}){hint}")
     return sorted(found, key=lambda path: path.relative_to(root).parts)
 
 

@@ -12,11 +12,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from core.errors import UserError
 from core.files import replacing
-
-with suppress(ImportError):  # photographs of iPhones, .heic; optional
-    from pillow_heif import register_heif_opener
-
-    register_heif_opener()
+from core.folders import HEIF
 
 JPEG_MAX_SIDE = 65_500  # what libjpeg can write
 FINE = {"quality": 95, "subsampling": 0}  # of JPEGs; other formats have no use for it
@@ -58,6 +54,11 @@ def _draft(image, least_side):
 @contextmanager
 def _opened(path):
     """An image file; what goes wrong with it, within the context too, becomes a UserError."""
+    if Path(path).suffix.lower() in HEIF and "HEIF" not in Image.OPEN:
+        with suppress(ImportError):  # optional
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of panoramas (twice as much is an error), and of damaged metadata
@@ -66,9 +67,7 @@ def _opened(path):
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} cannot be read as an image of so many pixels: make it smaller ({error})") from error
     except READ_ERRORS as error:
-        heif = Path(path).suffix.lower() in (".heic", ".heif") and "HEIF" not in Image.OPEN
-        cure = "pip install pillow-heif, or convert it to JPEG" if heif else "replace or remove it"
-        raise UserError(f"{path} cannot be read as an image ({error}): {cure}") from error
+        raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
 
 
 def _rgb(image, file_format):

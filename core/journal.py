@@ -24,7 +24,7 @@ class Journal:
     """
 
     def __init__(self, folder, start, branches, tensorboard=False):
-        self.folder, self.told = Path(folder), False
+        self.folder, self.told, self.torn = Path(folder), False, False
         make_folder(folder)
         self.columns = {}  # name -> array of floats, NaN where a line has none
         self.length = 0
@@ -38,11 +38,12 @@ class Journal:
         moment = datetime.now(timezone.utc).isoformat(timespec="seconds")
         try:
             with (self.folder / LINES).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**row, "time": moment}) + "\n")
+                file.write("\n" * self.torn + json.dumps({**row, "time": moment}) + "\n")
+            self.torn = False
         except OSError as error:
             if not self.told:
                 log.warn(f"{self.folder / LINES} cannot be written ({error.strerror}): lines are missing there")
-            self.told = True
+            self.told = self.torn = True  # a part of it may be there
         self._remember(row)
         self.show(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
 
@@ -50,10 +51,13 @@ class Journal:
         """Tell TensorBoard, where it is wanted, values {name: number or None} of an iteration."""
         if self.events is None:
             return
-        for name, value in values.items():
-            if value is not None:
-                self.events.add_scalar(name, value, iteration)
-        self.events.flush()
+        try:
+            for name, value in values.items():
+                if value is not None:
+                    self.events.add_scalar(name, value, iteration)
+            self.events.flush()
+        except OSError as error:  # its thread's, given on
+            self._end_events(error)
 
     def curve(self, name):
         """Points (iteration, value) of what lines hold under a name: at most 500, each then a mean over some lines."""
@@ -69,8 +73,15 @@ class Journal:
 
     def close(self):
         """End TensorBoard's file, where there is one."""
-        if self.events is not None:
-            self.events.close()
+        try:
+            if self.events is not None:
+                self.events.close()
+        except OSError as error:
+            self._end_events(error)
+
+    def _end_events(self, error):
+        log.warn(f"events for TensorBoard in {self.folder} cannot be written ({error.strerror}): there come no more")
+        self.events = None
 
     def _remember(self, row):
         numbers = {name: value for name, value in row.items() if isinstance(value, (int, float))}

@@ -11,14 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import quote
 
+from core.errors import UserError
 from core.files import replacing
 
 TEMPLATE = Path(__file__).with_name("page.html")
+MARK = '<script type="application/json" id="data">'  # of pages made from it
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "av")
 
 
 def write_page(path, title, sections, status="", share=None, live=False):
-    """Write a page whole under its final name. Raises UserError where it cannot be written.
+    """Write a page whole under its final name. Raises UserError where it cannot be, or another page is in the way.
 
     title, status: texts above the sections. share: of the work that is done, from 0 to 1, None where that is not to be
     shown. live: the page renews itself every minute.
@@ -28,6 +30,10 @@ def write_page(path, title, sections, status="", share=None, live=False):
     content = {"title": title, "status": status, "share": share, "live": live, "sections": sections}
     data = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # no text in it ends the script
     html = TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", data)
+    if Path(path).exists() and MARK not in Path(path).read_text(encoding="utf-8", errors="replace"):
+        raise UserError(
+            f"{path} was not made by this program, so it stays: choose another folder, or move it elsewhere"
+        )
     with replacing(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 

@@ -176,7 +176,7 @@ def settle_domains(args, found, where):
         if found != args.domains:
             raise UserError(
                 f"{where} has the sub-folders {', '.join(found)}, but the domains are {', '.join(args.domains)}: "
-                "make them the same"
+                "make them the same, or give another folder"
             )
         return
     if ("num_domains" in args.given or args.resume_iter) and args.num_domains != len(found):

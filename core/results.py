@@ -6,6 +6,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from core import log, page, sampling, video
+from core.errors import UserError
 from core.files import replacing, safe_name
 from core.images import write_image
 from core.video import FORMATS
@@ -95,8 +96,12 @@ class Results:
         """
         if self.manifest:
             self._write_manifest()
-        if any(self.folder.iterdir()):
-            write_page(self.folder, settings)
+        if self.manifest or self.taken:
+            try:
+                write_page(self.folder, settings)
+            except UserError as error:  # what it would show is there
+                log.warn(str(error))
+                return
             log.say(f"Wrote {self.folder / 'index.html'}, a page that shows them")
 
     def _write_manifest(self):
@@ -158,7 +163,7 @@ def _standing(manifest):
     """The lines of an earlier manifest whose files are still there: {name: line}."""
     try:
         lines = manifest.read_text(encoding="utf-8").splitlines()
-        entries = {json.loads(line)["file"]: line for line in lines}
+        entries = {json.loads(line)["file"]: line for line in lines if {"source", "domain"} <= json.loads(line).keys()}
         return {name: line for name, line in entries.items() if (manifest.parent / name).exists()}
     except (OSError, ValueError, LookupError, TypeError):
         return {}  # there is none, or it is not ours

@@ -51,16 +51,25 @@ def history(eval_dir):
     for line in lines:
         try:
             row = json.loads(line)
-            step, mode, _ = int(row["step"]), str(row["mode"]), float(row["FID"])
+            step, mode = int(row["step"]), str(row["mode"])
+            row.update({metric: _finite(row.get(metric)) for metric in METRICS})
         except (ValueError, LookupError, TypeError):
             continue  # torn when the run was killed, or no number
         by_step.setdefault(step, {})[mode] = row
     return by_step
 
 
+def _finite(value):
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
 def best_step(eval_dir, steps):
     """Of the steps the one with the lowest FID (mean over modes) in the history of eval_dir; None: no scores."""
-    scored = {step: by_mode for step, by_mode in history(eval_dir).items() if step in steps}
+    scored = {
+        step: by_mode
+        for step, by_mode in history(eval_dir).items()
+        if step in steps and all(row["FID"] is not None for row in by_mode.values())
+    }
     most = max(map(len, scored.values()), default=0)
     means = {
         step: sum(row["FID"] for row in by_mode.values()) / most

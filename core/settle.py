@@ -114,4 +114,6 @@ def _folders(args):
     """Hold the sub-folders of the training and validation set against what is known of the domains."""
     for flag in ("train_img_dir", "val_img_dir"):
         folder = getattr(args, flag)
-        settle_domains(args, domain_names(folder, flag), folder)
+        settle_domains(args, domain_names(folder, flag), f"--{flag} {folder}")
+    if Path(args.train_img_dir).resolve() == Path(args.val_img_dir).resolve():
+        log.warn("--train_img_dir and --val_img_dir are the same: pictures of a run then show what it has learned from")

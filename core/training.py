@@ -76,7 +76,10 @@ def _set_aside(archive, start):
     with system_errors(archive.folder, "written"):
         aside = archive.set_aside(start)
     if aside:
-        log.warn(f"steps of an earlier run that come after step {start} are now in {aside}")
+        log.warn(
+            f"steps of an earlier run that come after step {start} are now in {aside}; to go on with them instead, "
+            "stop, move its files back, and give --resume_iter latest"
+        )
     return aside is not None
 
 
@@ -131,7 +134,7 @@ class _Loop:
         """Renew the page; where that fails the run goes on."""
         try:
             self.watch.write(self.done, state)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, ValueError) as error:
             log.warn(f"the page of step {self.done} is not written: {error}")
 
     def _show(self, again=True):

@@ -4,9 +4,11 @@ import sys
 import time
 from collections import Counter
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 from core import log, page, runtime
+from core.files import make_folder, system_errors
 from core.journal import Journal, write_options
 from core.memory import peak_memory
 from core.options import plain_settings, told_settings
@@ -51,6 +53,8 @@ class Watch:
         if not runtime.is_first():
             return
         self.images = {what: domain_counts(args, loaders[what]) for what in ("src", "val")}
+        if branches:
+            set_aside(args.sample_dir, args.resume_iter)
         folder = args.log_dir or args.sample_dir
         self.journal = Journal(folder, args.resume_iter, branches, args.tensorboard)
         about = {
@@ -119,7 +123,8 @@ class Watch:
         if speed:
             waiting = 100 * (last("data_s") or 0) * speed
             left = timedelta(seconds=int((args.total_iters - done) / speed))
-            rows.append(("Time left", f"about {left}" if state == "training" else "0:00:00"))
+            if state == "training":
+                rows.append(("Time left", f"about {left}"))
             rows.append(("Speed", f"{speed:.3g} iterations, {speed * args.batch_size:.3g} images a second"))
             rows.append(("Waiting for images", f"{waiting:.0f} % of the time"))
         if last("memory_gb"):
@@ -151,15 +156,36 @@ def _not_yet(title, flag, every):
     return page.facts(title, [("", words)])
 
 
+def snapshots(sample_dir):
+    """(path, step, kind) of each picture that a training wrote."""
+    for path in Path(sample_dir).glob("*_*.jpg"):
+        step, _, kind = path.stem.partition("_")
+        if kind in CAPTIONS and step.isdecimal():
+            yield path, int(step), kind
+
+
+def set_aside(sample_dir, start):
+    """Move pictures of steps after `start`, which another training made, to earlier_1 or so. Raises UserError."""
+    late = [path for path, step, _ in snapshots(sample_dir) if step > start]
+    if not late:
+        return
+    folders = (Path(sample_dir, f"earlier_{n}") for n in count(1))
+    aside = next(folder for folder in folders if not (folder / late[0].name).exists())
+    make_folder(aside)
+    with system_errors(aside, "written"):
+        for path in late:
+            path.rename(aside / path.name)
+            Path(sample_dir, SMALL, path.name).unlink(missing_ok=True)
+
+
 def pictures(sample_dir, done, every):
     """The snapshots up to a step as a section of a page: with a slider, or a word that there are none yet."""
     by_step = {}
-    for path in Path(sample_dir).glob("*_*.jpg"):
-        step, _, kind = path.stem.partition("_")
-        if kind in CAPTIONS and step.isdecimal() and int(step) <= done:
+    for path, step, kind in snapshots(sample_dir):
+        if step <= done:
             small = Path(SMALL, path.name)
             found = (path.name, small if Path(sample_dir, small).exists() else None)
-            by_step.setdefault(int(step), {})[kind] = found
+            by_step.setdefault(step, {})[kind] = found
     if not by_step:
         return _not_yet("Pictures", "sample_every", every)
     return page.steps("Pictures", CAPTIONS, by_step)

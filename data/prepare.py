@@ -3,7 +3,8 @@
 python -m data.prepare --in photos --out data/mine --size 256
 
 Pictures become squares of one size; those that cannot be read, are too small or show what another one does are left
-out. Which part a picture goes to follows from the bytes of its file alone, so it stays there when others are added.
+out. Which part a picture goes to follows from the bytes of its file, so it stays there when others are added, but for
+the one that a part must have, and those of which a larger copy has come.
 prepared.jsonl says what became of each file, index.html shows it. The same command again brings all up to date.
 """
 
@@ -238,6 +239,10 @@ def _write(lines, source, out):
 def _tell_of_others(out, wanted):
     found = (path.relative_to(out).as_posix() for part in PARTS for path in (out / part).rglob("*"))
     others = [name for name in found if is_image(name.rpartition("/")[2]) and name not in wanted]
+    domains = {Path(name).parent.as_posix() for name in wanted}
+    for folder in (path for part in PARTS for path in (out / part).glob("*") if path.is_dir()):
+        if folder.relative_to(out).as_posix() not in domains:
+            log.warn(f"{folder} is not of this set, but not empty: remove it, or training takes it for a domain")
     if others:
         log.warn(f"{out} has {len(others)} images that this program did not make, {others[0]} say: they stay")
 

@@ -1,5 +1,7 @@
 """What data.prepare tells of the sets it made: a page, and a table and advice on the console."""
 
+import os
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -30,11 +32,11 @@ def write(path, lines, settings):
     rows = count(lines)
     _, found, train, val, *_ = rows[-1]
     sections = [page.table("Domains", HEAD, rows, "Training takes all domains equally often, however large they are.")]
-    for domain, *_ in rows[:-1]:
-        sections.append(_kept(domain, [line for line in lines if line["domain"] == domain and "output" in line]))
     dropped = [line for line in lines if "dropped" in line]
     if dropped:
         sections += _dropped(dropped)
+    for domain, *_ in rows[:-1]:
+        sections.append(_kept(domain, [line for line in lines if line["domain"] == domain and "output" in line]))
     sections += page.about(settings.items())
     status = f"{found} pictures: {train} for training, {val} for validation, {len(dropped)} left out"
     page.write_page(path, "A set of pictures", sections, status)
@@ -77,6 +79,9 @@ def advise(lines, out, size):
             f"domains with fewer than {FEW} training pictures ({listed}): below some hundred, translations repeat what "
             "is there; add pictures, or start from a trained network with --init_from"
         )
+    unreadable = [line for line in lines if line.get("dropped") == "unreadable"]
+    if unreadable:
+        log.warn(f"{len(unreadable)} files cannot be read, {unreadable[0]['file']} say: {unreadable[0]['why']}")
     if len(train) == 1:
         log.warn("there is one domain, so pictures can only change their style in it: add a folder for another one")
     if max(train.values()) > UNEQUAL * min(train.values()):
@@ -85,7 +90,7 @@ def advise(lines, out, size):
     if blurred:
         log.say(f"{blurred} pictures have a side below {size} pixels and were enlarged, so they are not quite sharp.")
     places = {"train_img_dir": f"{out}/train", "val_img_dir": f"{out}/val"}
-    places |= {f"{kind}_dir": f"expr/{kind}s/{Path(out).name}" for kind in ("checkpoint", "sample")}
+    places |= {f"{kind}_dir": f"expr/{kind}s/{Path(out).resolve().name}" for kind in ("checkpoint", "sample")}
     flags = "--preset demo" if size <= SMALL_SIZE else "--w_hpf 0 --lambda_ds 2"
     command = f"python main.py --mode train {flags} --img_size {size} "
     command += " ".join(f"--{name} {_quoted(place)}" for name, place in places.items())
@@ -102,4 +107,4 @@ def _say_table(rows):
 
 
 def _quoted(path):
-    return f'"{path}"' if " " in path else path
+    return f'"{path}"' if os.name == "nt" and " " in path else path if os.name == "nt" else shlex.quote(path)

@@ -76,6 +76,20 @@ def test_files_that_are_left_out_are_told(zoo, capsys):
     assert "left out, 2 in all (IMG_1.MOV, notes.txt)" in capsys.readouterr().err
 
 
+def test_photographs_of_iphones_without_what_reads_them(zoo, monkeypatch, capsys):
+    monkeypatch.setattr(folders, "SUFFIXES", tuple(set(folders.SUFFIXES) - set(folders.HEIF)))
+    (zoo / "cat" / "IMG_1.HEIC").write_bytes(b"")
+    assert all(path.suffix != ".HEIC" for path in folders.images_below(zoo))
+    assert "pip install pillow-heif makes 1 of them readable" in capsys.readouterr().err
+
+
+def test_one_folder_too_high(tmp_path):
+    for name in ("small", "train", "val"):
+        (tmp_path / name / "cat").mkdir(parents=True)
+    with pytest.raises(UserError, match="has the sub-folders train and val, which are no domains"):
+        folders.domain_names(tmp_path, "train_img_dir")
+
+
 @pytest.mark.parametrize("flag", [None, "src_dir"])
 def test_what_has_no_images(tmp_path, flag):
     where = "--src_dir " if flag else ""

@@ -82,6 +82,30 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
     assert capsys.readouterr().err.count("cannot be written") == 1 and len(journal.curve("a")) == 2
 
 
+def test_a_torn_line_costs_no_other(tmp_path):
+    journal = Journal(tmp_path, 0, True)
+    journal.add({"iteration": 1})
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write('{"iterat')  # as on a full disk
+    journal.torn = True
+    journal.add({"iteration": 3})
+    assert [row["iteration"] for row in take_up(tmp_path / "train.jsonl", 9, False)] == [1, 3]
+
+
+def test_events_that_cannot_be_written_end_nothing(tmp_path, capsys):
+    class Full:
+        def add_scalar(self, *_):
+            raise OSError(28, "No space left on device")
+
+    journal = Journal(tmp_path, 0, True)
+    journal.events = Full()
+    journal.add({"iteration": 1, "loss": 1.0})
+    journal.add({"iteration": 2, "loss": 1.0})
+    journal.close()
+    assert capsys.readouterr().err.count("events for TensorBoard") == 1
+    assert len((tmp_path / "train.jsonl").read_text().splitlines()) == 2
+
+
 def test_tensorboard(data, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     where = folders(tmp_path, data)

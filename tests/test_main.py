@@ -1,7 +1,9 @@
 """The program from its command line, on real files, with networks that are only narrow: training and errors."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +18,9 @@ def test_console(run):
     assert list(table) == ["generator", "mapping_network", "style_encoder", "discriminator", "total"]
     assert table["total"] == sum(table.values()) - table["total"]
     assert lines[6:8] == ["Domains: bear (12), cat (12), dog (12)", "Validation: bear (3), cat (3), dog (3)"]
-    line = lines[8]
-    assert line.startswith("Elapsed time [0:00:0") and "], Iteration [1/2], D/latent_real: [" in line
+    assert lines[8].startswith("To watch it, open ") and Path(lines[8].split()[4]).is_file()
+    line = lines[9]
+    assert re.match(r"Elapsed time \[0:0\d:\d\d\], It", line) and "], Iteration [1/2], D/latent_real: [" in line
     names = [word.rstrip(":") for word in line.split() if "/" in word and not word.startswith("[")]
     parts = {"D": ("real", "fake", "reg"), "G": ("adv", "sty", "ds", "cyc")}
     updates = [f"{net}/{by}_{part}" for net in "DG" for by in ("latent", "ref") for part in parts[net]]

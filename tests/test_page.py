@@ -6,6 +6,7 @@ import re
 import pytest
 
 from core import page
+from core.errors import UserError
 from tests.browser import Visit, browser
 from tests.command import RUN, call
 
@@ -66,6 +67,24 @@ def test_a_run(watched, chromium):
     assert not visit.errors
     assert {url.partition(":")[0] for url in visit.requests} == {"file"}
     assert all(str(watched.parent) in url for url in visit.requests)
+
+
+def test_another_training_shows_its_own_pictures(data, tmp_path):
+    where = {"checkpoint_dir": tmp_path / "checkpoints", "sample_dir": tmp_path / "samples"}
+    flags = f"{RUN} --val_batch_size 2 --num_outs_per_domain 1"
+    assert call("train", f"{flags} --total_iters 2 --sample_every 1", **data, **where) == 0
+    (tmp_path / "samples" / "000001_mine.jpg").write_bytes(b"")
+    assert call("train", f"{flags} --total_iters 3 --sample_every 3 --lr 0.001", **data, **where) == 0
+    found = {path.name[:6] for path in (tmp_path / "samples").glob("*_reference.jpg")}
+    assert found == {"000003"} and (tmp_path / "samples" / "000001_mine.jpg").exists()
+    assert len(list((tmp_path / "samples" / "earlier_1").glob("00000[12]_*.jpg"))) == 10
+
+
+def test_the_page_of_somebody_else_stays(tmp_path):
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(UserError, match="was not made by this program"):
+        page.write_page(tmp_path / "index.html", "", [])
+    assert (tmp_path / "index.html").read_text() == "mine"
 
 
 def test_what_is_not_there_yet(data, chromium, tmp_path):

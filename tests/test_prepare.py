@@ -271,6 +271,18 @@ def test_killed_between_removing_and_listing(tmp_path, monkeypatch):
     assert len(list(out.glob("*/*/*.jpg"))) == 8
 
 
+def test_a_domain_that_is_gone_but_not_empty(tmp_path, capsys):
+    """Systems leave files of theirs in folders."""
+    photos = fill(tmp_path / "photos")
+    prepare.prepare(photos, tmp_path / "set", SIZE)
+    for part in ("train", "val"):
+        (tmp_path / "set" / part / "dog" / ".DS_Store").write_bytes(b"")
+    (photos / "dog").rename(photos / "wolf")
+    prepare.prepare(photos, tmp_path / "set", SIZE)
+    said = capsys.readouterr().err
+    assert said.count("is not of this set, but not empty") == 2 and "wolf" not in said
+
+
 def test_ctrl_c(tmp_path, monkeypatch, capsys):
     def stop(path, image):
         raise KeyboardInterrupt

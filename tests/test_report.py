@@ -1,6 +1,7 @@
 """The page of a set of one's own pictures, and the advice."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -70,7 +71,8 @@ def test_advice(tmp_path, capsys):
     report.advise([line("cat", "train", 20)] * 100 + [line("cat", "val")] * 5, Path("my set"), 32)
     said, warned = capsys.readouterr()
     assert "one domain" in warned and "fewer" not in warned
-    assert '--train_img_dir "my set/train"' in said and "100 pictures have a side below 32 pixels" in said
+    quote = '"' if os.name == "nt" else "'"
+    assert f"--train_img_dir {quote}my set/train{quote}" in said and "100 pictures have a side below 32 pixels" in said
     report.advise([line("cat", "train")] * 1200 + [line("dog", "train")] * 99, Path("set"), 32)
     said, warned = capsys.readouterr()
     assert "(dog 99)" in warned and "one domain" not in warned
