@@ -14,6 +14,7 @@ demo: $(VENV)/.installed
 	@echo
 	@echo "What a model trained before makes of pictures: open $(DEMO)/results/index.html in a browser."
 	@echo "The two minutes of training just now, its pictures and curves: $(DEMO)/samples/index.html"
+	@echo "For the commands of README.md: source $(BIN)/activate"
 
 test: $(VENV)/.installed-dev browser
 	$(BIN)/ruff check .

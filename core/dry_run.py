@@ -6,13 +6,15 @@ from pathlib import Path
 
 from core import finetune, log, rehearsal, runtime
 from core.archive import FILES
-from core.evaluation import MODES
+from core.evaluation import MODES, check_scorable
 from core.folders import images_below
 from core.journal import LINES, OPTIONS
 from core.memory import memory_of, resident
 from core.options import SETTINGS_THAT_MATTER, as_typed
-from core.snapshots import PSIS
+from core.snapshots import PSIS, check_grid_side
 from core.video import most_sources
+from metrics import fid, lpips
+from metrics.weights import weights_path
 
 BYTES_OF_JPEG, BYTES_OF_PNG = 0.4, 2.0  # a pixel of a photograph on the disk, about
 
@@ -20,6 +22,10 @@ BYTES_OF_JPEG, BYTES_OF_PNG = 0.4, 2.0  # a pixel of a photograph on the disk, a
 def training(args):
     """Tell what training would do. Under torchrun costs are those of each process."""
     share = runtime.equal_share(args.batch_size)
+    check_grid_side(args.val_batch_size, args.num_outs_per_domain, args.num_domains, args.img_size)
+    scores = args.eval_every and args.total_iters // args.eval_every > args.resume_iter // args.eval_every
+    if scores:
+        check_scorable(args.domains, args.img_size)
     if not runtime.left_to_first():
         return
     _settings(args)
@@ -34,6 +40,8 @@ def training(args):
     if args.sample_every:
         _memory(device, base, "with snapshots", max(cost.peak, cost.held + pictures.peak - pictures.held))
     _files(_training_files(args))
+    if scores:
+        _weights("; --eval_every 0 trains without evaluation")
 
 
 def _training_files(args):
@@ -69,6 +77,7 @@ def evaluation(args):
     """Tell what an evaluation would do. Raises UserError where a domain has no images."""
     if not runtime.left_to_first():
         return
+    check_scorable(args.domains, args.img_size)
     _settings(args)
     counts = {}
     for flag in ("train_img_dir", "val_img_dir"):  # those of the second one are translated
@@ -82,6 +91,7 @@ def evaluation(args):
     _flops("an output and its scores", cost.flops / together)
     _flops(f"all {made * len(MODES):,} outputs", cost.flops / together * made * len(MODES))
     _memory(device, base, "evaluation", cost.peak)
+    _weights()
     pictures = f" and {made:,} pictures" if args.save_eval_images else ""
     size = made * args.img_size**2 * BYTES_OF_PNG if args.save_eval_images else None
     _files([(args.eval_dir, f"scores{pictures} of {len(counts) * (len(counts) - 1)} tasks", size)])
@@ -115,6 +125,7 @@ def _settings(args):
 def _begin(args, networks=True):
     """Say where it would run and which networks; return the device and the bytes that the program holds already."""
     device = runtime.select_device(args.device)
+    runtime.check_precision(args.precision, device)
     base = 0 if device.type == "cuda" else resident()
     log.say(f"Device: {runtime.describe_device(device)}, precision: {args.precision}")
     if networks:
@@ -135,6 +146,14 @@ def _memory(device, base, what, peak):
         log.warn("that does not fit: lower --micro_batch (the same update in less memory), --val_batch_size or widths")
 
 
+def _weights(hint=""):
+    absent = [weights for weights in (fid.WEIGHTS, lpips.WEIGHTS) if not weights_path(weights).is_file()]
+    for weights in absent:
+        log.warn(
+            f"scores need {weights_path(weights)}, which is not there: it will be fetched from {weights.url}{hint}"
+        )
+
+
 def _files(rows):
     log.say("Would write, and this time does not:")
     for where, what, size in rows:
@@ -148,5 +167,6 @@ def _files(rows):
 
 def _number(value):
     """1234567 -> "1.23 M" """
+    value = float(f"{value:.3g}")
     power = min(max(0, int(math.log10(value) // 3)), 6) if value >= 1 else 0
     return f"{value / 1000**power:.3g} {' kMGTPE'[power].strip()}"

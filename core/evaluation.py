@@ -274,6 +274,14 @@ def empty(folder):
             raise UserError(f"{old} cannot be replaced ({error.strerror}): close what holds it open") from error
 
 
+def check_scorable(domains, img_size):
+    """Raise UserError where there is nothing to be scored."""
+    if len(domains) < 2 or img_size < 32:
+        raise UserError(
+            "evaluation needs two domains or more, and pictures of 32 px or more: --eval_every 0 goes without"
+        )
+
+
 def load_metrics(device):
     """[Inception, LPIPS] on a device, a text. Raises MissingWeights that names every file that is missing."""
     networks, missing = [], []

@@ -58,10 +58,15 @@ def describe_device(device):
     return device.type
 
 
-def set_precision(name, device):
-    """Choose how fp32 products are made: PyTorch lets cuDNN round their inputs to TF32 by default."""
+def check_precision(name, device):
+    """Raise UserError where a device has no such precision."""
     if name == "tf32" and device.type != "cuda":
         raise UserError(f"--precision tf32 needs CUDA, but the networks run on {device.type}: leave it out")
+
+
+def set_precision(name, device):
+    """Choose how fp32 products are made: PyTorch lets cuDNN round their inputs to TF32 by default."""
+    check_precision(name, device)
     fp32 = "tf32" if name == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = fp32
     torch.backends.cudnn.conv.fp32_precision = fp32

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from core import finetune, log, runtime, sampling, training, video
 from core.archive import NETS, NETS_EMA, OPTIMS, Archive
 from core.errors import UserError
-from core.evaluation import MODES, Evaluation
+from core.evaluation import MODES, Evaluation, check_scorable
 from core.files import make_folder
 from core.folders import domain_names
 from core.losses import discriminator_loss, generator_loss
@@ -246,10 +246,7 @@ class Solver:
     def _evaluation(self):
         args = self.args
         domains = args.domains or domain_names(args.val_img_dir, "val_img_dir")
-        if len(domains) < 2 or args.img_size < 32:
-            raise UserError(
-                "evaluation needs two domains or more, and pictures of 32 px or more: --eval_every 0 goes without"
-            )
+        check_scorable(domains, args.img_size)
         folders = (args.train_img_dir, args.val_img_dir, args.eval_dir)
         sizes = (args.img_size, args.num_outs_per_domain, args.val_batch_size)
         options = (self.device, self.drawing.fit, args.save_eval_images, args.num_workers, args.left_out)

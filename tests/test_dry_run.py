@@ -152,6 +152,29 @@ def test_mistakes_are_mistakes_still(data, tmp_path, capsys):
     assert "holds no checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--val_batch_size 3000", "cannot be a JPEG"),
+        ("--precision tf32", "tf32 needs CUDA"),
+        ("--img_size 16 --eval_every 1", "pictures of 32 px or more"),
+    ],
+)
+def test_it_refuses_what_the_run_refuses(flags, said, data, tmp_path, capsys):
+    where = {**data, "checkpoint_dir": tmp_path / "c", "sample_dir": tmp_path / "s", "eval_dir": tmp_path / "e"}
+    for dry in ("--dry_run", ""):
+        assert call("train", f"{RUN} --total_iters 1 {flags} {dry}", **where) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_absent_weights_are_told(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert call("train", f"{RUN} --total_iters 1 --eval_every 1 --dry_run", **data) == 0
+    said = capsys.readouterr().err
+    assert said.count("scores need") == 2 and "--eval_every 0 trains without" in said
+
+
 def test_what_does_not_fit(data, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("core.dry_run.memory_of", lambda device: 10**8)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
