@@ -82,6 +82,8 @@ def sample(args):
     log.say(f"Domains: {', '.join(args.domains)} ({origin})")
     log.say("Images: " + ", ".join(f"{len(found)} {name}" for name, found in samples.items()))
     if args.dry_run:
+        if "ref" in samples:
+            log.domain_line("References", args.domains, [label for _, label in samples["ref"]])
         labels = range(args.num_domains) if targets is None else targets
         styles = {"reference": len(samples.get("ref", ())), "seed": len(args.seeds) * len(labels)}
         dry_run.sampling(args, len(samples["src"]), {kind: styles[kind] for kind in kinds})

@@ -142,6 +142,9 @@ def test_nothing_is_written(mode, run, faces, data, tmp_path, monkeypatch, capsy
     assert call(mode, f"{flags[mode]} --device cpu --dry_run", **folders) == 0
     assert tree(faces, run[1]["checkpoint_dir"], tmp_path) == before
     said = capsys.readouterr().out
+    assert re.search(
+        r"^  bear +\d+ images|(References|--val_img_dir): bear \(\d+\), cat \(\d+\), dog \(\d+\)", said, re.M
+    )
     assert "Would write" in said and "Peak memory" in said and "parameters" in said and "FLOP" in said
 
 
