@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from data import faces
+from data import faces, prepare
 
 SIZE = 32
 
@@ -39,3 +39,19 @@ def parts_of(out):
 
 def dropped_of(out):
     return {file: (line["dropped"], line["why"]) for file, line in lines_of(out).items() if "dropped" in line}
+
+
+def content(folder):
+    """{name: bytes} of what was made, but for the page, which tells the time."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: path.read_bytes() for name, path in names.items() if name not in (".lock", "index.html")}
+
+
+def run(*words):
+    """The program -> exit status."""
+    try:
+        prepare.main([str(word) for word in words])
+    except SystemExit as ended:
+        return ended.code
+    return 0
