@@ -1,12 +1,11 @@
 """The steps of a training in a folder: three files each and, written last, a manifest that makes them whole."""
 
 import json
-from itertools import count
 
 from core import log
 from core.checkpoint import CheckpointIO, read_checkpoint, saved_steps
 from core.errors import UserError
-from core.files import replacing, sha256, system_errors
+from core.files import first_free, replacing, sha256, system_errors
 
 NETS, NETS_EMA, OPTIMS = FILES = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
 MANIFEST = "{:06d}_manifest.json"
@@ -49,7 +48,7 @@ class Archive:
         Halves of steps, of a save that was killed, are removed. Returns the folder, None where nothing was moved.
         """
         later = [number for number in any_steps(self.folder) if number > step]
-        aside = next(path for n in count(1) if not (path := self.folder / f"earlier_{n}").exists())
+        aside = first_free(self.folder, "earlier_{}")
         for number in later:
             half = is_half(self.folder, number)
             for path in [*paths_of(self.folder, number), manifest_path(self.folder, number)]:

@@ -12,6 +12,7 @@ from core.journal import LINES, OPTIONS
 from core.memory import memory_of, resident
 from core.options import SETTINGS_THAT_MATTER, as_typed
 from core.snapshots import PSIS, check_grid_side
+from core.training import times_due
 from core.video import most_sources
 from metrics import fid, lpips
 from metrics.weights import weights_path
@@ -23,8 +24,8 @@ def training(args):
     """Tell what training would do. Under torchrun costs are those of each process."""
     share = runtime.equal_share(args.batch_size)
     check_grid_side(args.val_batch_size, args.num_outs_per_domain, args.num_domains, args.img_size)
-    scores = args.eval_every and args.total_iters // args.eval_every > args.resume_iter // args.eval_every
-    if scores:
+    scored = times_due(args.resume_iter, args.total_iters, args.eval_every)
+    if scored:
         check_scorable(args.domains, args.img_size)
     if not runtime.left_to_first():
         return
@@ -39,18 +40,18 @@ def training(args):
     _memory(device, base, "training", cost.peak)
     if args.sample_every:
         _memory(device, base, "with snapshots", max(cost.peak, cost.held + pictures.peak - pictures.held))
-    _files(_training_files(args))
-    if scores:
+    _files(_training_files(args, scored))
+    if scored:
         _weights("; --eval_every 0 trains without evaluation")
 
 
-def _training_files(args):
-    """Rows (where, what, bytes or None) of what a training writes."""
+def _training_files(args, scored):
+    """Rows (where, what, bytes or None) of what a training writes that scores so many steps."""
     iterations = args.total_iters - args.resume_iter
     saves = math.ceil(iterations / args.save_every) if args.save_every else 1
     kept = min(saves, args.keep_checkpoints + 1) if args.keep_checkpoints else saves
     names = ", ".join(template.replace("{:06d}", "{step}") for template in FILES)
-    snapshots = iterations // args.sample_every if args.sample_every else 0
+    snapshots = times_due(args.resume_iter, args.total_iters, args.sample_every)
     rows = 1 + args.val_batch_size + len(PSIS) * (1 + args.num_outs_per_domain * min(args.num_domains, 5)) + 4
     pixels = snapshots * rows * args.val_batch_size * args.img_size**2
     files = [
@@ -58,7 +59,6 @@ def _training_files(args):
         (args.sample_dir, f"index.html, {snapshots:,} times {2 + len(PSIS)} pictures", pixels * BYTES_OF_JPEG),
         (args.log_dir or args.sample_dir, f"{LINES}, {OPTIONS}", None),
     ]
-    scored = iterations // args.eval_every if args.eval_every else 0
     return [*files, (args.eval_dir, f"scores of {scored} steps, and pictures", None)] if scored else files
 
 

@@ -8,6 +8,7 @@ import re
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -93,6 +94,11 @@ def _who(note):
         return f" (process {said['pid']} on {said['host']})"
     except (OSError, ValueError, LookupError, TypeError):
         return ""
+
+
+def first_free(folder, name):
+    """The first path in a folder that nothing has. name: with a place for a number that counts from 1."""
+    return next(path for n in count(1) if not (path := Path(folder, name.format(n))).exists())
 
 
 def clear_away(folder, older_than=0):

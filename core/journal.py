@@ -4,12 +4,11 @@ import json
 import math
 from array import array
 from datetime import datetime, timezone
-from itertools import count
 from pathlib import Path
 
 from core import log
 from core.errors import UserError
-from core.files import make_folder, replacing
+from core.files import first_free, make_folder, replacing
 
 LINES, OPTIONS = "train.jsonl", "options.json"
 MOST_POINTS = 500  # of a curve
@@ -103,8 +102,7 @@ def take_up(path, start, branches):
         whole = "".join(line + "\n" for line in kept)
         if text and whole != text:
             if branches:
-                names = (path.with_name(f"{path.stem}_earlier_{n}{path.suffix}") for n in count(1))
-                path.rename(next(other for other in names if not other.exists()))
+                path.rename(first_free(path.parent, f"{path.stem}_earlier_{{}}{path.suffix}"))
             with replacing(path) as temporary:
                 temporary.write_text(whole, encoding="utf-8")
     except OSError as error:

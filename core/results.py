@@ -163,7 +163,8 @@ def _standing(manifest):
     """The lines of an earlier manifest whose files are still there: {name: line}."""
     try:
         lines = manifest.read_text(encoding="utf-8").splitlines()
-        entries = {json.loads(line)["file"]: line for line in lines if {"source", "domain"} <= json.loads(line).keys()}
+        rows = [(json.loads(line), line) for line in lines]
+        entries = {row["file"]: line for row, line in rows if {"source", "domain"} <= set(row)}
         return {name: line for name, line in entries.items() if (manifest.parent / name).exists()}
     except (OSError, ValueError, LookupError, TypeError):
         return {}  # there is none, or it is not ours

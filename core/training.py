@@ -46,7 +46,7 @@ def run(solver, loaders):
         with runtime.together():  # the same inputs at every snapshot
             fixed = next(InputFetcher(loaders.val, mode="val", device=device)) if runtime.is_first() else None
         evaluation = None
-        if args.eval_every and args.total_iters // args.eval_every > start // args.eval_every:
+        if times_due(start, args.total_iters, args.eval_every):
             evaluation = solver.evaluation()  # what is missing is said now, not after days
         _Loop(solver, inputs_of, fixed, evaluation, stopping, watch).run()
 
@@ -245,3 +245,8 @@ class _Loop:
 def due(done, every):
     """Whether `done` iterations call for what happens `every` so many; 0 is never."""
     return every > 0 and done % every == 0
+
+
+def times_due(start, stop, every):
+    """How often that happens in iterations after `start`, up to `stop`."""
+    return stop // every - start // every if every else 0

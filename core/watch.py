@@ -4,11 +4,10 @@ import sys
 import time
 from collections import Counter
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 
 from core import log, page, runtime
-from core.files import make_folder, system_errors
+from core.files import first_free, make_folder, system_errors
 from core.journal import Journal, write_options
 from core.memory import peak_memory
 from core.options import plain_settings, told_settings
@@ -169,8 +168,7 @@ def set_aside(sample_dir, start):
     late = [path for path, step, _ in snapshots(sample_dir) if step > start]
     if not late:
         return
-    folders = (Path(sample_dir, f"earlier_{n}") for n in count(1))
-    aside = next(folder for folder in folders if not (folder / late[0].name).exists())
+    aside = first_free(sample_dir, "earlier_{}")  # of its own: names of several trainings meet
     make_folder(aside)
     with system_errors(aside, "written"):
         for path in late:

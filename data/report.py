@@ -107,4 +107,6 @@ def _say_table(rows):
 
 
 def _quoted(path):
-    return f'"{path}"' if os.name == "nt" and " " in path else path if os.name == "nt" else shlex.quote(path)
+    if os.name != "nt":
+        return shlex.quote(path)
+    return f'"{path}"' if " " in path else path

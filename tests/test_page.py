@@ -78,6 +78,8 @@ def test_another_training_shows_its_own_pictures(data, tmp_path):
     found = {path.name[:6] for path in (tmp_path / "samples").glob("*_reference.jpg")}
     assert found == {"000003"} and (tmp_path / "samples" / "000001_mine.jpg").exists()
     assert len(list((tmp_path / "samples" / "earlier_1").glob("00000[12]_*.jpg"))) == 10
+    assert call("train", f"{flags} --total_iters 1 --sample_every 1", **data, **where) == 0
+    assert {path.name[:6] for path in (tmp_path / "samples" / "earlier_2").iterdir()} == {"000003"}
 
 
 def test_the_page_of_somebody_else_stays(tmp_path):
