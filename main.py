@@ -10,34 +10,38 @@ from pathlib import Path
 import torch
 from munch import Munch
 
-from core import dry_run, log, options, runtime, settle
+from core.checkpoint.describe import name_domains, target_labels
+from core.cli import args as cli
+from core.cli import resolve
+from core.cli.args import style_kinds
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
-from core.errors import Elsewhere, LostProcess, Stopped, UserError
-from core.files import locked
-from core.folders import find_references, images_below, same_everywhere, sub_folders
-from core.memory import explain
-from core.options import style_kinds
-from core.recall import name_domains, target_labels
-from core.signals import Stopping
+from core.dry_run import report
+from core.images.folders import find_references, images_below, same_everywhere, sub_folders
 from core.solver import Solver
+from core.system import console, distributed
+from core.system.device import describe_device, select_device
+from core.system.errors import Elsewhere, LostProcess, Stopped, UserError
+from core.system.files import locked
+from core.system.memory import explain
+from core.system.signals import Stopping
 
 RESUME = "; --resume_iter latest goes on from the last saved step"
 
 
 def parse_args(argv=None):
     """Command line -> argparse.Namespace. Exits with status 2 and one sentence where a value is wrong."""
-    return options.parse_args(argv)
+    return cli.parse_args(argv)
 
 
 def train(args):
     """Train, if anything is left to do. Raises UserError, also where another run writes into its folders."""
     if args.dry_run:
-        if settle.for_training(args):
-            dry_run.training(args)
+        if resolve.for_training(args):
+            report.training(args)
         return
     with ExitStack() as held:
-        runtime.first_does(lambda: hold(held, args))
-        if settle.for_training(args):
+        distributed.first_does(lambda: hold(held, args))
+        if resolve.for_training(args):
             train_alone(args)
 
 
@@ -52,8 +56,8 @@ def train_alone(args):
     """Train, while no other run writes into the folder of checkpoints. Raises UserError."""
     given = {"seed": args.seed, "leave_out": args.left_out}
     shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
-    with runtime.together():
-        on_cuda = runtime.select_device(args.device).type == "cuda"
+    with distributed.together():
+        on_cuda = select_device(args.device).type == "cuda"
         span = {"start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda, **given}
         loaders = Munch(
             src=get_train_loader(args.train_img_dir, "source", *shape, **span),
@@ -62,15 +66,15 @@ def train_alone(args):
         )
         solver = start_solver(args)
     same_everywhere([path for path, _ in loaders.src.dataset.dataset.samples], args.train_img_dir)
-    log.domain_line("Domains", args.domains, loaders.src.dataset.targets)
-    log.domain_line("Validation", args.domains, loaders.val.dataset.targets)
-    log.say(f"To watch it, open {Path(args.sample_dir, 'index.html')} in a browser")
+    console.domain_line("Domains", args.domains, loaders.src.dataset.targets)
+    console.domain_line("Validation", args.domains, loaders.val.dataset.targets)
+    console.say(f"To watch it, open {Path(args.sample_dir, 'index.html')} in a browser")
     solver.train(loaders)
 
 
 def sample(args):
     """Write args.outputs. Raises UserError where checkpoint, images and names of domains do not do."""
-    settle.step(args)
+    resolve.step(args)
     kinds = {kind for output in args.outputs for kind in style_kinds(args, output)}
     origin = name_domains(args, sub_folders(args.ref_dir) if "reference" in kinds or "ref_dir" in args.given else [])
     targets = target_labels(args.target_domains, args.domains)
@@ -78,15 +82,15 @@ def sample(args):
     if "reference" in kinds:
         samples["ref"] = find_references(args.ref_dir, args.domains, targets)
     for flag in {"seeds", "psi"} & args.given if "seed" not in kinds else ():
-        log.warn(f"--{flag} is for latent, video_latent and images: --outputs {','.join(args.outputs)} ignores it")
-    log.say(f"Domains: {', '.join(args.domains)} ({origin})")
-    log.say("Images: " + ", ".join(f"{len(found)} {name}" for name, found in samples.items()))
+        console.warn(f"--{flag} is for latent, video_latent and images: --outputs {','.join(args.outputs)} ignores it")
+    console.say(f"Domains: {', '.join(args.domains)} ({origin})")
+    console.say("Images: " + ", ".join(f"{len(found)} {name}" for name, found in samples.items()))
     if args.dry_run:
         if "ref" in samples:
-            log.domain_line("References", args.domains, [label for _, label in samples["ref"]])
+            console.domain_line("References", args.domains, [label for _, label in samples["ref"]])
         labels = range(args.num_domains) if targets is None else targets
         styles = {"reference": len(samples.get("ref", ())), "seed": len(args.seeds) * len(labels)}
-        dry_run.sampling(args, len(samples["src"]), {kind: styles[kind] for kind in kinds})
+        report.sampling(args, len(samples["src"]), {kind: styles[kind] for kind in kinds})
         return
     shape = (test_transform(args.img_size, args.resize), args.batch_size, args.num_workers)
     loaders = Munch({name: get_sample_loader(found, *shape) for name, found in samples.items()})
@@ -105,11 +109,11 @@ def source_images(args):
 
 def evaluate(args):
     """Score a step in both modes. Raises UserError, also where pretrained networks are missing."""
-    settle.for_evaluation(args)
+    resolve.for_evaluation(args)
     if args.dry_run:
-        dry_run.evaluation(args)
+        report.evaluation(args)
         return
-    with runtime.together():
+    with distributed.together():
         solver = start_solver(args)
     solver.evaluate()
 
@@ -117,31 +121,31 @@ def evaluate(args):
 def align(args):
     """Align the faces of args.inp_dir. Raises UserError, also where not one is found."""
     from core import wing  # only faces need them
-    from core.align import align_folder, read_mean_face
+    from core.sampling.align import align_folder, read_mean_face
 
     mean_face, fan = read_mean_face(args.lm_path), wing.FAN()
     wing.load_wing(fan, args.wing_path)
     if args.dry_run:
-        dry_run.alignment(args)
+        report.alignment(args)
         return
-    device = runtime.select_device(args.device)
-    log.say(f"Device: {runtime.describe_device(device)}")
+    device = select_device(args.device)
+    console.say(f"Device: {describe_device(device)}")
     place = partial(torch.Tensor.to, device=device)
     folders = (args.inp_dir, args.out_dir, args.img_size, args.resize)
     made, left_out, there = align_folder(fan.to(device), mean_face, *folders, place, args.contact_sheet, args.override)
-    log.say(f"Aligned {made} faces into {args.out_dir}, left out {left_out} images")
+    console.say(f"Aligned {made} faces into {args.out_dir}, left out {left_out} images")
     if there:
-        log.say(f"{there} were there already: --override makes them anew")
+        console.say(f"{there} were there already: --override makes them anew")
     if left_out and not made + there:
         raise UserError(f"no image in {args.inp_dir} shows a face that can be found")
 
 
 def start_solver(args):
     """A Solver, with what it runs on and its networks told. Raises UserError."""
-    device = runtime.select_device(args.device)
-    log.say(f"Device: {runtime.describe_device(device)}, precision: {args.precision}")
+    device = select_device(args.device)
+    console.say(f"Device: {describe_device(device)}, precision: {args.precision}")
     solver = Solver(args)
-    log.network_table(solver.nets or solver.nets_ema)
+    console.network_table(solver.nets or solver.nets_ema)
     return solver
 
 
@@ -151,7 +155,7 @@ def run(args):
         train(args)
     elif args.mode == "eval":
         evaluate(args)
-    elif runtime.left_to_first():
+    elif distributed.left_to_first():
         {"sample": sample, "align": align}[args.mode](args)
 
 
@@ -159,7 +163,7 @@ def main(argv=None):
     """Run a command line -> exit status, see `ending`; 0 if all went well. Raises what is a fault of ours."""
     hint = ""
     try:
-        with Stopping(), runtime.joined():
+        with Stopping(), distributed.joined():
             args = parse_args(argv)
             hint = RESUME if args.mode == "train" else ""
             run(args)
@@ -168,10 +172,10 @@ def main(argv=None):
         if not sentence:
             raise
         stopped = isinstance(error, (LostProcess, Stopped))  # as are all processes: one tells
-        if not isinstance(error, Elsewhere) and (runtime.is_first() or not stopped):
-            log.error(sentence + hint * stopped)
-        if isinstance(error, UserError) and not runtime.has_begun():
-            runtime.declare_over(status)
+        if not isinstance(error, Elsewhere) and (distributed.is_first() or not stopped):
+            console.error(sentence + hint * stopped)
+        if isinstance(error, UserError) and not distributed.has_begun():
+            distributed.declare_over(status)
         if isinstance(error, (LostProcess, Elsewhere)):
             time.sleep(1)  # torchrun names the process it sees end first: let it be the one with the cause
         return status

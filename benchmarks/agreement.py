@@ -19,8 +19,8 @@ from benchmarks import plain
 from benchmarks.judge import read_faces, train_judge
 from benchmarks.quality import MODES, measure
 from core.data_loader import InputFetcher, get_train_loader
-from core.files import replacing
 from core.solver import Solver
+from core.system.files import replacing
 
 VARIANTS = {
     "fused": "", "plain": "", "bf16": "--precision bf16", "micro_batch 1": "--micro_batch 1",

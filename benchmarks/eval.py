@@ -24,11 +24,11 @@ from torchvision.models import AlexNet_Weights, Inception_V3_Weights
 
 import main as program
 from benchmarks import plain
-from core import log
 from core.data_loader import test_transform
-from core.evaluation import MODES
-from core.images import read_rgb, to_uint8
+from core.evaluation.evaluator import MODES
+from core.images.io import read_rgb, to_uint8
 from core.solver import Solver
+from core.system import console
 from data import demo
 from metrics import fid, lpips
 from metrics.stats import frechet_distance
@@ -102,8 +102,8 @@ def main():
     parser.add_argument("--val", type=int, default=6, help="validation images per domain")
     parser.add_argument("--outputs", type=int, default=10, help="outputs per source")
     options = parser.parse_args()
-    log.say = lambda text="": None  # the table is what is wanted
-    log.warn = log.say
+    console.say = lambda text="": None  # the table is what is wanted
+    console.warn = console.say
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fill_cache(folder)

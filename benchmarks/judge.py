@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from core.data_loader import ImageList, test_transform
-from core.errors import UserError
+from core.system.errors import UserError
 from data.demo import FACTORS
-from data.faces import DOMAINS
+from data.demo_faces import DOMAINS
 
 COLUMNS = {  # where a factor stands in a row of numbers
     "x": slice(0, 1), "y": slice(1, 2), "size": slice(2, 3), "tilt": slice(3, 4),

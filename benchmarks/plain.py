@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import torch
 from torch.nn import functional as F
 
-from core.blocks import AdainResBlk, ResBlk
+from core.layers import AdainResBlk, ResBlk
 from core.losses import adversarial_loss, distance, r1_penalty
-from core.ops import downsample, upsample
+from core.resample import downsample, upsample
 
 
 def resblk(block, x):

@@ -20,13 +20,13 @@ import torch
 
 import main as program
 from benchmarks.judge import correlation, look, read_faces, train_judge
-from core.archive import NETS_EMA
-from core.checkpoint import newest_step, saved_steps
-from core.errors import UserError
-from core.files import replacing
-from core.recall import recall
+from core.checkpoint.describe import recall
+from core.checkpoint.io import newest_step, saved_steps
+from core.checkpoint.steps import NETS_EMA
 from core.solver import Solver
-from data.faces import DOMAINS
+from core.system.errors import UserError
+from core.system.files import replacing
+from data.demo_faces import DOMAINS
 
 MODES = ("latent", "reference")
 CONTENT, STYLE = ("x", "y", "size", "tilt"), ("fur", "eyes", "background")

@@ -18,11 +18,13 @@ from PIL import Image
 
 import main as program
 from benchmarks import plain
-from core import log, runtime, sampling, video
 from core.data_loader import get_sample_loader, test_transform
-from core.images import to_uint8
-from core.memory import peak_memory
+from core.images.io import to_uint8
+from core.sampling import translate, video
 from core.solver import Solver
+from core.system import console
+from core.system.device import describe_device
+from core.system.memory import peak_memory
 
 DOMAINS = 3
 
@@ -55,14 +57,14 @@ def sample_plainly(solver, loaders):
     nets = solver.nets_ema
     x_src = solver._place(torch.cat([x for x, _ in loaders.src]))
     placed = ((solver._place(x_ref), solver._place(y_ref)) for x_ref, y_ref in loaders.ref)
-    references = sampling.read_references(nets.style_encoder, placed)
-    sources = sampling.Sources(None, to_uint8(x_src))
+    references = translate.read_references(nets.style_encoder, placed)
+    sources = translate.Sources(None, to_uint8(x_src))
 
     def row(s_trg):
         return to_uint8(nets.generator(x_src, s_trg.expand(len(x_src), -1)))
 
     folder = Path(solver.args.result_dir)
-    sampling.style_grid(sources, references, map(row, references.codes)).save(folder / "reference.jpg")
+    translate.style_grid(sources, references, map(row, references.codes)).save(folder / "reference.jpg")
     pairs = video.style_pairs(references.labels)
     steps = [*video.ALPHAS, *[1.0] * (video.HOLD - 1)]
     styles = [torch.lerp(references.codes[i], references.codes[j], alpha) for i, j in pairs for alpha in steps]
@@ -102,7 +104,7 @@ def main():
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--variants", nargs="+", default=["plain", "fused", "fused --precision bf16"])
     options = parser.parse_args()
-    log.say = lambda text="": None  # the table is what is wanted
+    console.say = lambda text="": None  # the table is what is wanted
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = make_images(folder, options.sources + options.references, options.img_size)
@@ -110,8 +112,8 @@ def main():
         labels = sorted(number % DOMAINS for number in range(len(references)))
         samples = {"src": [(path, 0) for path in sources], "ref": list(zip(references, labels, strict=True))}
         frames = video.frame_count(video.style_pairs(labels))
-        device = runtime.describe_device(torch.device(options.device))
-        print(f"{device}, torch {torch.__version__}, {options.img_size} px, {options.sources} sources, ", end="")
+        where = describe_device(torch.device(options.device))
+        print(f"{where}, torch {torch.__version__}, {options.img_size} px, {options.sources} sources, ", end="")
         print(f"{options.references} references: grid and video of {frames} frames, best of {options.runs}")
         print(f"{'variant':<32}{'seconds':>9}{'GB':>7}{'times':>7}")
         seconds = {variant: [] for variant in options.variants}

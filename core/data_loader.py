@@ -14,12 +14,14 @@ from munch import Munch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from core import log
-from core.errors import UserError
-from core.folders import domain_names, images_below
-from core.images import read_rgb, squared
-from core.runtime import random_generator, share, usable_cores, world
-from core.signals import children_may_die, leave_to_the_parent
+from core.images.folders import domain_names, images_below
+from core.images.io import read_rgb, squared
+from core.system import console
+from core.system.device import usable_cores
+from core.system.distributed import share, world
+from core.system.errors import UserError
+from core.system.random import random_generator
+from core.system.signals import children_may_die, leave_to_the_parent
 
 MOST_NAMED = 10  # images that broke during a run; where a whole folder is gone, one sentence ends it
 
@@ -69,7 +71,7 @@ class DomainFolder(ImageList):
                 broken = error
                 if not self.named[other] and self.named.sum() < MOST_NAMED:
                     self.named[other] = True
-                    log.warn(f"{error}; until then another of its domain stands in")
+                    console.warn(f"{error}; until then another of its domain stands in")
         raise broken
 
 

@@ -12,7 +12,7 @@ from munch import Munch
 from torch import nn
 from torch.nn import functional as F
 
-from core.blocks import AdainResBlk, HighPass, ResBlk, activation
+from core.layers import AdainResBlk, HighPass, ResBlk, activation
 
 HIGH_PASS_SIZES = (32, 64, 128)  # resolutions at which the source lends its high frequencies
 

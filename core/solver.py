@@ -10,20 +10,23 @@ from munch import Munch
 from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from core import finetune, log, runtime, sampling, training, video
-from core.archive import NETS, NETS_EMA, OPTIMS, Archive
-from core.errors import UserError
-from core.evaluation import MODES, Evaluation, check_scorable
-from core.files import make_folder
-from core.folders import domain_names
+from core.checkpoint import init_from
+from core.checkpoint.describe import network_config, target_labels
+from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, Archive
+from core.cli.args import style_kinds, told_settings
+from core.evaluation.evaluator import MODES, Evaluation, check_scorable
+from core.evaluation.scores import score_table, write_scores
+from core.images.folders import domain_names
 from core.losses import discriminator_loss, generator_loss
-from core.memory import MicroBatch, chunks, images_at_once
 from core.model import Content, build_model, compile_networks
-from core.options import style_kinds, told_settings
-from core.recall import network_config, target_labels
-from core.results import Results
-from core.scores import score_table, write_scores
-from core.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
+from core.sampling import translate, video
+from core.sampling.outputs import Results
+from core.sampling.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
+from core.system import console, device, distributed, random
+from core.system.errors import UserError
+from core.system.files import make_folder
+from core.system.memory import MicroBatch, chunks, images_at_once
+from core.training import loop, slow_start
 from metrics.weights import MissingWeights
 
 
@@ -38,9 +41,9 @@ class Solver:
 
     def __init__(self, args):
         self.args = args
-        self.device = runtime.select_device(args.device)
-        runtime.set_precision(args.precision, self.device)
-        learned = runtime.equal_share(args.batch_size) if args.mode == "train" else args.batch_size
+        self.device = device.select_device(args.device)
+        device.set_precision(args.precision, self.device)
+        learned = distributed.equal_share(args.batch_size) if args.mode == "train" else args.batch_size
         self.micro_batch = MicroBatch(args.micro_batch, learned)
         self.drawing = MicroBatch(args.micro_batch, args.batch_size)  # of pictures, where nothing is learned
         if args.micro_batch == "auto":
@@ -57,7 +60,7 @@ class Solver:
         self.average = get_ema_multi_avg_fn(args.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
         self.archive = Archive(Path(args.checkpoint_dir), groups)
-        self.paces = finetune.paces(args, self.nets) if args.init_iters and args.inherited else {}
+        self.paces = slow_start.paces(args, self.nets) if args.init_iters and args.inherited else {}
         self.is_slow = False  # whether what was inherited learns more slowly now
         self.bad_updates, self.bad_in_a_row = {}, {}  # name of an update -> how many were skipped
 
@@ -74,18 +77,18 @@ class Solver:
     def save(self, step):
         """Write the files of a step into args.checkpoint_dir. Raises UserError where the disk is full or gone."""
         self.archive.save(step, network_config(self.args, step))
-        log.say(f"Saved step {step} in {self.args.checkpoint_dir}")
+        console.say(f"Saved step {step} in {self.args.checkpoint_dir}")
 
     def load(self, step):
         """Load a step of args.checkpoint_dir in all processes. Raises UserError where it is missing or does not fit."""
-        runtime.first_does(lambda: self.archive.load(step, {"fan": self.load_wing}))
+        distributed.first_does(lambda: self.archive.load(step, {"fan": self.load_wing}))
         self.share()
-        log.say(f"Loaded step {step} from {self.args.checkpoint_dir}")
+        console.say(f"Loaded step {step} from {self.args.checkpoint_dir}")
 
     def begin(self):
         """Take over the networks of args.init_from, if any, and the face network's weights. Raises UserError."""
         if self.args.inherited:
-            finetune.load(self.nets, self.nets_ema, self.args)
+            init_from.load(self.nets, self.nets_ema, self.args)
         if not (self.args.inherited and self.args.inherited["fan"]):
             self.load_wing()
 
@@ -98,9 +101,9 @@ class Solver:
 
     def share(self):
         """Make networks and optimizers of all processes those of the first."""
-        for module in self.archive.modules() if runtime.world() > 1 else ():
-            state = runtime.first_does(module.state_dict)
-            if not runtime.is_first():
+        for module in self.archive.modules() if distributed.world() > 1 else ():
+            state = distributed.first_does(module.state_dict)
+            if not distributed.is_first():
                 module.load_state_dict(state)
 
     # Training
@@ -155,7 +158,7 @@ class Solver:
         parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size))
         parameters = [p for name in learners for p in self.nets[name].parameters()]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        runtime.average([*gradients, *parts.values()])
+        distributed.average([*gradients, *parts.values()])
         self._step(prefix, learners, gradients, parts)
         return {prefix + name: part for name, part in parts.items()}
 
@@ -168,7 +171,7 @@ class Solver:
         for name in learners:
             self.optims[name].found_inf = bad  # on the device, as for a GradScaler: fused Adam then does not step
             slow = self.is_slow and name in self.paces
-            with finetune.slowed(self.nets[name], self.paces[name]) if slow else nullcontext():
+            with slow_start.slowed(self.nets[name], self.paces[name]) if slow else nullcontext():
                 self.optims[name].step()
 
     def _accumulate(self, learners, loss_of, inputs, size):
@@ -196,7 +199,7 @@ class Solver:
         return self.micro_batch.fit(content)
 
     def _arithmetic(self):
-        return runtime.autocast(self.device, self.args.precision)
+        return device.autocast(self.device, self.args.precision)
 
     def _place(self, tensor):
         """A tensor on the device, images in the order the networks want."""
@@ -217,7 +220,7 @@ class Solver:
 
     def train(self, loaders):
         """Train from args.resume_iter to args.total_iters on Munch(src, ref, val) of DataLoaders."""
-        training.run(self, loaders)
+        loop.run(self, loaders)
 
     def snapshot(self, step, inputs):
         """Write the pictures of a step from fixed inputs and codes, so that steps can be compared."""
@@ -226,7 +229,7 @@ class Solver:
     def _snapshot(self, step, inputs, size):
         args = self.args
         inputs = Munch({name: self._place(tensor) for name, tensor in inputs.items()})
-        codes = runtime.random_generator(args.seed, "snapshot")
+        codes = random.random_generator(args.seed, "snapshot")
         z_trg = torch.randn(args.num_outs_per_domain, args.latent_dim, generator=codes).to(self.device)
         with self._arithmetic():
             for name, grid in snapshot_grids(self.nets_ema, inputs, z_trg, args.num_domains, size):
@@ -238,7 +241,7 @@ class Solver:
 
     def evaluation(self):
         """What scores networks on the images of args. Raises UserError where its pretrained networks are missing."""
-        with runtime.together():
+        with distributed.together():
             found = self._evaluation()
         found.check_images()
         return found
@@ -274,7 +277,7 @@ class Solver:
                 by_mode[mode] = {seed: run(seed) for seed in args.eval_seeds or [args.seed]}
             about = evaluation.about() | {"precision": args.precision, "seconds": round(time.monotonic() - began, 1)}
             write = partial(write_scores, args.eval_dir, step, mode, by_mode[mode], about)
-            means[mode] = runtime.first_does(write)
+            means[mode] = distributed.first_does(write)
         score_table(step, by_mode)
         return means
 
@@ -297,7 +300,7 @@ class Solver:
                 styles = {kind: self._styles(kind, loaders, domains) for kind in {kind for _, kind in wanted}}
                 wanted = _possible(wanted, styles)
                 most = video.most_sources(args.img_size)
-                for sources in sampling.source_groups(nets, loaders.src, most, fit, self._place):
+                for sources in translate.source_groups(nets, loaders.src, most, fit, self._place):
                     for output, kind in wanted:
                         results.write(output, sources, styles[kind])
         finally:
@@ -308,9 +311,9 @@ class Solver:
         args, nets = self.args, self.nets_ema
         if kind == "reference":
             shown = not {"reference", "video_ref"}.isdisjoint(args.outputs)
-            return sampling.reference_styles(nets.style_encoder, loaders.ref, self.drawing.fit, self._place, shown)
+            return translate.reference_styles(nets.style_encoder, loaders.ref, self.drawing.fit, self._place, shown)
         labels = target_labels(args.target_domains, domains) or range(args.num_domains)
-        return sampling.seed_styles(nets.mapping_network, labels, args.seeds, args.psi, args.latent_dim)
+        return translate.seed_styles(nets.mapping_network, labels, args.seeds, args.psi, args.latent_dim)
 
 
 def _possible(wanted, styles):
@@ -320,5 +323,5 @@ def _possible(wanted, styles):
     if len(lone) == len(wanted):
         raise UserError(sentence)
     if lone:
-        log.warn(sentence)
+        console.warn(sentence)
     return [(output, kind) for output, kind in wanted if output not in lone]

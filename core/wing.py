@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core.checkpoint import check_finite, fit_state, plain_keys, read_data
-from core.errors import UserError
+from core.checkpoint.io import check_finite, fit_state, plain_keys, read_data
+from core.system.errors import UserError
 
 LANDMARKS = 98
 SIZE = 256  # of the images that the network is for; its heat maps have a quarter of it

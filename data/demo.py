@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.faces import DOMAINS, draw, random_face
+from data.demo_faces import DOMAINS, draw, random_face
 
 FACTORS = "factors.jsonl"
 

@@ -22,8 +22,8 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from core.errors import UserError
-from core.files import make_folder, replacing, system_errors
+from core.system.errors import UserError
+from core.system.files import make_folder, replacing, system_errors
 
 DROPBOX = "https://www.dropbox.com/s/{}?dl=1"
 FILES = {  # name -> {where it belongs: its address}; a zip becomes a folder

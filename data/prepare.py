@@ -22,14 +22,14 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from core import log
-from core.errors import UserError
-from core.files import clear_away, file_names, locked, replacing, safe_name, sha256, system_errors
-from core.folders import domain_names, images_below, is_image
-from core.images import read_rgb, squared, write_image
-from core.runtime import usable_cores
-from data import report
-from data.alike import CELLS, originals
+from core.images.folders import domain_names, images_below, is_image
+from core.images.io import read_rgb, squared, write_image
+from core.system import console
+from core.system.device import usable_cores
+from core.system.errors import UserError
+from core.system.files import clear_away, file_names, locked, replacing, safe_name, sha256, system_errors
+from data import prepare_report
+from data.duplicates import CELLS, originals
 
 PREPARED, PAGE = "prepared.jsonl", "index.html"
 PARTS, SMALL = ("train", "val"), "small"  # folders; small: of pictures that were dropped, for the page
@@ -83,7 +83,7 @@ def prepare(source, out, size=256, share=0.1, resize="crop", min_side=None):
     lines = _lines(pictures, size, resize)
     with locked(out):
         _write(lines, source, out)
-        report.write(out / PAGE, lines, settings)
+        prepare_report.write(out / PAGE, lines, settings)
     return lines
 
 
@@ -106,7 +106,7 @@ def find(source):
             pictures.append(Picture(path, path.relative_to(source).as_posix(), domain, name))
     stray = sum(is_image(path.name) for path in source.iterdir())
     if stray:
-        log.warn(f"--in {source} has {stray} images beside its sub-folders: they are left out")
+        console.warn(f"--in {source} has {stray} images beside its sub-folders: they are left out")
     return pictures
 
 
@@ -117,7 +117,7 @@ def _in_threads(work, items, title):
         warnings.simplefilter("ignore")
         try:
             done = executor.map(work, items)
-            for _ in log.progress(done, total=len(items), desc=title, unit="img", leave=False):
+            for _ in console.progress(done, total=len(items), desc=title, unit="img", leave=False):
                 pass
         finally:
             executor.shutdown(cancel_futures=True)
@@ -242,9 +242,9 @@ def _tell_of_others(out, wanted):
     domains = {Path(name).parent.as_posix() for name in wanted}
     for folder in (path for part in PARTS for path in (out / part).glob("*") if path.is_dir()):
         if folder.relative_to(out).as_posix() not in domains:
-            log.warn(f"{folder} is not of this set, but not empty: remove it, or training takes it for a domain")
+            console.warn(f"{folder} is not of this set, but not empty: remove it, or training takes it for a domain")
     if others:
-        log.warn(f"{out} has {len(others)} images that this program did not make, {others[0]} say: they stay")
+        console.warn(f"{out} has {len(others)} images that this program did not make, {others[0]} say: they stay")
 
 
 def _outputs(lines):
@@ -301,7 +301,7 @@ def main(argv=None):
         parser.exit(2, f"error: {error.filename} cannot be used ({error.strerror}): free the way or go elsewhere\n")
     except KeyboardInterrupt:
         parser.exit(130, "error: stopped; the same command goes on\n")
-    report.advise(lines, args.out, args.size)
+    prepare_report.advise(lines, args.out, args.size)
 
 
 if __name__ == "__main__":

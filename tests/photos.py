@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 
-from data import faces, prepare
+from data import demo_faces, prepare
 
 SIZE = 32
 
 
 def face(number, domain="cat"):
-    return faces.random_face(domain, np.random.default_rng(number))
+    return demo_faces.random_face(domain, np.random.default_rng(number))
 
 
 def save(path, image, **options):
@@ -22,7 +22,7 @@ def fill(folder, count=6, domains=("cat", "dog"), start=0):
     """Different pictures of 64 px, {folder}/{domain}/{number}.jpg."""
     for domain in domains:
         for number in range(start, start + count):
-            save(folder / domain / f"{number}.jpg", faces.draw(face(number, domain), 64), quality=95)
+            save(folder / domain / f"{number}.jpg", demo_faces.draw(face(number, domain), 64), quality=95)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from core import archive
+from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS
 from tests.command import RUN
 
 FLAGS = f"{RUN} --sample_every 0 --eval_every 0 --val_batch_size 2 --num_outs_per_domain 1 --print_every 1"
@@ -18,7 +18,7 @@ def steps(tmp_path):
 
 def state(tmp_path, step):
     """All tensors and numbers of a step's files."""
-    templates = (archive.NETS, archive.NETS_EMA, archive.OPTIMS)
+    templates = (NETS, NETS_EMA, OPTIMS)
     return [torch.load(tmp_path / "checkpoints" / name.format(step), weights_only=True) for name in templates]
 
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from core import align, wing
-from core.errors import UserError
-from core.images import read_rgb
+from core import wing
+from core.images.io import read_rgb
+from core.sampling import align
+from core.system.errors import UserError
 from core.wing import landmarks_of
 from data import demo
 from tests import golden

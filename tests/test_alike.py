@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from data import faces, prepare
-from data.alike import CELLS, detail, originals
+from data import demo_faces, prepare
+from data.duplicates import CELLS, detail, originals
 from tests.photos import face, save
 
 
@@ -23,8 +23,8 @@ def looked_at(path):
 def test_copies_are_told_from_pictures_of_a_series(tmp_path):
     """Of ten faces each: at any size and quality it is the same; moved, turned or looking elsewhere it is not."""
     for number in range(10):
-        one = replace(face(number, faces.DOMAINS[number % 3]), gaze=(-0.5, 0.2))
-        image = faces.draw(one, 256)
+        one = replace(face(number, demo_faces.DOMAINS[number % 3]), gaze=(-0.5, 0.2))
+        image = demo_faces.draw(one, 256)
         save(tmp_path / "0.jpg", image, quality=95, subsampling=0)
         save(tmp_path / "1.jpg", image, quality=50)
         save(tmp_path / "2.webp", image.resize((170, 170), Image.Resampling.LANCZOS), quality=80)
@@ -34,7 +34,7 @@ def test_copies_are_told_from_pictures_of_a_series(tmp_path):
         copies = [looked_at(path) for path in sorted(tmp_path.glob("*.*"))]
         assert originals(copies).tolist() == [0] * 6, number
         changes = [{}, {"x": one.x + 0.01}, {"tilt": one.tilt + 0.04}, {"gaze": (0.5, 0.2)}, {"size": one.size + 0.01}]
-        series = [cells(faces.draw(replace(one, **change), 256)) for change in changes]
+        series = [cells(demo_faces.draw(replace(one, **change), 256)) for change in changes]
         assert originals(series).tolist() == [0, 1, 2, 3, 4], number
 
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from core import checkpoint
-from core.checkpoint import CheckpointIO
-from core.errors import UserError
+from core.checkpoint.io import CheckpointIO, newest_step, read_checkpoint, saved_steps
 from core.model import Generator
+from core.system.errors import UserError
 
 TEMPLATE = "{:06d}_nets.ckpt"
 
@@ -47,11 +46,11 @@ def test_round_trip_and_a_new_file_each_step(io):
     other = twin(io)
     other.load(5)
     assert all(torch.equal(value, old[key]) for key, value in other.modules["first"].state_dict().items())
-    assert checkpoint.read_checkpoint(io.folder, TEMPLATE, 5, mapped=True)["config"] == {
+    assert read_checkpoint(io.folder, TEMPLATE, 5, mapped=True)["config"] == {
         "img_size": 64,
         "domains": ["cat", "dog"],
     }
-    assert checkpoint.newest_step(io.folder, TEMPLATE) == 123456
+    assert newest_step(io.folder, TEMPLATE) == 123456
 
 
 def test_the_file_is_a_plain_dict_of_state_dicts(io):
@@ -100,12 +99,12 @@ def test_missing_step_names_those_that_are_there(io):
 
 def test_no_checkpoint_at_all(tmp_path):
     with pytest.raises(UserError, match="holds no checkpoint named like 100000_nets.ckpt; train first"):
-        checkpoint.newest_step(tmp_path / "nowhere", TEMPLATE)
+        newest_step(tmp_path / "nowhere", TEMPLATE)
     (tmp_path / "100_nets.ckpt").write_bytes(b"")  # the name has six digits
     (tmp_path / "000007_nets.ckpt").mkdir()
-    assert checkpoint.saved_steps(tmp_path, TEMPLATE) == []
+    assert saved_steps(tmp_path, TEMPLATE) == []
     with pytest.raises(UserError, match="there is 000007_nets.ckpt, 100_nets.ckpt: .*rename it"):
-        checkpoint.newest_step(tmp_path, TEMPLATE)
+        newest_step(tmp_path, TEMPLATE)
 
 
 def test_weights_that_are_no_numbers(io):

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from core import data_loader, folders
+from core import data_loader
 from core.data_loader import InputFetcher, ReferenceDataset, get_test_loader, get_train_loader
-from core.errors import UserError
+from core.images import folders
+from core.system.errors import UserError
 
 
 @pytest.fixture

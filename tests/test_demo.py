@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from data import demo, faces
+from data import demo, demo_faces
 from tests.command import picture
 
 
@@ -29,7 +29,7 @@ def test_factors_are_those_of_the_pictures(tmp_path):
     assert sorted(rows) == [file.as_posix() for file in files]
     for file, row in rows.items():
         assert row["domain"] == file.split("/")[1]
-        assert np.array_equal(faces.draw(faces.Face(**row), 32), picture(tmp_path / file))
+        assert np.array_equal(demo_faces.draw(demo_faces.Face(**row), 32), picture(tmp_path / file))
 
 
 def test_a_smaller_set_replaces_a_larger_one(tmp_path):
@@ -42,10 +42,10 @@ def face(**changes):
         "domain": "cat", "x": 0.5, "y": 0.5, "size": 0.25, "tilt": 0.0, "gaze": (0.0, 0.0), "fur": (0.8, 0.4, 0.2),
         "mark": (0.1, 0.1, 0.1), "pattern": "plain", "eyes": (0.2, 0.6, 0.3), "background": (0.0, 1.0, 1.0),
     }  # fmt: skip
-    return np.asarray(faces.draw(faces.Face(**{**fields, **changes}), 64)).astype(float)
+    return np.asarray(demo_faces.draw(demo_faces.Face(**{**fields, **changes}), 64)).astype(float)
 
 
-@pytest.mark.parametrize("domain", faces.DOMAINS)
+@pytest.mark.parametrize("domain", demo_faces.DOMAINS)
 def test_content_moves_the_face_and_style_paints_it(domain):
     plain = face(domain=domain)
     assert np.array_equal(plain[0, 0], (0, 255, 255)) and np.array_equal(plain[23, 35], (204, 102, 51))  # forehead
@@ -66,7 +66,7 @@ def test_a_look_aside_mirrored_is_one_to_the_other_side():
 
 
 def test_kinds_differ_by_their_ears():
-    above = {domain: (face(domain=domain)[:14] != (0, 255, 255)).any(2).mean() for domain in faces.DOMAINS}
-    beside = {domain: (face(domain=domain)[24:48, :15] != (0, 255, 255)).any(2).mean() for domain in faces.DOMAINS}
+    above = {domain: (face(domain=domain)[:14] != (0, 255, 255)).any(2).mean() for domain in demo_faces.DOMAINS}
+    beside = {domain: (face(domain=domain)[24:48, :15] != (0, 255, 255)).any(2).mean() for domain in demo_faces.DOMAINS}
     assert above["cat"] > 2 * above["dog"]  # pointed up
     assert beside["dog"] > 2 * max(beside["cat"], beside["bear"])  # hanging

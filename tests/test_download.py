@@ -11,7 +11,7 @@ import zipfile
 import pytest
 import torch
 
-from core.errors import UserError
+from core.system.errors import UserError
 from data import download
 from tests.command import ROOT
 

@@ -9,7 +9,7 @@ import torch
 
 import main
 from benchmarks.train_step import make_inputs
-from core import rehearsal
+from core.dry_run import cost
 from core.solver import Solver
 from tests.command import NARROW, ROOT, RUN, as_flags, call
 
@@ -17,7 +17,7 @@ WITHIN = 0.25  # the measured peak of memory
 SOME = "--device cpu --w_hpf 0 --img_size 128 --channel_base 4096 --max_conv_dim 128 --num_workers 0 --val_batch_size 4"
 MEASURED = """
 import sys, torch, main
-from core.memory import peak_memory
+from core.system.memory import peak_memory
 status = main.main(sys.argv[1:])
 print("peak", peak_memory(torch.device("cpu")))
 sys.exit(status)
@@ -97,14 +97,14 @@ def test_arithmetic_is_that_of_an_iteration(flags):
     """The same count where the numbers are really computed."""
     args = main.parse_args(["--mode", "train", *RUN.split(), "--num_domains", "3", *flags.split()])
     solver = Solver(args)
-    with rehearsal.Counter() as counter:
+    with cost.Counter() as counter:
         solver.train_step(make_inputs(args, solver.device), 0)
-    assert rehearsal.training(args, args.batch_size).flops == counter.flops > 1e8
+    assert cost.training(args, args.batch_size).flops == counter.flops > 1e8
 
 
 def test_counted_bytes():
     """What is made is held until it goes; views and what is changed in place hold nothing more."""
-    with rehearsal.Counter() as counter:
+    with cost.Counter() as counter:
         x = torch.zeros(1000)
         y = x[:500].view(2, 250)
         y += 1
@@ -123,7 +123,7 @@ def test_faces(data, tmp_path, capsys):
     """With a face network the iteration costs more; align is told, too."""
     plain = main.parse_args(["--mode", "train", *RUN.split()])
     masked = main.parse_args(["--mode", "train", *RUN.split(), "--w_hpf", "1"])
-    costs = [rehearsal.training(args, 2) for args in (plain, masked)]
+    costs = [cost.training(args, 2) for args in (plain, masked)]
     assert costs[1].flops > costs[0].flops and costs[1].held > costs[0].held + 6_333_603 * 4
 
 
@@ -179,7 +179,7 @@ def test_absent_weights_are_told(data, tmp_path, monkeypatch, capsys):
 
 
 def test_what_does_not_fit(data, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("core.dry_run.memory_of", lambda device: 10**8)
+    monkeypatch.setattr("core.dry_run.report.memory_of", lambda device: 10**8)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     monkeypatch.chdir(tmp_path)
     assert call("train", f"{RUN} --dry_run", **data) == 0

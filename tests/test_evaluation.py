@@ -11,12 +11,12 @@ from PIL import Image
 
 import main
 from core.data_loader import get_test_loader, get_train_loader
-from core.errors import UserError
-from core.evaluation import Evaluation, Scores
-from core.images import read_rgb
+from core.evaluation.evaluator import Evaluation, Scores
+from core.evaluation.scores import write_scores
+from core.images.io import read_rgb
 from core.model import build_model
-from core.scores import write_scores
 from core.solver import Solver
+from core.system.errors import UserError
 from metrics import fid, lpips
 from metrics.stats import frechet_distance, kernel_distance
 from tests.command import NARROW, as_flags

@@ -8,11 +8,12 @@ import torch
 from munch import Munch
 
 import main
-from core import finetune
-from core.archive import NETS, NETS_EMA
-from core.errors import UserError
+from core.checkpoint import init_from
+from core.checkpoint.steps import NETS, NETS_EMA
 from core.model import build_model
 from core.solver import Solver
+from core.system.errors import UserError
+from core.training import slow_start
 from tests import golden
 from tests.command import NARROW, ROOT, RUN, call
 from tests.runs import FLAGS, folders, losses, state
@@ -55,7 +56,7 @@ def save(trained, folder, form="ours", with_nets=True):
 
 def begun(path, *line):
     args = arguments("--init_from", path, *line)
-    args.inherited = finetune.adopt(args)
+    args.inherited = init_from.adopt(args)
     solver = Solver(args)
     fresh, _ = build_model(args)
     solver.begin()
@@ -104,7 +105,7 @@ def test_a_face_network_comes_along(trained, tmp_path):
     states["generator"].pop("hpf.filter")  # as in the official file
     torch.save(states, tmp_path / NETS_EMA.format(1))
     args = main.parse_args(["--mode", "train", "--device", "cpu", "--init_from", str(tmp_path / NETS_EMA.format(1))])
-    args.inherited = finetune.adopt(args)
+    args.inherited = init_from.adopt(args)
     args.num_domains, args.domains = 3, list(OWN)
     assert args.w_hpf == 1 and args.img_size == 32
     solver = Solver(args)
@@ -196,7 +197,7 @@ def test_a_pace_is_a_lower_learning_rate():
         for number in range(3):
             optimizer.zero_grad()
             network(torch.full((2, 4), number + 1.0).double()).square().sum().backward()
-            with finetune.slowed(network, {"weight": pace, "bias": torch.full((3,), pace).double()}):
+            with slow_start.slowed(network, {"weight": pace, "bias": torch.full((3,), pace).double()}):
                 optimizer.step()
         ends.append([p.detach() for p in network.parameters()])
     torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-14)

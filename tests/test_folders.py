@@ -3,9 +3,9 @@ import re
 import pytest
 from PIL import Image
 
-from core import folders
-from core.errors import UserError
-from core.files import file_names, safe_name
+from core.images import folders
+from core.system.errors import UserError
+from core.system.files import file_names, safe_name
 
 
 @pytest.fixture

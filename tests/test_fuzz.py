@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import main
-from core.archive import NETS_EMA
-from core.checkpoint import CheckpointIO
-from core.errors import UserError
-from core.flags import build_parser
-from core.images import glance, read_rgb
-from core.recall import recall
+from core.checkpoint.describe import recall
+from core.checkpoint.io import CheckpointIO
+from core.checkpoint.steps import NETS_EMA
+from core.cli.flags import build_parser
+from core.images.io import glance, read_rgb
 from core.solver import Solver
+from core.system.errors import UserError
 from tests.command import NARROW
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from core.journal import Journal, take_up
+from core.report.train_log import Journal, take_up
 from tests.command import call
 from tests.runs import FLAGS, folders
 

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import main
-from core import sampling, video
 from core.data_loader import get_test_loader
-from core.images import to_uint8
+from core.images.io import to_uint8
+from core.sampling import translate, video
 from core.solver import Solver
 from tests.command import RUN, as_flags, call, picture
 
@@ -162,13 +162,13 @@ def test_results_do_not_become_sources(run, faces, tmp_path, capsys):
 
 def test_stopped_amid_single_images(run, faces, tmp_path, capsys, monkeypatch):
     """Those that were written are listed."""
-    rows = sampling.translate_rows
+    rows = translate.translate_rows
 
     def stopped(*args):
         yield next(iter(rows(*args)))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sampling, "translate_rows", stopped)
+    monkeypatch.setattr(translate, "translate_rows", stopped)
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val" / "bear"}
     assert call("sample", "--num_workers 0 --outputs images --seeds 0-9", **folders, result_dir=tmp_path) == 130
     assert len(list(tmp_path.glob("*.png"))) == len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 3

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from core import memory
+from core.system import memory
 
 
 def test_chunks():

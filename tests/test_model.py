@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import main
-from core.blocks import AdaIN
+from core.layers import AdaIN
 from core.model import Discriminator, Generator, MappingNetwork, StyleEncoder, build_model
 from tests import golden
 

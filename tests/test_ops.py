@@ -2,19 +2,19 @@ import pytest
 import torch
 from torch import nn
 
-from core import ops
+from core import resample
 
 
 def plain_down(x, conv):
-    return ops.downsample(conv(x))
+    return resample.downsample(conv(x))
 
 
 def plain_up(x, conv):
-    return conv(ops.upsample(x))
+    return conv(resample.upsample(x))
 
 
 @pytest.mark.parametrize(
-    ("fused", "plain"), [(ops.conv_downsample, plain_down), (ops.upsample_conv, plain_up)], ids=["down", "up"]
+    ("fused", "plain"), [(resample.conv_downsample, plain_down), (resample.upsample_conv, plain_up)], ids=["down", "up"]
 )
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("side", [4, 16], ids=["small", "large"])

@@ -3,7 +3,8 @@ import argparse
 import pytest
 
 import main
-from core import flags, options
+from core.cli import flags
+from core.cli.args import style_kinds, told_settings
 from tests import golden
 
 
@@ -95,7 +96,7 @@ def test_lists_on_the_command_line():
 )
 def test_where_outputs_take_their_styles_from(line, kinds):
     args = main.parse_args(["--mode", "sample", *line.split()])
-    assert options.style_kinds(args, args.outputs[0]) == kinds
+    assert style_kinds(args, args.outputs[0]) == kinds
 
 
 def test_help_explains_every_flag(capsys):
@@ -108,6 +109,6 @@ def test_help_explains_every_flag(capsys):
 
 def test_settings_are_told_as_typed():
     args = main.parse_args(["--mode", "sample", "--outputs", "latent,images", "--seeds", "3-5", "--result_dir", "x"])
-    told = dict(options.told_settings(args))
+    told = dict(told_settings(args))
     assert told["--outputs"] == "latent,images" and told["--seeds"] == "3,4,5" and list(told)[-1] == "--result_dir"
     assert "--num_workers" not in told and "" not in told.values()

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from core import page
-from core.errors import UserError
+from core.report import page
+from core.system.errors import UserError
 from tests.browser import Visit, browser
 from tests.command import RUN, call
 

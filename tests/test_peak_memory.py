@@ -9,10 +9,10 @@ import av
 import pytest
 
 import main
-from core.images import read_rgb
+from core.images.io import read_rgb
 from core.solver import Solver
 from data import demo
-from data.faces import DOMAINS
+from data.demo_faces import DOMAINS
 from tests.command import as_flags
 
 NARROW = "--device cpu --w_hpf 0 --img_size 256 --channel_base 2048 --max_conv_dim 32 --num_domains 3"

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import faces, prepare
+from data import demo_faces, prepare
 from tests.command import picture
 from tests.photos import SIZE, content, dropped_of, face, fill, lines_of, parts_of, run, save
 
 
 def test_a_set(tmp_path, capsys):
     photos = fill(tmp_path / "photos")
-    save(photos / "cat" / "more" / "A b.png", faces.draw(face(9), 100))
+    save(photos / "cat" / "more" / "A b.png", demo_faces.draw(face(9), 100))
     assert run("--in", photos, "--out", tmp_path / "set", "--size", SIZE) == 0
     made = {name for name in content(tmp_path / "set") if name != "prepared.jsonl"}
     names = {f"{domain}/{number}.jpg" for domain in ("cat", "dog") for number in range(6)} | {"cat/A b.jpg"}
@@ -67,7 +67,7 @@ def test_each_part_has_one_of_each_domain(share, few, place, tmp_path):
 def test_which_of_the_copies_stays(tmp_path):
     """The first domain comes first, then the largest, then the one with most bytes, then the first name."""
     photos = fill(tmp_path / "photos", 2)
-    one, two, three = (faces.draw(face(number), 256) for number in (20, 21, 22))
+    one, two, three = (demo_faces.draw(face(number), 256) for number in (20, 21, 22))
     save(photos / "cat" / "a.jpg", one.resize((128, 128)), quality=90)
     save(photos / "cat" / "b.jpg", one, quality=50)
     save(photos / "cat" / "c.jpg", one, quality=95)
@@ -93,8 +93,8 @@ def test_which_of_the_copies_stays(tmp_path):
 
 def test_what_is_left_out(tmp_path):
     photos = fill(tmp_path / "photos", 3)
-    save(photos / "cat" / "small.png", faces.draw(face(7), 64).resize((90, 15)))
-    save(photos / "cat" / "just.png", faces.draw(face(8), 64).resize((16, 90)))
+    save(photos / "cat" / "small.png", demo_faces.draw(face(7), 64).resize((90, 15)))
+    save(photos / "cat" / "just.png", demo_faces.draw(face(8), 64).resize((16, 90)))
     (photos / "dog" / "cut.jpg").write_bytes((photos / "dog" / "1.jpg").read_bytes()[:-500])
     (photos / "dog" / "empty.jpg").write_bytes(b"")
     prepare.prepare(photos, tmp_path / "set", SIZE)
@@ -160,7 +160,7 @@ def test_resizing(tmp_path):
 def test_a_large_jpeg_loses_nothing(tmp_path, monkeypatch):
     """It is decoded at twice the side of the result or more; photographs then differ by 0.5 of 255 at most."""
     photos = fill(tmp_path / "photos", 2)
-    sharp = faces.draw(face(30), 512).resize((1100, 800))
+    sharp = demo_faces.draw(face(30), 512).resize((1100, 800))
     save(photos / "cat" / "large.jpg", sharp, quality=95)
     decoded, squared = [], prepare.squared
     monkeypatch.setattr(prepare, "squared", lambda image, *how: decoded.append(image.size) or squared(image, *how))
@@ -176,13 +176,13 @@ def test_names_that_meet(tmp_path):
     photos = fill(tmp_path / "photos", 2)
     names = ("a/x.jpg", "b/x.jpg", "b/X.png", "c/a-x.jpg", "c/x.jpg", "c/x.png", "d/ü.jpg")
     for number, name in enumerate(names):
-        save(photos / "cat" / name, faces.draw(face(50 + number), 64))
+        save(photos / "cat" / name, demo_faces.draw(face(50 + number), 64))
     prepare.prepare(photos, tmp_path / "set", SIZE)
     outputs = [line["output"] for line in lines_of(tmp_path / "set").values() if "output" in line]
     assert len(outputs) == 4 + len(names) == len({output.casefold() for output in outputs})
     for number, name in enumerate(names):
         made = picture(tmp_path / "set" / lines_of(tmp_path / "set")[f"cat/{name}"]["output"])
-        assert apart(made, faces.draw(face(50 + number), 64).resize((SIZE, SIZE), Image.Resampling.LANCZOS)) < 5
+        assert apart(made, demo_faces.draw(face(50 + number), 64).resize((SIZE, SIZE), Image.Resampling.LANCZOS)) < 5
 
 
 def one_of_a_domain(folder):

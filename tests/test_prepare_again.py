@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from core.errors import UserError
-from data import faces, prepare
+from core.system.errors import UserError
+from data import demo_faces, prepare
 from tests.command import picture
 from tests.photos import SIZE, content, face, fill, run, save
 
@@ -119,11 +119,11 @@ def test_ctrl_c(tmp_path, monkeypatch, capsys):
 def test_files_of_the_user(tmp_path, capsys):
     """They stay, and what would be in their place is an error; no list makes the program delete elsewhere."""
     photos, out = fill(tmp_path / "photos", 4), tmp_path / "set"
-    save(out / "index.html.jpg", faces.draw(face(0), 16))
+    save(out / "index.html.jpg", demo_faces.draw(face(0), 16))
     prepare.prepare(photos, out, SIZE)
     own = [out / name for name in ("train/cat/mine.jpg", "val/bear/mine.png", "small/mine.jpg", "mine.txt")]
     for path in own:
-        save(path, faces.draw(face(0), 16), format="PNG")
+        save(path, demo_faces.draw(face(0), 16), format="PNG")
     capsys.readouterr()
     prepare.prepare(photos, out, 2 * SIZE)
     assert "has 2 images that this program did not make, " in capsys.readouterr().err
@@ -131,10 +131,10 @@ def test_files_of_the_user(tmp_path, capsys):
     prepare.prepare(fill(photos, 4, ("bear",)), out, SIZE)
     assert all(path.is_file() for path in own)
     assert not [path for path in out.glob("*/cat/*") if path not in own]
-    save(photos / "bear" / "mine.png", faces.draw(face(99), 64))
+    save(photos / "bear" / "mine.png", demo_faces.draw(face(99), 64))
     before = content(out)
     for part in ("train", "val"):
-        save(out / part / "bear" / "mine.jpg", faces.draw(face(0), 16))
+        save(out / part / "bear" / "mine.jpg", demo_faces.draw(face(0), 16))
         before[f"{part}/bear/mine.jpg"] = (out / part / "bear" / "mine.jpg").read_bytes()
     with pytest.raises(UserError, match=r"mine\.jpg was not made by this program"):
         prepare.prepare(photos, out, SIZE)

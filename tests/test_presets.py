@@ -1,9 +1,9 @@
 import pytest
 
 import main
-from core import recall
-from core.flags import build_parser
-from core.presets import SETTINGS
+from core.checkpoint import describe
+from core.cli.flags import build_parser
+from core.cli.presets import SETTINGS
 
 
 def parse(mode, preset, *flags):
@@ -47,16 +47,16 @@ def test_training_the_demo_leaves_the_shipped_checkpoint_alone():
 def test_a_checkpoint_remembers_its_preset():
     made = parse("train", "demo", "--lambda_ds", "3")
     made.domains = ["a", "b", "c"]
-    config = recall.network_config(made, 7)
+    config = describe.network_config(made, 7)
     resumed = main.parse_args(["--mode", "train", "--resume_iter", "7", "--print_every", "1"])
-    recall.adopt_config(resumed, config, "step 7")
-    recall.adopt_settings(resumed, config, "step 7")
+    describe.adopt_config(resumed, config, "step 7")
+    describe.adopt_settings(resumed, config, "step 7")
     assert resumed.preset == "demo" and resumed.print_every == 1 and resumed.lambda_ds == 3
     assert resumed.batch_size == made.batch_size and resumed.ds_iter == made.ds_iter and resumed.img_size == 64
     assert resumed.checkpoint_dir == main.parse_args(["--mode", "train"]).checkpoint_dir
 
     other = main.parse_args(["--mode", "train"])
-    recall.adopt_settings(other, {**config, "preset": ["of", "tomorrow"]}, "step 7")
+    describe.adopt_settings(other, {**config, "preset": ["of", "tomorrow"]}, "step 7")
     assert other.preset is None
 
 
@@ -64,5 +64,5 @@ def test_sampling_does_not_ask_for_the_preset():
     made = parse("train", "demo")
     made.domains = ["a", "b", "c"]
     args = parse("sample", "afhq")
-    recall.adopt_config(args, recall.network_config(made, 7), "step 7")
+    describe.adopt_config(args, describe.network_config(made, 7), "step 7")
     assert args.img_size == 64 and args.domains == ["a", "b", "c"]

@@ -12,11 +12,11 @@ import torch
 from munch import Munch
 
 import main
-from core import log, runtime
 from core.data_loader import InputFetcher, get_train_loader
-from core.errors import Elsewhere, UserError
-from core.folders import same_everywhere
+from core.images.folders import same_everywhere
 from core.solver import Solver
+from core.system import console, distributed
+from core.system.errors import Elsewhere, UserError
 from tests import processes
 from tests.command import NARROW, as_flags
 from tests.processes import ended, in_ranks, start_ranks
@@ -30,10 +30,10 @@ def train_in_double(data, folder, flags):
     """Five iterations in float64; the first process leaves losses and all that was learned in a file."""
     torch.set_num_threads(1)
     line = ["--mode", "train", "--num_domains", "3", *FLAGS.split(), *flags.split(), "--checkpoint_dir", str(folder)]
-    with runtime.joined():
+    with distributed.joined():
         args = main.parse_args(line)
         solver = Solver(args)
-        if not runtime.is_first():  # what comes from the first must not have been there already
+        if not distributed.is_first():  # what comes from the first must not have been there already
             for network in solver.nets.values():
                 torch.nn.init.zeros_(next(network.parameters()))
         for network in [*solver.nets.values(), *solver.nets_ema.values()]:
@@ -44,7 +44,7 @@ def train_in_double(data, folder, flags):
         for iteration in range(5):
             inputs = {n: x.double() if x.is_floating_point() else x for n, x in next(fetcher).items()}
             found.append(solver.train_step(Munch(inputs), iteration))
-        if runtime.is_first():
+        if distributed.is_first():
             solver.save(5)
             learned = [module.state_dict() for module in solver.archive.modules()]
             torch.save({"losses": found, "learned": learned}, folder / "found.pt")
@@ -204,12 +204,14 @@ def test_pictures_of_another_machine(data):
 
 def compare_images(root):
 
-    with runtime.joined():
+    with distributed.joined():
         paths = [path for path, _ in get_train_loader(root, num_workers=0).dataset.dataset.samples]
         same_everywhere(paths, root)  # nothing is raised
-        if not runtime.is_first():
+        if not distributed.is_first():
             paths = paths[1:]
-        with pytest.raises(Elsewhere if runtime.is_first() else UserError, match="" if runtime.is_first() else "holds"):
+        with pytest.raises(
+            Elsewhere if distributed.is_first() else UserError, match="" if distributed.is_first() else "holds"
+        ):
             same_everywhere(paths, root)
 
 
@@ -218,24 +220,27 @@ def test_errors_are_of_all(tmp_path):
 
 
 def fail_here_and_there():
-    with runtime.joined():
+    with distributed.joined():
         rank = torch.distributed.get_rank()
-        with pytest.raises(UserError, match="mine" if rank == 1 else "another process") as caught, runtime.together():
+        with (
+            pytest.raises(UserError, match="mine" if rank == 1 else "another process") as caught,
+            distributed.together(),
+        ):
             if rank > 0:
                 raise UserError("mine" if rank == 1 else "yours")
         assert isinstance(caught.value, Elsewhere) == (rank != 1)
-        with pytest.raises(OSError if rank == 0 else Elsewhere), runtime.together():
+        with pytest.raises(OSError if rank == 0 else Elsewhere), distributed.together():
             if rank == 0:
                 raise OSError
-        assert runtime.first_does(lambda: {"a": [rank, None], "b": torch.ones(2)})["a"] == [0, None]
-        assert runtime.highest(rank) == 2
-        assert runtime.total(torch.tensor(float(rank))) == 3
+        assert distributed.first_does(lambda: {"a": [rank, None], "b": torch.ones(2)})["a"] == [0, None]
+        assert distributed.highest(rank) == 2
+        assert distributed.total(torch.tensor(float(rank))) == 3
         parts = [slice(0, 3), slice(3, 6), slice(6, 10)]
-        assert runtime.share(10) == parts[rank]
+        assert distributed.share(10) == parts[rank]
         with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(said):
-            log.warn("odd")
-            log.say("plain")
+            console.warn("odd")
+            console.say("plain")
         assert said.getvalue() == (f"[rank {rank}] warning: odd\n" if rank else "warning: odd\nplain\n")
         tensors = [torch.full((2, 3), float(rank)), torch.tensor(3.0 * rank)]
-        runtime.average(tensors)
+        distributed.average(tensors)
         assert torch.equal(tensors[0], torch.ones(2, 3)) and tensors[1] == 3

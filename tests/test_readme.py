@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 import main
+from core.cli.flags import build_parser
 from core.solver import Solver
 from core.wing import FAN
 from data import demo
@@ -138,7 +139,7 @@ def launcher(words):
 
 
 def test_flags_of_the_table_exist():
-    known = {action.dest for action in main.options.build_parser()._actions}
+    known = {action.dest for action in build_parser()._actions}
     known |= {"nproc_per_node", "max_restarts", "shutdown_timeout"}  # of torchrun
     known |= {"from_file", "url"}  # of data.download
     named = {name.replace("-", "_") for name in re.findall(r"`--([a-z_-]+)", README)}

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import main
-from core import recall
-from core.archive import NETS_EMA
-from core.checkpoint import CheckpointIO
-from core.errors import UserError
+from core.checkpoint import describe
+from core.checkpoint.io import CheckpointIO
+from core.checkpoint.steps import NETS_EMA
 from core.model import build_model
+from core.system.errors import UserError
 from tests import golden
 
 
@@ -31,7 +31,7 @@ def save_as_reference(nets, folder, prefix="", with_filter=True):
 
 def recalled(folder, *line):
     args = main.parse_args(["--mode", "sample", "--device", "cpu", "--checkpoint_dir", str(folder), *line])
-    recall.recall(args, NETS_EMA, 100000)
+    describe.recall(args, NETS_EMA, 100000)
     return args
 
 
@@ -66,7 +66,7 @@ def test_full_width(img_size, num_domains, w_hpf):
     states = {name: net.state_dict() for name, net in nets.items()}
     if w_hpf:
         states["generator"]["hpf.filter"] = torch.full((3, 3), 8 / w_hpf)
-    found = recall.identify(states, "it", vars(main.parse_args(["--mode", "sample"])))
+    found = describe.identify(states, "it", vars(main.parse_args(["--mode", "sample"])))
     own = main.parse_args(["--mode", "sample", *map(str, flags)])
     assert found == {name: getattr(own, name) for name in found} and len(found) == 8
 
@@ -150,7 +150,7 @@ def test_files_of_other_kinds_are_refused_in_a_sentence(kind, tmp_path, monkeypa
 def named(num_domains, found=(), known=None, *line):
     args = main.parse_args(["--mode", "sample", *line])
     args.num_domains, args.domains = num_domains, known
-    origin = recall.name_domains(args, list(found))
+    origin = describe.name_domains(args, list(found))
     assert ("no names" in origin) == (not known and not args.domain_names)
     return args.domains
 
@@ -170,17 +170,17 @@ def test_names_of_domains():
 
 def test_targets_by_name():
     domains = ["cat", "dog", "wild"]
-    assert recall.target_labels(None, domains) is None
-    assert recall.target_labels(["wild", "cat"], domains) == [2, 0]
+    assert describe.target_labels(None, domains) is None
+    assert describe.target_labels(["wild", "cat"], domains) == [2, 0]
     with pytest.raises(UserError, match="--target_domains lion: choose of the domains cat, dog, wild$"):
-        recall.target_labels(["cat", "lion"], domains)
+        describe.target_labels(["cat", "lion"], domains)
     with pytest.raises(UserError, match="choose of the domains 0, 1; .*--domain_names"):
-        recall.target_labels(["cat"], ["0", "1"])
+        describe.target_labels(["cat"], ["0", "1"])
 
 
 def settled(found, *line):
     args = main.parse_args(["--mode", "train", *line])
-    recall.settle_domains(args, found, "some/folder")
+    describe.settle_domains(args, found, "some/folder")
     return args
 
 
@@ -193,15 +193,15 @@ def test_domains_are_counted_or_held_against_what_is_known():
     with pytest.raises(UserError, match="the checkpoint's number of domains is 2, but some/folder has 3"):
         settled(["a", "b", "c"], "--resume_iter", "100000")
     with pytest.raises(UserError, match="sub-folders cat, dog, but the domains are cat, dog, wild"):
-        recall.settle_domains(args, ["cat", "dog"], "val")
+        describe.settle_domains(args, ["cat", "dog"], "val")
 
 
 def test_a_checkpoint_says_what_it_is():
     made = main.parse_args(["--mode", "train", "--img_size", "64", "--w_hpf", "0.5", "--num_domains", "3"])
     made.domains = ["cat", "dog", "wild"]
-    config = recall.network_config(made, 7)
+    config = describe.network_config(made, 7)
     args = main.parse_args(["--mode", "sample"])
-    recall.adopt_config(args, config, "step 7")
+    describe.adopt_config(args, config, "step 7")
     assert (args.img_size, args.w_hpf, args.num_domains, args.domains) == (64, 0.5, 3, made.domains)
     with pytest.raises(UserError, match="--img_size is 128, but step 7 was made with 64"):
-        recall.adopt_config(main.parse_args(["--mode", "sample", "--img_size", "128"]), config, "step 7")
+        describe.adopt_config(main.parse_args(["--mode", "sample", "--img_size", "128"]), config, "step 7")

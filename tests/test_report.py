@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
-from data import faces, prepare, report
+from data import demo_faces, prepare, prepare_report
 from tests.photos import SIZE, dropped_of, face, fill, save
 
 
@@ -20,7 +20,7 @@ def test_the_page(tmp_path):
     """Numbers are those of the folders, and each file that it names is there."""
     photos, out = fill(tmp_path / "photos", 7), tmp_path / "a set"
     shutil.copy(photos / "cat" / "0.jpg", photos / "dog" / "a copy & <b>.jpg")
-    save(photos / "dog" / "tiny.png", faces.draw(face(40), 64).resize((9, 9)))
+    save(photos / "dog" / "tiny.png", demo_faces.draw(face(40), 64).resize((9, 9)))
     (photos / "cat" / "broken.jpg").write_bytes(b"")
     prepare.prepare(photos, out, SIZE, share=0.3)
     data = data_of(out / "index.html")
@@ -50,8 +50,8 @@ def test_the_page(tmp_path):
 
 def test_a_page_of_many(tmp_path, monkeypatch):
     """It shows some of each and says of how many."""
-    monkeypatch.setattr(report, "SHOWN", 2)
-    monkeypatch.setattr(report, "ROWS", 1)
+    monkeypatch.setattr(prepare_report, "SHOWN", 2)
+    monkeypatch.setattr(prepare_report, "ROWS", 1)
     monkeypatch.setattr(prepare, "SMALL_MOST", 1)
     photos = fill(tmp_path / "photos", 3)
     for number in range(3):
@@ -68,12 +68,12 @@ def test_advice(tmp_path, capsys):
     def line(domain, part, side=64):
         return {"file": "x", "domain": domain, "output": f"{part}/{domain}/x.jpg", "width": side, "height": 64}
 
-    report.advise([line("cat", "train", 20)] * 100 + [line("cat", "val")] * 5, Path("my set"), 32)
+    prepare_report.advise([line("cat", "train", 20)] * 100 + [line("cat", "val")] * 5, Path("my set"), 32)
     said, warned = capsys.readouterr()
     assert "one domain" in warned and "fewer" not in warned
     quote = '"' if os.name == "nt" else "'"
     assert f"--train_img_dir {quote}my set/train{quote}" in said and "100 pictures have a side below 32 pixels" in said
-    report.advise([line("cat", "train")] * 1200 + [line("dog", "train")] * 99, Path("set"), 32)
+    prepare_report.advise([line("cat", "train")] * 1200 + [line("dog", "train")] * 99, Path("set"), 32)
     said, warned = capsys.readouterr()
     assert "(dog 99)" in warned and "one domain" not in warned
     assert "Domains differ much in size" in said and "below" not in said

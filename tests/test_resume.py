@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import main
-from core import archive, recall
-from core.errors import UserError
+from core.checkpoint import describe, resume
+from core.system.errors import UserError
 from tests.command import ROOT, as_flags, call
 from tests.runs import FLAGS, folders, losses, state, steps
 
@@ -139,9 +139,9 @@ def test_settings_that_are_none(name):
     args = main.parse_args(["--mode", "train"])
     for value in (1.5, "x", [1], None):
         with pytest.raises(UserError, match=f"--{name}"):
-            recall.adopt_settings(args, {"settings": {name: value}}, "step 7")
+            describe.adopt_settings(args, {"settings": {name: value}}, "step 7")
     with pytest.raises(UserError, match="--precision cannot be half"):
-        recall.adopt_settings(args, {"settings": {"precision": "half"}}, "step 7")
+        describe.adopt_settings(args, {"settings": {"precision": "half"}}, "step 7")
 
 
 def test_steps_without_a_manifest_are_read(whole, tmp_path):
@@ -150,14 +150,14 @@ def test_steps_without_a_manifest_are_read(whole, tmp_path):
     contents = [path.read_bytes() for path in written]
     for path in written:
         path.unlink()
-    assert archive.newest_whole_step(tmp_path / "checkpoints") == 6
+    assert resume.newest_whole_step(tmp_path / "checkpoints") == 6
     assert written[1].read_bytes() == contents[1], "the kill came just before it was written"
     (tmp_path / "checkpoints" / "000006_nets.ckpt").write_bytes(b"half")
-    assert archive.newest_whole_step(tmp_path / "checkpoints") == 3
+    assert resume.newest_whole_step(tmp_path / "checkpoints") == 3
     for path in (tmp_path / "checkpoints").glob("000003*"):
         path.unlink()
     with pytest.raises(UserError, match="no step in .* is whole"):
-        archive.newest_whole_step(tmp_path / "checkpoints")
+        resume.newest_whole_step(tmp_path / "checkpoints")
     assert main.parse_args(["--mode", "train", "--resume_iter", "latest"]).resume_iter == "latest"
 
 
@@ -167,7 +167,7 @@ def test_a_first_save_that_was_killed(whole, tmp_path):
     folder.mkdir()
     for name in ("000003_nets.ckpt", "000003_nets_ema.ckpt"):
         shutil.copy(whole[0] / "checkpoints" / name, folder)
-    assert archive.newest_whole_step(folder) is None
+    assert resume.newest_whole_step(folder) is None
     (folder / "000003_nets.ckpt").unlink()
     with pytest.raises(UserError, match="no step in .* is whole"):
-        archive.newest_whole_step(folder)
+        resume.newest_whole_step(folder)

@@ -3,9 +3,9 @@ import shutil
 import pytest
 from PIL import Image
 
-from core import scan
-from core.errors import UserError
-from core.scan import check_images
+from core.images import check
+from core.images.check import check_images
+from core.system.errors import UserError
 from tests.command import RUN, call
 
 
@@ -19,24 +19,24 @@ def pictures(tmp_path):
     return tmp_path
 
 
-def check(pictures, **options):
+def checked(pictures, **options):
     return check_images(pictures, "train_img_dir", 32, pictures / ".cache.json", **options)
 
 
 def test_nothing_odd_nothing_said(pictures, capsys):
-    assert check(pictures) == set() and capsys.readouterr().err == ""
+    assert checked(pictures) == set() and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_what_is_odd_is_told(pictures, num_workers, capsys, monkeypatch):
-    monkeypatch.setattr(scan, "FEW", 10)  # so that processes read them
+    monkeypatch.setattr(check, "FEW", 10)  # so that processes read them
     whole = (pictures / "a" / "000.png").read_bytes()
     (pictures / "a" / "000.png").write_bytes(whole[:60])  # cut short: the header is fine
     (pictures / "b" / "001.png").write_text("text")
     Image.new("RGB", (20, 12), (1, 2, 300 % 256)).save(pictures / "a" / "002.png")
     Image.new("L", (40, 30), 7).save(pictures / "a" / "003.png")
     Image.new("RGB", (90, 40), (90, 0, 0)).save(pictures / "b" / "004.png")
-    assert check(pictures, num_workers=num_workers) == {pictures / "a" / "000.png", pictures / "b" / "001.png"}
+    assert checked(pictures, num_workers=num_workers) == {pictures / "a" / "000.png", pictures / "b" / "001.png"}
     lines = capsys.readouterr().err.splitlines()
     for what, names in (
         ("2 of 300 images cannot be read and are left out", ["000.png", "001.png"]),
@@ -52,7 +52,7 @@ def test_more_than_one_in_a_hundred_is_an_error(pictures):
     for number in range(12):
         (pictures / "b" / f"{number:03d}.png").write_text("text")
     with pytest.raises(UserError, match=r"12 of 300 images cannot be read.*000.png.*and 2 more"):
-        check(pictures)
+        checked(pictures)
 
 
 def test_a_domain_of_which_nothing_is_left(pictures):
@@ -60,22 +60,22 @@ def test_a_domain_of_which_nothing_is_left(pictures):
         path.unlink()
     (pictures / "b" / "0.png").write_text("text")
     with pytest.raises(UserError, match="no image of b can be read"):
-        check(pictures)
+        checked(pictures)
 
 
 def test_only_files_that_changed_are_looked_at_again(pictures, monkeypatch):
-    looked, look = [], scan.look
-    monkeypatch.setattr(scan, "look", lambda path: looked.append(path.name) or look(path))
-    check(pictures)
+    looked, look = [], check.look
+    monkeypatch.setattr(check, "look", lambda path: looked.append(path.name) or look(path))
+    checked(pictures)
     assert len(looked) == 300
     (pictures / "a" / "005.png").write_text("text")
     (pictures / "a" / "006.png").unlink()
     shutil.copy(pictures / "a" / "007.png", pictures / "a" / "new.png")
     del looked[:]
-    assert check(pictures) == {pictures / "a" / "005.png"}
+    assert checked(pictures) == {pictures / "a" / "005.png"}
     assert sorted(looked) == ["005.png", "new.png"]
     (pictures / ".cache.json").write_text('{"a": 1')
-    assert check(pictures) == {pictures / "a" / "005.png"}
+    assert checked(pictures) == {pictures / "a" / "005.png"}
 
 
 def test_training_leaves_out_what_is_broken(faces, tmp_path, capsys):

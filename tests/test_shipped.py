@@ -5,8 +5,8 @@ import torch
 
 from benchmarks import quality
 from benchmarks.judge import read_faces, train_judge
-from core.checkpoint import newest_step
-from core.presets import SHIPPED
+from core.checkpoint.io import newest_step
+from core.cli.presets import SHIPPED
 from core.solver import NETS_EMA
 from data import demo
 from tests.command import ROOT, call, picture

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import main
 from benchmarks import plain
 from core.solver import Solver
-from core.training import due
+from core.training.loop import due
 from tests import golden
 from tests.command import as_flags
 

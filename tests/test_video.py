@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 import main
-from core import sampling, video
-from core.errors import UserError
-from core.images import to_uint8
+from core.images.io import to_uint8
 from core.model import build_model
+from core.sampling import translate, video
+from core.system.errors import UserError
 from tests.command import NARROW
 
 
@@ -20,8 +20,8 @@ def scene():
     nets = build_model(main.parse_args(["--mode", "sample", *NARROW.split(), "--num_domains", "3"]))[1]
     torch.manual_seed(0)
     x_src, x_ref = torch.rand(3, 3, 32, 32) * 2 - 1, torch.rand(6, 3, 32, 32) * 2 - 1
-    sources = sampling.read_sources(nets, [x_src])
-    references = sampling.read_references(nets.style_encoder, [(x_ref, torch.tensor([0, 0, 1, 2, 2, 2]))])
+    sources = translate.read_sources(nets, [x_src])
+    references = translate.read_references(nets.style_encoder, [(x_ref, torch.tensor([0, 0, 1, 2, 2, 2]))])
     return nets.generator, x_src, sources, references
 
 
@@ -62,7 +62,7 @@ def test_each_different_frame_is_computed_once(scene, frames, monkeypatch):
 
 def test_random_styles_have_no_window(scene):
     generator, x_src, sources, references = scene
-    styles = sampling.Styles(references.codes[:2], [0, 0])
+    styles = translate.Styles(references.codes[:2], [0, 0])
     frames = list(video.video_frames(generator, sources, styles, [(0, 1)], batch=3))
     assert len(frames) == 41 and frames[0].shape == (64, 3 * 32, 3)
     expected = to_uint8(generator(x_src, styles.codes[1].expand(3, -1)))

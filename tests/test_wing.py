@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from core.errors import UserError
+from core.system.errors import UserError
 from core.wing import FAN, landmarks_of, load_wing, preprocess
 from tests import golden
 

@@ -1,0 +1,1 @@
+"""What a command line would do and cost, without doing it."""

@@ -1,0 +1,1 @@
+"""FID, KID and LPIPS of translated images."""

@@ -1,0 +1,108 @@
+"""Residual blocks, adaptive instance normalisation and the high-pass filter (paper, appendix)."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from core import resample
+
+
+def activation():
+    """The leaky ReLU of slope 0.2 that G, E and D have."""
+    return nn.LeakyReLU(0.2)
+
+
+class ResBlk(nn.Module):
+    """Pre-activation residual block of unit variance, optionally normalised and halving the size.
+
+    (N, dim_in, H, W) -> (N, dim_out, H, W), or H/2 and W/2 with `downsample`.
+    """
+
+    def __init__(self, dim_in, dim_out, normalize=False, downsample=False):
+        super().__init__()
+        self.downsample = downsample
+        self.act = activation()
+        self.conv1 = nn.Conv2d(dim_in, dim_in, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim_in, dim_out, 3, padding=1)
+        self.norm1 = nn.InstanceNorm2d(dim_in, affine=True) if normalize else nn.Identity()
+        self.norm2 = nn.InstanceNorm2d(dim_in, affine=True) if normalize else nn.Identity()
+        self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
+
+    def forward(self, x):
+        """x (N, dim_in, H, W) -> (N, dim_out, H, W), with `downsample` (N, dim_out, H/2, W/2)."""
+        main = self.act(self.norm1(x))
+        main = (
+            resample.conv_downsample(main, self.conv1) if self.downsample else self.conv1(main)
+        )  # (N, dim_in, H/2, W/2)
+        main = self.conv2(self.act(self.norm2(main)))  # (N, dim_out, H/2, W/2)
+        skip = self.conv1x1(resample.downsample(x) if self.downsample else x)  # (N, dim_out, H/2, W/2)
+        return (main + skip) / math.sqrt(2)
+
+
+class AdaIN(nn.Module):
+    """Instance normalisation whose scale and shift come from a style code (paper, section 2.1).
+
+    x (N, C, H, W) and s (N, style_dim) -> (N, C, H, W). Either N may be 1 and is then shared.
+    """
+
+    def __init__(self, style_dim, num_features):
+        super().__init__()
+        self.fc = nn.Linear(style_dim, num_features * 2)
+
+    def forward(self, x, s):
+        """x (N, C, H, W), s (N, style_dim) -> (N, C, H, W). Raises RuntimeError for unequal N, ValueError for 1x1."""
+        gamma, beta = self.fc(s).chunk(2, dim=1)  # (N, C) each
+        count = max(len(x), len(s))
+        x = x.expand(count, -1, -1, -1)
+        scale, shift = (1 + gamma.expand(count, -1)).to(x.dtype), beta.expand(count, -1).to(x.dtype)
+        # Every channel of every image is a channel of its own to a batch norm, which normalises, scales and
+        # shifts in one pass where an instance norm followed by a product and a sum takes three.
+        channels = x.reshape(1, -1, *x.shape[2:])  # (1, N * C, H, W)
+        out = F.batch_norm(channels, None, None, scale.flatten(), shift.flatten(), training=True, eps=1e-5)
+        return out.view(x.shape)
+
+
+class AdainResBlk(nn.Module):
+    """Residual block styled by AdaIN, optionally doubling the size.
+
+    With the high-pass filter in use (w_hpf > 0) there is no skip path: what the source lends goes
+    through the filter alone. `conv1x1` then stays in the state dict, unused, as checkpoints have it.
+    """
+
+    def __init__(self, dim_in, dim_out, style_dim=64, w_hpf=0, upsample=False):
+        super().__init__()
+        self.has_skip = w_hpf == 0
+        self.upsample = upsample
+        self.act = activation()
+        self.conv1 = nn.Conv2d(dim_in, dim_out, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim_out, dim_out, 3, padding=1)
+        self.norm1 = AdaIN(style_dim, dim_in)
+        self.norm2 = AdaIN(style_dim, dim_out)
+        self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else nn.Identity()
+
+    def forward(self, x, s):
+        """x (N, dim_in, H, W), s (N, style_dim) -> (N, dim_out, H, W), with `upsample` (N, dim_out, 2H, 2W)."""
+        main = self.act(self.norm1(x, s))
+        main = resample.upsample_conv(main, self.conv1) if self.upsample else self.conv1(main)  # (N, dim_out, 2H, 2W)
+        main = self.conv2(self.act(self.norm2(main, s)))  # (N, dim_out, 2H, 2W)
+        if not self.has_skip:
+            return main
+        skip = self.conv1x1(x)  # before the doubling, where it is four times cheaper
+        return (main + (resample.upsample(skip) if self.upsample else skip)) / math.sqrt(2)
+
+
+class HighPass(nn.Module):
+    """Edges of every channel: eight times the pixel minus its neighbours, over `w_hpf`."""
+
+    def __init__(self, w_hpf):
+        super().__init__()
+        kernel = torch.full((3, 3), -1.0)
+        kernel[1, 1] = 8.0
+        self.register_buffer("filter", kernel / w_hpf)
+
+    def forward(self, x):
+        """(N, C, H, W) -> (N, C, H, W); beyond the border are zeros."""
+        channels = x.shape[1]
+        return F.conv2d(x, self.filter.expand(channels, 1, 3, 3), padding=1, groups=channels)

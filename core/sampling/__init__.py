@@ -1,0 +1,1 @@
+"""Images translated into styles, and the files made of them."""

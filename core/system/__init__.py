@@ -1,0 +1,1 @@
+"""Device, processes, memory, files, console: what the program runs on."""
