@@ -20,10 +20,10 @@ from core.images.folders import find_references, images_below, same_everywhere, 
 from core.solver import Solver
 from core.system import console, distributed
 from core.system.device import describe_device, select_device
-from core.system.errors import Elsewhere, LostProcess, Stopped, UserError
+from core.system.errors import PeerError, PeerLost, Stopped, UserError
 from core.system.files import locked
 from core.system.memory import explain
-from core.system.signals import Stopping
+from core.system.signals import StopSignals
 
 RESUME = "; --resume_iter latest goes on from the last saved step"
 
@@ -40,7 +40,7 @@ def train(args):
             report.training(args)
         return
     with ExitStack() as held:
-        distributed.first_does(lambda: hold(held, args))
+        distributed.on_main_process(lambda: hold(held, args))
         if resolve.for_training(args):
             train_alone(args)
 
@@ -56,7 +56,7 @@ def train_alone(args):
     """Train, while no other run writes into the folder of checkpoints. Raises UserError."""
     given = {"seed": args.seed, "leave_out": args.left_out}
     shape = (args.img_size, args.batch_size, args.randcrop_prob, args.num_workers)
-    with distributed.together():
+    with distributed.sync_errors():
         on_cuda = select_device(args.device).type == "cuda"
         span = {"start": args.resume_iter, "stop": args.total_iters, "pin_memory": on_cuda, **given}
         loaders = Munch(
@@ -68,7 +68,7 @@ def train_alone(args):
     same_everywhere([path for path, _ in loaders.src.dataset.dataset.samples], args.train_img_dir)
     console.domain_line("Domains", args.domains, loaders.src.dataset.targets)
     console.domain_line("Validation", args.domains, loaders.val.dataset.targets)
-    console.say(f"To watch it, open {Path(args.sample_dir, 'index.html')} in a browser")
+    console.info(f"To watch it, open {Path(args.sample_dir, 'index.html')} in a browser")
     solver.train(loaders)
 
 
@@ -83,8 +83,8 @@ def sample(args):
         samples["ref"] = find_references(args.ref_dir, args.domains, targets)
     for flag in {"seeds", "psi"} & args.given if "seed" not in kinds else ():
         console.warn(f"--{flag} is for latent, video_latent and images: --outputs {','.join(args.outputs)} ignores it")
-    console.say(f"Domains: {', '.join(args.domains)} ({origin})")
-    console.say("Images: " + ", ".join(f"{len(found)} {name}" for name, found in samples.items()))
+    console.info(f"Domains: {', '.join(args.domains)} ({origin})")
+    console.info("Images: " + ", ".join(f"{len(found)} {name}" for name, found in samples.items()))
     if args.dry_run:
         if "ref" in samples:
             console.domain_line("References", args.domains, [label for _, label in samples["ref"]])
@@ -113,7 +113,7 @@ def evaluate(args):
     if args.dry_run:
         report.evaluation(args)
         return
-    with distributed.together():
+    with distributed.sync_errors():
         solver = start_solver(args)
     solver.evaluate()
 
@@ -129,13 +129,13 @@ def align(args):
         report.alignment(args)
         return
     device = select_device(args.device)
-    console.say(f"Device: {describe_device(device)}")
+    console.info(f"Device: {describe_device(device)}")
     place = partial(torch.Tensor.to, device=device)
     folders = (args.inp_dir, args.out_dir, args.img_size, args.resize)
     made, left_out, there = align_folder(fan.to(device), mean_face, *folders, place, args.contact_sheet, args.override)
-    console.say(f"Aligned {made} faces into {args.out_dir}, left out {left_out} images")
+    console.info(f"Aligned {made} faces into {args.out_dir}, left out {left_out} images")
     if there:
-        console.say(f"{there} were there already: --override makes them anew")
+        console.info(f"{there} were there already: --override makes them anew")
     if left_out and not made + there:
         raise UserError(f"no image in {args.inp_dir} shows a face that can be found")
 
@@ -143,7 +143,7 @@ def align(args):
 def start_solver(args):
     """A Solver, with what it runs on and its networks told. Raises UserError."""
     device = select_device(args.device)
-    console.say(f"Device: {describe_device(device)}, precision: {args.precision}")
+    console.info(f"Device: {describe_device(device)}, precision: {args.precision}")
     solver = Solver(args)
     console.network_table(solver.nets or solver.nets_ema)
     return solver
@@ -155,7 +155,7 @@ def run(args):
         train(args)
     elif args.mode == "eval":
         evaluate(args)
-    elif distributed.left_to_first():
+    elif distributed.release_other_ranks():
         {"sample": sample, "align": align}[args.mode](args)
 
 
@@ -163,7 +163,7 @@ def main(argv=None):
     """Run a command line -> exit status, see `ending`; 0 if all went well. Raises what is a fault of ours."""
     hint = ""
     try:
-        with Stopping(), distributed.joined():
+        with StopSignals(), distributed.process_group():
             args = parse_args(argv)
             hint = RESUME if args.mode == "train" else ""
             run(args)
@@ -171,12 +171,12 @@ def main(argv=None):
         sentence, status = ending(error)
         if not sentence:
             raise
-        stopped = isinstance(error, (LostProcess, Stopped))  # as are all processes: one tells
-        if not isinstance(error, Elsewhere) and (distributed.is_first() or not stopped):
+        stopped = isinstance(error, (PeerLost, Stopped))  # as are all processes: one tells
+        if not isinstance(error, PeerError) and (distributed.is_main_process() or not stopped):
             console.error(sentence + hint * stopped)
         if isinstance(error, UserError) and not distributed.has_begun():
             distributed.declare_over(status)
-        if isinstance(error, (LostProcess, Elsewhere)):
+        if isinstance(error, (PeerLost, PeerError)):
             time.sleep(1)  # torchrun names the process it sees end first: let it be the one with the cause
         return status
     return 0
@@ -186,7 +186,7 @@ def ending(error):
     """What is said of an error that ends the program, and its exit status; nothing where it is a fault of ours."""
     if isinstance(error, UserError):
         return str(error), 2
-    if isinstance(error, LostProcess):
+    if isinstance(error, PeerLost):
         return str(error), 1
     if isinstance(error, Stopped):
         return f"stopped by {signal.Signals(error.number).name}", 128 + error.number

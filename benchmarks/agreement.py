@@ -20,7 +20,7 @@ from benchmarks.judge import read_faces, train_judge
 from benchmarks.quality import MODES, measure
 from core.data_loader import InputFetcher, get_train_loader
 from core.solver import Solver
-from core.system.files import replacing
+from core.system.files import atomic_write
 
 VARIANTS = {
     "fused": "", "plain": "", "bf16": "--precision bf16", "micro_batch 1": "--micro_batch 1",
@@ -93,7 +93,7 @@ def main():
             solver, losses = train(options, variant, seed)
             rows.append(numbers_of(solver, judge, faces) | losses)
             print(f"seed {seed}, {variant}: {time.monotonic() - began:.0f} s", flush=True)
-            with replacing(Path(options.out)) as temporary:
+            with atomic_write(Path(options.out)) as temporary:
                 temporary.write_text(json.dumps({"torch": torch.__version__, "runs": runs}, indent=2) + "\n")
     report(runs)
 

@@ -37,7 +37,7 @@ class Link:
 
     def __call__(self, tensor, *args, async_op=False):
         """dist.all_reduce, in place, not done before the link has carried what a ring sends: 2 (n - 1) / n of it."""
-        work, count = self.all_reduce(tensor, *args, async_op=True), distributed.world()
+        work, count = self.all_reduce(tensor, *args, async_op=True), distributed.world_size()
         sent = tensor.nbytes * 2 * (count - 1) / count  # by each process, in a ring
         self.free = max(self.free, time.monotonic()) + sent / self.speed
         arrival = Munch(wait=partial(self._wait, work, self.free))
@@ -71,7 +71,7 @@ def update_by_ddp(solver, wrapped, prefix, learners, loss_of, inputs):
         solver.optims[name].zero_grad()
     loss, parts = wrapped[learners](loss_of, inputs)
     loss.backward()
-    distributed.average(list(parts.values()))
+    distributed.all_reduce_mean(list(parts.values()))
     solver._step(prefix, learners, [p.grad for p in wrapped[learners].parameters()], parts)
     return {prefix + name: part for name, part in parts.items()}
 
@@ -83,13 +83,13 @@ def measure(options):
     line += f"--channel_base {options.channel_base} --batch_size {options.batch_size}"
     found = {}
     with ExitStack() as patches:
-        patches.enter_context(distributed.joined())
-        if options.link and distributed.world() > 1:
+        patches.enter_context(distributed.process_group())
+        if options.link and distributed.world_size() > 1:
             patches.enter_context(mock.patch.object(dist, "all_reduce", Link(options.link * 1e9)))
-        for name in options.variants if distributed.world() > 1 else options.variants[:1]:
+        for name in options.variants if distributed.world_size() > 1 else options.variants[:1]:
             solver = Solver(program.parse_args(line.split()))
             whole = make_inputs(solver.args, solver.device)
-            inputs = Munch({key: tensor[distributed.share(options.batch_size)] for key, tensor in whole.items()})
+            inputs = Munch({key: tensor[distributed.shard(options.batch_size)] for key, tensor in whole.items()})
             seconds = []
             if name == "DDP":
                 solver.update = partial(update_by_ddp, solver, {})
@@ -97,11 +97,11 @@ def measure(options):
                 step(solver, name, inputs, iteration)
             before = traffic()
             for iteration in range(options.iterations):
-                distributed.highest(0)
+                distributed.all_reduce_max(0)
                 began = time.perf_counter()
                 step(solver, name, inputs, iteration)
                 seconds.append(time.perf_counter() - began)
-            distributed.highest(0)
+            distributed.all_reduce_max(0)
             found[name] = seconds, (traffic() - before) / options.iterations
     return found, gradient_bytes(solver)
 

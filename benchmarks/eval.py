@@ -102,8 +102,8 @@ def main():
     parser.add_argument("--val", type=int, default=6, help="validation images per domain")
     parser.add_argument("--outputs", type=int, default=10, help="outputs per source")
     options = parser.parse_args()
-    console.say = lambda text="": None  # the table is what is wanted
-    console.warn = console.say
+    console.info = lambda text="": None  # the table is what is wanted
+    console.warn = console.info
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fill_cache(folder)

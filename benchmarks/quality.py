@@ -25,7 +25,7 @@ from core.checkpoint.io import newest_step, saved_steps
 from core.checkpoint.steps import NETS_EMA
 from core.solver import Solver
 from core.system.errors import UserError
-from core.system.files import replacing
+from core.system.files import atomic_write
 from data.demo_faces import DOMAINS
 
 MODES = ("latent", "reference")
@@ -165,7 +165,7 @@ def report(options):
         result = {mode: measure(solver, judge, faces, mode) for mode in MODES}
         print(table({f"{step} {mode}": row for mode, row in result.items()}), flush=True)
         results.append({"step": step, **result})
-    with replacing(Path(options.out) / "quality.json") as temporary:
+    with atomic_write(Path(options.out) / "quality.json") as temporary:
         temporary.write_text(json.dumps({"judge": own, "results": results}, indent=2) + "\n", encoding="utf-8")
     if options.curve:
         draw_curve(options.curve, results)

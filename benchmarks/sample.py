@@ -104,7 +104,7 @@ def main():
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--variants", nargs="+", default=["plain", "fused", "fused --precision bf16"])
     options = parser.parse_args()
-    console.say = lambda text="": None  # the table is what is wanted
+    console.info = lambda text="": None  # the table is what is wanted
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = make_images(folder, options.sources + options.references, options.img_size)

@@ -18,7 +18,7 @@ from core.images.folders import domain_names, images_below
 from core.images.io import read_rgb, squared
 from core.system import console
 from core.system.device import usable_cores
-from core.system.distributed import share, world
+from core.system.distributed import shard, world_size
 from core.system.errors import UserError
 from core.system.random import random_generator
 from core.system.signals import children_may_die, leave_to_the_parent
@@ -130,7 +130,7 @@ class BalancedDraws(Sampler):
             generator = random_generator(*self.key, iteration)
             indices = torch.multinomial(self.weights, self.batch_size, replacement=True, generator=generator)
             numbers = torch.randint(2**62, (self.batch_size,), generator=generator)
-            yield list(zip(indices.tolist(), numbers.tolist(), strict=True))[share(self.batch_size)]
+            yield list(zip(indices.tolist(), numbers.tolist(), strict=True))[shard(self.batch_size)]
 
 
 def train_transform(img_size, prob):
@@ -233,8 +233,8 @@ class InputFetcher:
         else:
             x_ref, x_ref2, y_ref = next(self.batches_ref)
             generator = random_generator(self.seed, "z", self.iteration)
-            count = len(y) * world()
-            z_trg, z_trg2 = torch.randn(2, count, self.latent_dim, generator=generator)[:, share(count)]
+            count = len(y) * world_size()
+            z_trg, z_trg2 = torch.randn(2, count, self.latent_dim, generator=generator)[:, shard(count)]
             inputs = Munch(x_src=x, y_src=y, x_ref=x_ref, x_ref2=x_ref2, y_ref=y_ref, z_trg=z_trg, z_trg2=z_trg2)
         self.iteration += 1
         return Munch({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})

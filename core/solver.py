@@ -12,15 +12,15 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from core.checkpoint import init_from
 from core.checkpoint.describe import network_config, target_labels
-from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, Archive
-from core.cli.args import style_kinds, told_settings
+from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, StepFiles
+from core.cli.args import changed_flags, style_kinds
 from core.evaluation.evaluator import MODES, Evaluation, check_scorable
 from core.evaluation.scores import score_table, write_scores
 from core.images.folders import domain_names
 from core.losses import discriminator_loss, generator_loss
 from core.model import Content, build_model, compile_networks
 from core.sampling import translate, video
-from core.sampling.outputs import Results
+from core.sampling.outputs import OutputWriter
 from core.sampling.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
 from core.system import console, device, distributed, random
 from core.system.errors import UserError
@@ -43,7 +43,7 @@ class Solver:
         self.args = args
         self.device = device.select_device(args.device)
         device.set_precision(args.precision, self.device)
-        learned = distributed.equal_share(args.batch_size) if args.mode == "train" else args.batch_size
+        learned = distributed.local_batch_size(args.batch_size) if args.mode == "train" else args.batch_size
         self.micro_batch = MicroBatch(args.micro_batch, learned)
         self.drawing = MicroBatch(args.micro_batch, args.batch_size)  # of pictures, where nothing is learned
         if args.micro_batch == "auto":
@@ -59,7 +59,7 @@ class Solver:
         self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items() if name != "fan"})
         self.average = get_ema_multi_avg_fn(args.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
-        self.archive = Archive(Path(args.checkpoint_dir), groups)
+        self.archive = StepFiles(Path(args.checkpoint_dir), groups)
         self.paces = slow_start.paces(args, self.nets) if args.init_iters and args.inherited else {}
         self.is_slow = False  # whether what was inherited learns more slowly now
         self.bad_updates, self.bad_in_a_row = {}, {}  # name of an update -> how many were skipped
@@ -77,13 +77,13 @@ class Solver:
     def save(self, step):
         """Write the files of a step into args.checkpoint_dir. Raises UserError where the disk is full or gone."""
         self.archive.save(step, network_config(self.args, step))
-        console.say(f"Saved step {step} in {self.args.checkpoint_dir}")
+        console.info(f"Saved step {step} in {self.args.checkpoint_dir}")
 
     def load(self, step):
         """Load a step of args.checkpoint_dir in all processes. Raises UserError where it is missing or does not fit."""
-        distributed.first_does(lambda: self.archive.load(step, {"fan": self.load_wing}))
+        distributed.on_main_process(lambda: self.archive.load(step, {"fan": self.load_wing}))
         self.share()
-        console.say(f"Loaded step {step} from {self.args.checkpoint_dir}")
+        console.info(f"Loaded step {step} from {self.args.checkpoint_dir}")
 
     def begin(self):
         """Take over the networks of args.init_from, if any, and the face network's weights. Raises UserError."""
@@ -101,9 +101,9 @@ class Solver:
 
     def share(self):
         """Make networks and optimizers of all processes those of the first."""
-        for module in self.archive.modules() if distributed.world() > 1 else ():
-            state = distributed.first_does(module.state_dict)
-            if not distributed.is_first():
+        for module in self.archive.modules() if distributed.world_size() > 1 else ():
+            state = distributed.on_main_process(module.state_dict)
+            if not distributed.is_main_process():
                 module.load_state_dict(state)
 
     # Training
@@ -158,7 +158,7 @@ class Solver:
         parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size))
         parameters = [p for name in learners for p in self.nets[name].parameters()]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        distributed.average([*gradients, *parts.values()])
+        distributed.all_reduce_mean([*gradients, *parts.values()])
         self._step(prefix, learners, gradients, parts)
         return {prefix + name: part for name, part in parts.items()}
 
@@ -241,7 +241,7 @@ class Solver:
 
     def evaluation(self):
         """What scores networks on the images of args. Raises UserError where its pretrained networks are missing."""
-        with distributed.together():
+        with distributed.sync_errors():
             found = self._evaluation()
         found.check_images()
         return found
@@ -277,7 +277,7 @@ class Solver:
                 by_mode[mode] = {seed: run(seed) for seed in args.eval_seeds or [args.seed]}
             about = evaluation.about() | {"precision": args.precision, "seconds": round(time.monotonic() - began, 1)}
             write = partial(write_scores, args.eval_dir, step, mode, by_mode[mode], about)
-            means[mode] = distributed.first_does(write)
+            means[mode] = distributed.on_main_process(write)
         score_table(step, by_mode)
         return means
 
@@ -293,7 +293,7 @@ class Solver:
         self.load(args.resume_iter)
         make_folder(args.result_dir)
         domains = args.domains or [str(label) for label in range(args.num_domains)]
-        results = Results(nets.generator, args.result_dir, fit, domains, args.labels, args.video_format)
+        results = OutputWriter(nets.generator, args.result_dir, fit, domains, args.labels, args.video_format)
         wanted = [(output, kind) for output in args.outputs for kind in style_kinds(args, output)]
         try:
             with self._arithmetic():
@@ -304,7 +304,7 @@ class Solver:
                     for output, kind in wanted:
                         results.write(output, sources, styles[kind])
         finally:
-            results.finish(told_settings(args))  # what was written before an unreadable source is whole, and listed
+            results.finish(changed_flags(args))  # what was written before an unreadable source is whole, and listed
 
     def _styles(self, kind, loaders, domains):
         """The styles of the references, or of args.seeds, in the domains of args.target_domains."""

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from core.system.errors import UserError
-from core.system.files import make_folder, replacing, system_errors
+from core.system.files import atomic_write, make_folder, system_errors
 
 DROPBOX = "https://www.dropbox.com/s/{}?dl=1"
 FILES = {  # name -> {where it belongs: its address}; a zip becomes a folder
@@ -207,7 +207,7 @@ def get(target, url, from_file=None):
             if kind == ".zip":
                 unpack(Path(from_file), target)
             else:
-                with replacing(target) as temporary:
+                with atomic_write(target) as temporary:
                     shutil.copyfile(from_file, temporary)
             return True
         fetch(url, part)

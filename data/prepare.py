@@ -27,7 +27,7 @@ from core.images.io import read_rgb, squared, write_image
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
-from core.system.files import clear_away, file_names, locked, replacing, safe_name, sha256, system_errors
+from core.system.files import atomic_write, clear_away, file_names, locked, safe_name, sha256, system_errors
 from data import prepare_report
 from data.duplicates import CELLS, originals
 
@@ -220,7 +220,7 @@ def _write(lines, source, out):
     for folder in folders:
         with suppress(OSError):  # something is in it
             folder.rmdir()
-    with replacing(out / PREPARED) as temporary:
+    with atomic_write(out / PREPARED) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     def make(name):

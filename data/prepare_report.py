@@ -86,10 +86,10 @@ def advise(lines, out, size):
     if len(train) == 1:
         console.warn("there is one domain, so pictures can only change their style in it: add a folder for another one")
     if max(train.values()) > UNEQUAL * min(train.values()):
-        console.say("Domains differ much in size. Training takes them equally often, so this does no harm.")
+        console.info("Domains differ much in size. Training takes them equally often, so this does no harm.")
     blurred = sum("output" in line and min(line["width"], line["height"]) < size for line in lines)
     if blurred:
-        console.say(
+        console.info(
             f"{blurred} pictures have a side below {size} pixels and were enlarged, so they are not quite sharp."
         )
     places = {"train_img_dir": f"{out}/train", "val_img_dir": f"{out}/val"}
@@ -97,16 +97,16 @@ def advise(lines, out, size):
     flags = "--preset demo" if size <= SMALL_SIZE else "--w_hpf 0 --lambda_ds 2"
     command = f"python main.py --mode train {flags} --img_size {size} "
     command += " ".join(f"--{name} {_quoted(place)}" for name, place in places.items())
-    console.say(f"Look at {out}/index.html. Then see whether a training fits this machine, and start it:")
-    console.say(f"  {command} --dry_run")
-    console.say(f"  {command}")
+    console.info(f"Look at {out}/index.html. Then see whether a training fits this machine, and start it:")
+    console.info(f"  {command} --dry_run")
+    console.info(f"  {command}")
 
 
 def _say_table(rows):
     widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
     for name, *cells in rows:
         numbers = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        console.say(f"{name:<{widths[0]}}  {numbers}")
+        console.info(f"{name:<{widths[0]}}  {numbers}")
 
 
 def _quoted(path):

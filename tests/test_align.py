@@ -63,7 +63,7 @@ def test_rotation_scale_and_shift_are_recovered(change, mean_face):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_landmarks_between_pixels(change, mean_face):
-    """Elsewhere heat maps are wrong by up to one pixel of the image; half of that is left on average."""
+    """PeerError heat maps are wrong by up to one pixel of the image; half of that is left on average."""
     landmarks = turned(mean_face, *change)
     found = landmarks_of(heat_maps(torch.from_numpy(landmarks / 4 - 0.5).float()))[0].numpy() * 4.0
     apart = np.linalg.norm(moved(align.similarity(found, mean_face), landmarks) - mean_face, axis=1)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from core.report.train_log import Journal, take_up
+from core.report.train_log import TrainLog, take_up
 from tests.command import call
 from tests.runs import FLAGS, folders
 
@@ -56,14 +56,14 @@ def test_a_resumed_run_goes_on_with_its_lines(data, tmp_path):
 
 
 def test_curves_of_many_lines_are_means(tmp_path):
-    journal = Journal(tmp_path, 0, branches=True)
+    journal = TrainLog(tmp_path, 0, branches=True)
     for iteration in range(1, 1201):
         journal.add({"iteration": iteration, "a": float(iteration), "b": math.nan if iteration % 2 else 1.0})
     points = journal.curve("a")
     assert len(points) == 400 and points[0] == (3, 2.0) and points[-1] == (1200, 1199.0)
     assert journal.curve("b")[-1] == (1200, 1.0) and journal.last("b") == 1.0 and journal.curve("c") == []
     assert lines(tmp_path)[0]["b"] is None
-    again = Journal(tmp_path, 900, branches=False)
+    again = TrainLog(tmp_path, 900, branches=False)
     assert again.length == 900 and again.curve("a")[-1][0] == 900 and len(lines(tmp_path)) == 900
 
 
@@ -75,7 +75,7 @@ def test_lines_of_others_leave(tmp_path):
 
 
 def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
-    journal = Journal(tmp_path, 0, branches=True)
+    journal = TrainLog(tmp_path, 0, branches=True)
     (tmp_path / "train.jsonl").mkdir()
     for iteration in (1, 2):
         journal.add({"iteration": iteration, "a": 1.0})
@@ -83,7 +83,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
 
 
 def test_a_torn_line_costs_no_other(tmp_path):
-    journal = Journal(tmp_path, 0, True)
+    journal = TrainLog(tmp_path, 0, True)
     journal.add({"iteration": 1})
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"iterat')  # as on a full disk
@@ -97,7 +97,7 @@ def test_events_that_cannot_be_written_end_nothing(tmp_path, capsys):
         def add_scalar(self, *_):
             raise OSError(28, "No space left on device")
 
-    journal = Journal(tmp_path, 0, True)
+    journal = TrainLog(tmp_path, 0, True)
     journal.events = Full()
     journal.add({"iteration": 1, "loss": 1.0})
     journal.add({"iteration": 2, "loss": 1.0})

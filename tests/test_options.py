@@ -4,7 +4,7 @@ import pytest
 
 import main
 from core.cli import flags
-from core.cli.args import style_kinds, told_settings
+from core.cli.args import changed_flags, style_kinds
 from tests import golden
 
 
@@ -109,6 +109,6 @@ def test_help_explains_every_flag(capsys):
 
 def test_settings_are_told_as_typed():
     args = main.parse_args(["--mode", "sample", "--outputs", "latent,images", "--seeds", "3-5", "--result_dir", "x"])
-    told = dict(told_settings(args))
+    told = dict(changed_flags(args))
     assert told["--outputs"] == "latent,images" and told["--seeds"] == "3,4,5" and list(told)[-1] == "--result_dir"
     assert "--num_workers" not in told and "" not in told.values()

@@ -86,7 +86,7 @@ def test_killed_between_removing_and_listing(tmp_path, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(prepare, "replacing", kill)
+        patch.setattr(prepare, "atomic_write", kill)
         prepare.prepare(photos, out, 2 * SIZE)
     prepare.prepare(photos, out, 2 * SIZE)
     assert {picture(path).size for path in out.glob("*/*/*.jpg")} == {(2 * SIZE, 2 * SIZE)}

@@ -16,7 +16,7 @@ from core.data_loader import InputFetcher, get_train_loader
 from core.images.folders import same_everywhere
 from core.solver import Solver
 from core.system import console, distributed
-from core.system.errors import Elsewhere, UserError
+from core.system.errors import PeerError, UserError
 from tests import processes
 from tests.command import NARROW, as_flags
 from tests.processes import ended, in_ranks, start_ranks
@@ -30,10 +30,10 @@ def train_in_double(data, folder, flags):
     """Five iterations in float64; the first process leaves losses and all that was learned in a file."""
     torch.set_num_threads(1)
     line = ["--mode", "train", "--num_domains", "3", *FLAGS.split(), *flags.split(), "--checkpoint_dir", str(folder)]
-    with distributed.joined():
+    with distributed.process_group():
         args = main.parse_args(line)
         solver = Solver(args)
-        if not distributed.is_first():  # what comes from the first must not have been there already
+        if not distributed.is_main_process():  # what comes from the first must not have been there already
             for network in solver.nets.values():
                 torch.nn.init.zeros_(next(network.parameters()))
         for network in [*solver.nets.values(), *solver.nets_ema.values()]:
@@ -44,7 +44,7 @@ def train_in_double(data, folder, flags):
         for iteration in range(5):
             inputs = {n: x.double() if x.is_floating_point() else x for n, x in next(fetcher).items()}
             found.append(solver.train_step(Munch(inputs), iteration))
-        if distributed.is_first():
+        if distributed.is_main_process():
             solver.save(5)
             learned = [module.state_dict() for module in solver.archive.modules()]
             torch.save({"losses": found, "learned": learned}, folder / "found.pt")
@@ -204,13 +204,14 @@ def test_pictures_of_another_machine(data):
 
 def compare_images(root):
 
-    with distributed.joined():
+    with distributed.process_group():
         paths = [path for path, _ in get_train_loader(root, num_workers=0).dataset.dataset.samples]
         same_everywhere(paths, root)  # nothing is raised
-        if not distributed.is_first():
+        if not distributed.is_main_process():
             paths = paths[1:]
         with pytest.raises(
-            Elsewhere if distributed.is_first() else UserError, match="" if distributed.is_first() else "holds"
+            PeerError if distributed.is_main_process() else UserError,
+            match="" if distributed.is_main_process() else "holds",
         ):
             same_everywhere(paths, root)
 
@@ -220,27 +221,27 @@ def test_errors_are_of_all(tmp_path):
 
 
 def fail_here_and_there():
-    with distributed.joined():
+    with distributed.process_group():
         rank = torch.distributed.get_rank()
         with (
             pytest.raises(UserError, match="mine" if rank == 1 else "another process") as caught,
-            distributed.together(),
+            distributed.sync_errors(),
         ):
             if rank > 0:
                 raise UserError("mine" if rank == 1 else "yours")
-        assert isinstance(caught.value, Elsewhere) == (rank != 1)
-        with pytest.raises(OSError if rank == 0 else Elsewhere), distributed.together():
+        assert isinstance(caught.value, PeerError) == (rank != 1)
+        with pytest.raises(OSError if rank == 0 else PeerError), distributed.sync_errors():
             if rank == 0:
                 raise OSError
-        assert distributed.first_does(lambda: {"a": [rank, None], "b": torch.ones(2)})["a"] == [0, None]
-        assert distributed.highest(rank) == 2
-        assert distributed.total(torch.tensor(float(rank))) == 3
+        assert distributed.on_main_process(lambda: {"a": [rank, None], "b": torch.ones(2)})["a"] == [0, None]
+        assert distributed.all_reduce_max(rank) == 2
+        assert distributed.all_reduce_sum(torch.tensor(float(rank))) == 3
         parts = [slice(0, 3), slice(3, 6), slice(6, 10)]
-        assert distributed.share(10) == parts[rank]
+        assert distributed.shard(10) == parts[rank]
         with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(said):
             console.warn("odd")
-            console.say("plain")
+            console.info("plain")
         assert said.getvalue() == (f"[rank {rank}] warning: odd\n" if rank else "warning: odd\nplain\n")
         tensors = [torch.full((2, 3), float(rank)), torch.tensor(3.0 * rank)]
-        distributed.average(tensors)
+        distributed.all_reduce_mean(tensors)
         assert torch.equal(tensors[0], torch.ones(2, 3)) and tensors[1] == 3

@@ -12,7 +12,7 @@ from core.images.grid import JPEG_MAX_SIDE
 from core.images.io import to_uint8
 from core.model import build_model
 from core.sampling import snapshots, translate
-from core.sampling.outputs import Results
+from core.sampling.outputs import OutputWriter
 from tests.command import NARROW
 
 
@@ -161,7 +161,7 @@ def test_no_two_pictures_take_one_name(nets, pictures, tmp_path):
     sources = translate.read_sources(nets, [x_src[:2]])._replace(names=["a", "a__cat"], paths=["p", "q"])
     styles = translate.read_references(nets.style_encoder, [(x_ref[:3], torch.tensor([0, 0, 0]))])
     styles = styles._replace(names=["x", "cat__x", "X"], origins=[{"reference": name} for name in "ijk"])
-    results = Results(nets.generator, tmp_path, lambda work: work(2), ["cat", "cat_2"])
+    results = OutputWriter(nets.generator, tmp_path, lambda work: work(2), ["cat", "cat_2"])
     results.images(sources, styles)
     for label in (0, 1):
         for _ in range(2):

@@ -109,7 +109,7 @@ def adopt_settings(args, config, where):
     with _using(where):
         check_values(args)
     if changed:
-        console.say(f"Changed since {where}: {', '.join(changed.values())}")
+        console.info(f"Changed since {where}: {', '.join(changed.values())}")
 
 
 def _inherited(found, where):

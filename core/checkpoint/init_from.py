@@ -112,9 +112,9 @@ def tell(args):
     kept = [name for label, name in enumerate(args.domains) if label in labels]
     new = [name for name in args.domains if name not in kept]
     heads_of = f"heads of {', '.join(kept)}" if kept else "no heads, since no domain has a name that it knows"
-    console.say(f"Begins with the networks of {file}: {heads_of}{'; new: ' * bool(new)}{', '.join(new)}")
+    console.info(f"Begins with the networks of {file}: {heads_of}{'; new: ' * bool(new)}{', '.join(new)}")
     if not args.inherited["discriminator"]:
-        console.say("D starts anew, since there is no file of nets with one beside it")
+        console.info("D starts anew, since there is no file of nets with one beside it")
 
 
 def heads(args):

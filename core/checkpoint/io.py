@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from core.system.errors import UserError
-from core.system.files import replacing
+from core.system.files import atomic_write
 
 CONFIG = "config"
 READ_ERRORS = (  # what torch.load and zip and pickle beneath it raise over damaged bytes
@@ -42,7 +42,7 @@ class CheckpointIO:
     def save(self, step, config=None):
         """Write the file of `step`; `config` holds plain values that say what the modules are. Raises UserError."""
         content = {name: module.state_dict() for name, module in self.modules.items()}
-        with replacing(self.path(step), durable=True) as temporary:
+        with atomic_write(self.path(step), durable=True) as temporary:
             try:
                 with temporary.open("wb") as file:  # given a name, PyTorch would write it into the file
                     torch.save({**content, CONFIG: config or {}}, file)

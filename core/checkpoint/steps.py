@@ -3,13 +3,13 @@
 import json
 
 from core.checkpoint.io import CheckpointIO, saved_steps
-from core.system.files import first_free, replacing, sha256, system_errors
+from core.system.files import atomic_write, next_free_path, sha256, system_errors
 
 NETS, NETS_EMA, OPTIMS = FILES = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
 MANIFEST = "{:06d}_manifest.json"
 
 
-class Archive:
+class StepFiles:
     """Saves and loads whole steps.
 
     folder: a Path. groups: template of a file's name -> {name: module or optimizer}; empty ones are left out.
@@ -40,13 +40,13 @@ class Archive:
         for file in self.files:
             file.load(step, optional)
 
-    def set_aside(self, step):
+    def move_aside(self, step):
         """Move what comes after `step` into a folder beside it: a folder holds the steps of one training.
 
         Halves of steps, of a save that was killed, are removed. Returns the folder, None where nothing was moved.
         """
         later = [number for number in any_steps(self.folder) if number > step]
-        aside = first_free(self.folder, "earlier_{}")
+        aside = next_free_path(self.folder, "earlier_{}")
         for number in later:
             half = is_half(self.folder, number)
             for path in [*paths_of(self.folder, number), manifest_path(self.folder, number)]:
@@ -82,7 +82,7 @@ def write_manifest(folder, step):
     Raises OSError where one cannot be read, UserError where the manifest cannot be written.
     """
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in paths_of(folder, step)}
-    with replacing(manifest_path(folder, step), durable=True) as temporary:
+    with atomic_write(manifest_path(folder, step), durable=True) as temporary:
         temporary.write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -145,7 +145,7 @@ def as_typed(value):
     return "" if value is None else str(value)
 
 
-def told_settings(args):
+def changed_flags(args):
     """Rows (flag, value as typed) of what is not the default; folders last."""
     defaults = {name: action.default for name, action in _actions().items()}
     changed = {name: value for name, value in plain_settings(args).items() if value != defaults.get(name)}

@@ -3,7 +3,7 @@
 import argparse
 
 from core.cli.presets import SETTINGS
-from core.system.distributed import is_first
+from core.system.distributed import is_main_process
 
 MOST = 10**18  # what fits everywhere an integer goes
 OUTPUTS = ("reference", "latent", "video_ref", "video_latent", "images")
@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
     """Tells a wrong flag in one sentence instead of a page of usage."""
 
     def _print_message(self, message, file=None):
-        if is_first():
+        if is_main_process():
             super()._print_message(message, file)
 
     def error(self, message):

@@ -39,7 +39,7 @@ def _by_first(args, settled):
         changed = {name: value for name, value in vars(args).items() if value != before.get(name)}
         return answer, changed | {"left_out": list(map(str, args.left_out))}
 
-    answer, changed = distributed.first_does(work)
+    answer, changed = distributed.on_main_process(work)
     vars(args).update(changed, left_out=set(map(Path, changed["left_out"])))
     return answer
 
@@ -53,7 +53,7 @@ def _training(args):
         from core.wing import find_wing  # only faces need it
 
         find_wing(args.wing_path)
-    distributed.equal_share(args.batch_size)
+    distributed.local_batch_size(args.batch_size)
     _folders(args)
     for flag in ("train_img_dir", "val_img_dir"):
         cache = Path(args.checkpoint_dir, f".{flag}.json")
@@ -94,7 +94,7 @@ def _start(args):
     if latest:
         args.resume_iter = newest_whole_step(folder, mend=not args.dry_run) or 0
         if not args.resume_iter:
-            console.say(f"No step in {folder} yet: training begins")
+            console.info(f"No step in {folder} yet: training begins")
     if args.resume_iter:
         recall(args, NETS_EMA, args.resume_iter)
         flaw = "" if latest else find_flaw(folder, args.resume_iter)
@@ -104,7 +104,7 @@ def _start(args):
     if over and not latest:
         raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
     if over:
-        console.say(f"Step {args.resume_iter} in {folder} is the last one: nothing is left to do")
+        console.info(f"Step {args.resume_iter} in {folder} is the last one: nothing is left to do")
     return not over
 
 

@@ -25,12 +25,12 @@ BYTES_OF_JPEG, BYTES_OF_PNG = 0.4, 2.0  # a pixel of a photograph on the disk, a
 
 def training(args):
     """Tell what training would do. Under torchrun costs are those of each process."""
-    share = distributed.equal_share(args.batch_size)
+    share = distributed.local_batch_size(args.batch_size)
     check_grid_side(args.val_batch_size, args.num_outs_per_domain, args.num_domains, args.img_size)
     scored = times_due(args.resume_iter, args.total_iters, args.eval_every)
     if scored:
         check_scorable(args.domains, args.img_size)
-    if not distributed.left_to_first():
+    if not distributed.release_other_ranks():
         return
     _settings(args)
     if args.inherited and not args.resume_iter:
@@ -78,14 +78,14 @@ def sampling(args, sources, styles):
 
 def evaluation(args):
     """Tell what an evaluation would do. Raises UserError where a domain has no images."""
-    if not distributed.left_to_first():
+    if not distributed.release_other_ranks():
         return
     check_scorable(args.domains, args.img_size)
     _settings(args)
     counts = {}
     for flag in ("train_img_dir", "val_img_dir"):  # those of the second one are translated
         counts = {name: len(images_below(Path(getattr(args, flag), name))) for name in args.domains}
-        console.say(f"--{flag}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items()))
+        console.info(f"--{flag}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items()))
     device, base = _begin(args)
     outputs = args.num_outs_per_domain
     made = sum(counts.values()) * (len(counts) - 1) * outputs
@@ -107,7 +107,7 @@ def alignment(args):
     _settings(args)
     targets = targets_of(args.inp_dir, args.out_dir)
     total, there = len(targets), sum(target.exists() for target in targets.values())
-    console.say(f"--inp_dir: {total:,} images")
+    console.info(f"--inp_dir: {total:,} images")
     device, base = _begin(args, networks=False)
     cost = costs.alignment(args)
     _flops("a face", cost.flops)
@@ -118,11 +118,11 @@ def alignment(args):
 
 
 def _settings(args):
-    console.say("Settings (* given):")
+    console.info("Settings (* given):")
     names = SETTINGS_THAT_MATTER[args.mode]
     width = max(map(len, names))
     for name in names:
-        console.say(f"  {'*' if name in args.given else ' '} {name:<{width}}  {as_typed(getattr(args, name))}")
+        console.info(f"  {'*' if name in args.given else ' '} {name:<{width}}  {as_typed(getattr(args, name))}")
 
 
 def _begin(args, networks=True):
@@ -130,7 +130,7 @@ def _begin(args, networks=True):
     device = select_device(args.device)
     check_precision(args.precision, device)
     base = 0 if device.type == "cuda" else resident()
-    console.say(f"Device: {describe_device(device)}, precision: {args.precision}")
+    console.info(f"Device: {describe_device(device)}, precision: {args.precision}")
     if networks:
         console.network_table(costs.networks(args))
     return device, base
@@ -138,13 +138,13 @@ def _begin(args, networks=True):
 
 def _flops(what, flops, images=None):
     each = f" ({_number(flops / images)}FLOP an image)" if images and images > 1 else ""
-    console.say(f"Arithmetic of {what}: {_number(flops)}FLOP{each}")
+    console.info(f"Arithmetic of {what}: {_number(flops)}FLOP{each}")
 
 
 def _memory(device, base, what, peak):
     needed, there = base + costs.SCRATCH * peak, memory_of(device)
     of = f" of {there / 1e9:.1f} GB" if there else ""
-    console.say(f"Peak memory, {what}: about {needed / 1e9:.2f} GB{of}")
+    console.info(f"Peak memory, {what}: about {needed / 1e9:.2f} GB{of}")
     if there and needed > there:
         console.warn(
             "that does not fit: lower --micro_batch (the same update in less memory), --val_batch_size or widths"
@@ -160,10 +160,10 @@ def _weights(hint=""):
 
 
 def _files(rows):
-    console.say("Would write, and this time does not:")
+    console.info("Would write, and this time does not:")
     for where, what, size in rows:
         about = f", about {_number(size)}B" if size else ""
-        console.say(f"  {where}: {what}{about}")
+        console.info(f"  {where}: {what}{about}")
         place = Path(where).resolve()
         free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
         if size and size > free:

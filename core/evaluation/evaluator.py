@@ -21,7 +21,7 @@ import torchvision
 from PIL import Image
 
 from core.data_loader import get_sample_loader, test_transform
-from core.evaluation.features import MOST_KEPT, Gathering, read_features, write_features
+from core.evaluation.features import MOST_KEPT, FeatureAccumulator, read_features, write_features
 from core.images.folders import images_below, same_everywhere
 from core.images.io import to_uint8, write_image
 from core.model import Content
@@ -84,7 +84,7 @@ class Evaluation:
         tasks = [f"{safe_name(src)}2{safe_name(trg)}" for src, trg in permutations(domains, 2)]
         if len({task.casefold() for task in tasks}) < len(tasks):
             raise UserError(f"tasks of the domains {', '.join(domains)} would have equal names: rename sub-folders")
-        if distributed.is_first():
+        if distributed.is_main_process():
             self._say_what_scores_are_worth()
 
     def check_images(self):
@@ -119,7 +119,7 @@ class Evaluation:
             for src in self.domains:
                 if src != trg:
                     fake, diversity = self.task(nets, src, trg, references, seed)
-                    distances = distributed.first_does(partial(_distances, real, fake, root))
+                    distances = distributed.on_main_process(partial(_distances, real, fake, root))
                     found[src, trg] = Scores(*distances, diversity)
                     pause()
         return {f"{src}2{trg}": found[src, trg] for src, trg in permutations(self.domains, 2)}
@@ -132,11 +132,11 @@ class Evaluation:
         """
         mode = "latent" if references is None else "reference"
         count, part = len(self.val[src]), self._share(self.val[src])
-        gathering = Gathering(count * self.outputs, part.start * self.outputs)
+        gathering = FeatureAccumulator(count * self.outputs, part.start * self.outputs)
         diversity, number = torch.zeros(count, dtype=torch.float64), part.start
         folder = self.eval_dir / f"{safe_name(src)}2{safe_name(trg)}" if self.save_images else None
-        distributed.first_does(lambda: folder and empty(folder))
-        with distributed.together():
+        distributed.on_main_process(lambda: folder and empty(folder))
+        with distributed.sync_errors():
             loader = self._loader(self.val[src][part], test_transform(self.img_size))
             for x_src, _ in console.progress(loader, desc=f"{mode} {src}2{trg}", unit="batch"):
                 content = self.fit(partial(Content.of, nets, self._place(x_src)))
@@ -156,7 +156,7 @@ class Evaluation:
                 gathering.add(torch.stack(drawn, dim=1).flatten(0, 1))  # source by source, however batches are cut
                 diversity[number : number + len(x_src)] = pairs.result()
                 number += len(x_src)
-        batches = distributed.total(diversity).split(self.batch_size)
+        batches = distributed.all_reduce_sum(diversity).split(self.batch_size)
         return gathering.result(), torch.stack([batch.mean() for batch in batches]).mean().item()
 
     def about(self):
@@ -178,16 +178,18 @@ class Evaluation:
         Of several processes only the first has them then.
         """
         known = []  # stays where it is: it is large
-        if distributed.first_does(lambda: known.append(read_features(self._cache(domain))) or known[0] is not None):
+        if distributed.on_main_process(
+            lambda: known.append(read_features(self._cache(domain))) or known[0] is not None
+        ):
             return known[0] if known else None
         paths, part = self.train[domain], self._share(self.train[domain])
-        gathering = Gathering(len(paths), part.start)
-        with distributed.together():
+        gathering = FeatureAccumulator(len(paths), part.start)
+        with distributed.sync_errors():
             loader = self._loader(paths[part], partial(fid.eval_transform, img_size=self.img_size))
             for x, _ in console.progress(loader, desc=f"real {domain}", unit="batch"):
                 gathering.add(self.fit(partial(self._features, self._place(x))))
         found = gathering.result()
-        distributed.first_does(lambda: write_features(self._cache(domain), found))
+        distributed.on_main_process(lambda: write_features(self._cache(domain), found))
         return found
 
     def _cache(self, domain):
@@ -204,17 +206,17 @@ class Evaluation:
         """Styles of all validation images of a domain: (R, style_dim)."""
         paths, part = self.val[domain], self._share(self.val[domain])
         codes = torch.zeros(len(paths), style_encoder.unshared[0].out_features)
-        with distributed.together():
+        with distributed.sync_errors():
             loader = self._loader(paths[part], test_transform(self.img_size), self.domains.index(domain))
             if paths[part]:
                 found = translate.reference_styles(style_encoder, loader, self.fit, self._place, shown=False)
                 codes[part] = found.codes.float().cpu()
-        return self._place(distributed.total(codes))
+        return self._place(distributed.all_reduce_sum(codes))
 
     def _share(self, paths):
         """Which of the images are this process's; networks see them in the same pieces as in a single process."""
-        size = distributed.highest(self.fit(lambda size: size))
-        return distributed.share(len(paths), size if self.batch_size % size == 0 else self.batch_size)
+        size = distributed.all_reduce_max(self.fit(lambda size: size))
+        return distributed.shard(len(paths), size if self.batch_size % size == 0 else self.batch_size)
 
     def _loader(self, paths, transform, label=0):
         samples = [(path, label) for path in paths]

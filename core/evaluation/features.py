@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from core.system import distributed
-from core.system.files import replacing
+from core.system.files import atomic_write
 from metrics.fid import FEATURES
 from metrics.stats import Moments
 
@@ -23,7 +23,7 @@ class Features(NamedTuple):
     count: int
 
 
-class Gathering:
+class FeatureAccumulator:
     """Makes Features of batches of features (N, 2048).
 
     count: of all images; this process has some of them in a row, the first of which is number `start`.
@@ -42,9 +42,9 @@ class Gathering:
 
     def result(self):
         """Features of the images of all processes."""
-        moments = self.moments.summed(distributed.total)
+        moments = self.moments.summed(distributed.all_reduce_sum)
         mean, cov = map(torch.from_numpy, moments.result())
-        return Features(mean, cov, distributed.total(self.kept), self.count)
+        return Features(mean, cov, distributed.all_reduce_sum(self.kept), self.count)
 
 
 def read_features(path):
@@ -59,5 +59,5 @@ def read_features(path):
 
 def write_features(path, features):
     """Write them to an .npz file, whole or not at all. Raises UserError."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, **features._asdict())

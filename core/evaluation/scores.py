@@ -8,7 +8,7 @@ import numpy as np
 
 from core.system import console
 from core.system.errors import UserError
-from core.system.files import replacing
+from core.system.files import atomic_write
 
 METRICS = ("FID", "KID", "LPIPS")
 
@@ -30,7 +30,7 @@ def write_scores(eval_dir, step, mode, by_seed, about):
             contents[metric]["std"] = std
             means[f"{metric}_std"] = std[f"{metric}_{mode}/mean"]
     for metric, content in contents.items():
-        with replacing(Path(eval_dir) / f"{metric}_{step:05d}_{mode}.json") as temporary:
+        with atomic_write(Path(eval_dir) / f"{metric}_{step:05d}_{mode}.json") as temporary:
             temporary.write_text(json.dumps(content | about, indent=2) + "\n", encoding="utf-8")
     history = Path(eval_dir) / "scores.jsonl"
     try:
@@ -84,12 +84,12 @@ def score_table(step, by_mode):
 
     by_mode: {mode: by_seed as in `write_scores`}.
     """
-    console.say(f"Scores of step {step}:")
-    console.say(f"  {'':<10} {'task':<24}" + "".join(f"{metric:>20}" for metric in METRICS))
+    console.info(f"Scores of step {step}:")
+    console.info(f"  {'':<10} {'task':<24}" + "".join(f"{metric:>20}" for metric in METRICS))
     for mode, by_seed in by_mode.items():
         columns = [_values(by_seed, metric) for metric in METRICS]
         for task in columns[0]:
-            console.say(f"  {mode:<10} {task:<24}" + "".join(f"{_shown(column[task]):>20}" for column in columns))
+            console.info(f"  {mode:<10} {task:<24}" + "".join(f"{_shown(column[task]):>20}" for column in columns))
 
 
 def _shown(values):

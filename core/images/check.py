@@ -11,7 +11,7 @@ from core.images.io import glance
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
-from core.system.files import replacing
+from core.system.files import atomic_write
 
 MOST_BROKEN = 0.01  # of a set; more is a mistake that should be mended first
 NAMED = 10  # files in a message
@@ -68,7 +68,7 @@ def scan(paths, cache, num_workers=0, remember=True):
                 known |= {path: [stamps[path], finding] for path, finding in batch}
                 bar.update(len(batch))
     if fresh and remember:
-        with replacing(cache) as temporary:
+        with atomic_write(cache) as temporary:
             temporary.write_text(json.dumps({path: known[path] for path in stamps}), encoding="utf-8")
     return {path: known[str(path)][1] for path in paths}
 
@@ -114,12 +114,12 @@ def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False):
 
 
 def _tell_domains(where, domains, whole, img_size):
-    console.say(f"{where}:")
+    console.info(f"{where}:")
     width = max(map(len, domains))
     for name, found in domains.items():
         sides = sorted(min(whole[path]["width"], whole[path]["height"]) for path in found if path in whole)
         small = sum(side < img_size for side in sides)
-        console.say(
+        console.info(
             f"  {name:<{width}}  {len(sides):>7,} images, {len(found) - len(sides)} left out, smaller sides "
             f"{sides[0]} to {sides[-1]} px (median {sides[len(sides) // 2]}), {small} below --img_size {img_size}"
         )

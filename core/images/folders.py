@@ -43,8 +43,8 @@ def sub_folders(root):
 def same_everywhere(paths, root):
     """Raise UserError where processes, on other machines say, have other images below root: they count on them."""
     names = [Path(path).relative_to(root).as_posix() for path in paths]
-    of_first = distributed.first_does(lambda: names)
-    with distributed.together():
+    of_first = distributed.on_main_process(lambda: names)
+    with distributed.sync_errors():
         if names != of_first:
             raise UserError(f"{root} holds other images here than where the first process runs: make them the same")
 

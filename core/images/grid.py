@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from core.images.io import FINE
-from core.system.files import replacing
+from core.system.files import atomic_write
 
 JPEG_MAX_SIDE = 65_500  # what libjpeg can write
 
@@ -44,7 +44,7 @@ class Grid:
 
     def save(self, path):
         """Write a JPEG (or what the suffix says) under its final name once it is whole. Raises UserError."""
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             self.canvas.save(temporary, **FINE)
 
     def save_small(self, path, columns, cell):
@@ -59,7 +59,7 @@ class Grid:
         width = min(self.canvas.width, self.left + columns * self.size)
         size = round(width * scale), max(1, round(self.canvas.height * scale))
         small = self.canvas.resize(size, Image.Resampling.BOX, (0, 0, width, self.canvas.height))
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             small.save(temporary, quality=90)
 
     def _shortened(self, text, width):

@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from core.images.folders import HEIF
 from core.system.errors import UserError
-from core.system.files import replacing
+from core.system.files import atomic_write
 
 FINE = {"quality": 95, "subsampling": 0}  # of JPEGs; other formats have no use for it
 READ_ERRORS = (  # what Pillow raises over bytes that are no image, cut short, or far too many
@@ -98,5 +98,5 @@ def to_uint8(x):
 
 def write_image(path, image):
     """Write a uint8 image (H, W, 3) in the format of the suffix, under its final name once it is whole."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         Image.fromarray(np.ascontiguousarray(image)).save(temporary, **FINE)

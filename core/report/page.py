@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from core.system.errors import UserError
-from core.system.files import replacing
+from core.system.files import atomic_write
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK = '<script type="application/json" id="data">'  # of pages made from it
@@ -34,7 +34,7 @@ def write_page(path, title, sections, status="", share=None, live=False):
         raise UserError(
             f"{path} was not made by this program, so it stays: choose another folder, or move it elsewhere"
         )
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 

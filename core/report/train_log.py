@@ -8,13 +8,13 @@ from pathlib import Path
 
 from core.system import console
 from core.system.errors import UserError
-from core.system.files import first_free, make_folder, replacing
+from core.system.files import atomic_write, make_folder, next_free_path
 
 LINES, OPTIONS = "train.jsonl", "options.json"
 MOST_POINTS = 500  # of a curve
 
 
-class Journal:
+class TrainLog:
     """Appends to {folder}/train.jsonl, one object for each printed line; goes on from the iteration `start`.
 
     Lines of iterations after `start`, of a run that was killed or gone back from, leave the file; where another
@@ -104,8 +104,8 @@ def take_up(path, start, branches):
         whole = "".join(line + "\n" for line in kept)
         if text and whole != text:
             if branches:
-                path.rename(first_free(path.parent, f"{path.stem}_earlier_{{}}{path.suffix}"))
-            with replacing(path) as temporary:
+                path.rename(next_free_path(path.parent, f"{path.stem}_earlier_{{}}{path.suffix}"))
+            with atomic_write(path) as temporary:
                 temporary.write_text(whole, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be gone on with ({error.strerror}): choose another --log_dir") from error
@@ -114,7 +114,7 @@ def take_up(path, start, branches):
 
 def write_options(folder, options):
     """Write options.json, plain values and lists that say how a run was started. Raises UserError."""
-    with replacing(Path(folder) / OPTIONS) as temporary:
+    with atomic_write(Path(folder) / OPTIONS) as temporary:
         temporary.write_text(json.dumps(options, indent=2, default=str) + "\n", encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from core.sampling import translate, video
 from core.sampling.video import FORMATS
 from core.system import console
 from core.system.errors import UserError
-from core.system.files import replacing, safe_name
+from core.system.files import atomic_write, safe_name
 
 SMALL, SMALL_WIDTH = "small", 1600  # folder for smaller versions of large grids, for the page; pixels
 MOST_SHOWN = 600  # single images on the page
@@ -23,7 +23,7 @@ WHAT = {  # how names begin -> what the page says
 }
 
 
-class Results:
+class OutputWriter:
     """Writes into `folder`. Names that are taken get the suffix _2, and so on: pages of one grid, and files of
     different origin whose names would be the same.
 
@@ -55,7 +55,7 @@ class Results:
         for rows in translate.grid_pages(len(sources.shown), len(styles.labels), sources.shown.shape[1]):
             path = self._free(name, ".jpg")
             self.fit(partial(self._grid, path, sources, styles.part(rows)))
-            console.say(f"Wrote {path}")
+            console.info(f"Wrote {path}")
 
     def _grid(self, path, sources, styles, size):
         rows = self._rows(path.name, sources, styles, size)
@@ -68,7 +68,7 @@ class Results:
         """The sources in one style melting into the next, wherever two of a domain follow one another."""
         path = self._free(name, f".{self.video_format}")
         self.fit(partial(self._video, path, sources, styles, video.style_pairs(styles.labels)))
-        console.say(f"Wrote {path}")
+        console.info(f"Wrote {path}")
 
     def _video(self, path, sources, styles, pairs, size):
         frames = video.video_frames(self.generator, sources, styles, pairs, size)
@@ -104,14 +104,14 @@ class Results:
             except UserError as error:  # what it would show is there
                 console.warn(str(error))
                 return
-            console.say(f"Wrote {self.folder / 'index.html'}, a page that shows them")
+            console.info(f"Wrote {self.folder / 'index.html'}, a page that shows them")
 
     def _write_manifest(self):
         path, number = self.folder / "manifest.jsonl", len(self.manifest)
         lines = {**_standing(path), **self.manifest}
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("\n".join(lines.values()) + "\n", encoding="utf-8")
-        console.say(f"Wrote {number} images and {path}")
+        console.info(f"Wrote {number} images and {path}")
 
     def _rows(self, title, sources, styles, size):
         rows = translate.translate_rows(self.generator, sources, styles.codes, size)

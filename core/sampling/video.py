@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from core.sampling.translate import translate_rows
-from core.system.files import replacing
+from core.system.files import atomic_write
 
 FRAMES_PER_SECOND = Fraction(25, 2)
 GAP = 32  # black columns between the references and the sources
@@ -86,7 +86,7 @@ def write_video(path, frames):
     import av  # here, since training never needs it
 
     codec, pixels, colours, settings, file_settings = FORMATS[Path(path).suffix]
-    with replacing(path) as temporary, av.open(str(temporary.absolute()), "w", options=file_settings) as container:
+    with atomic_write(path) as temporary, av.open(str(temporary.absolute()), "w", options=file_settings) as container:
         stream = container.add_stream(codec, rate=FRAMES_PER_SECOND, options=settings)
         stream.pix_fmt = pixels
         if codec == "libx264":  # untagged colours would be left to each player's guess

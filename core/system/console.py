@@ -1,4 +1,4 @@
-"""The console: the only module that prints. Results go to stdout, warnings and progress to stderr."""
+"""The console: the only module that prints. OutputWriter go to stdout, warnings and progress to stderr."""
 
 import sys
 from collections import Counter
@@ -11,12 +11,12 @@ from tqdm import tqdm
 _voice = SimpleNamespace(tag="")  # of this process, one of several; the first one needs none
 
 
-def speak_as(tag):
+def set_rank_tag(tag):
     """From now on be silent but for warnings and errors, which get the tag: this is one process of several."""
     _voice.tag = tag
 
 
-def say(text=""):
+def info(text=""):
     """Print a line without tearing a progress bar apart."""
     if not _voice.tag:
         _write(text, sys.stdout)
@@ -46,7 +46,7 @@ def progress(items=None, **options):
 def domain_line(what, names, labels):
     """Print the domains with their numbers of images."""
     count = Counter(labels)
-    say(f"{what}: " + ", ".join(f"{name} ({count[label]})" for label, name in enumerate(names)))
+    info(f"{what}: " + ", ".join(f"{name} ({count[label]})" for label, name in enumerate(names)))
 
 
 def network_table(networks):
@@ -55,11 +55,11 @@ def network_table(networks):
     counts["total"] = sum(counts.values())
     width = max(map(len, counts))
     for name, count in counts.items():
-        say(f"  {name:<{width}}  {count:>12,} parameters")
+        info(f"  {name:<{width}}  {count:>12,} parameters")
 
 
 def loss_line(seconds, iteration, total_iters, losses):
     """Print the losses of an iteration; this is where they become floats."""
     elapsed = timedelta(seconds=int(seconds))
     values = " ".join(f"{name}: [{float(value):.4f}]" for name, value in losses.items())
-    say(f"Elapsed time [{elapsed}], Iteration [{iteration}/{total_iters}], {values}")
+    info(f"Elapsed time [{elapsed}], Iteration [{iteration}/{total_iters}], {values}")

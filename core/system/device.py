@@ -7,7 +7,7 @@ import os
 
 import torch
 
-from core.system.distributed import world
+from core.system.distributed import world_size
 from core.system.errors import UserError
 
 
@@ -22,20 +22,20 @@ def select_device(name="auto"):
         raise UserError("--device cuda: no CUDA device can be used here; leave --device out to run on the CPU")
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps: no Apple GPU can be used here; leave --device out to run on the CPU")
-    if name == "cuda" and world() > 1:
+    if name == "cuda" and world_size() > 1:
         number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if number >= count:
             raise UserError(f"there are fewer GPUs than processes on this machine: --nproc_per_node {count} would fit")
         torch.cuda.set_device(number)
         return torch.device(name, number)
-    if name == "mps" and world() > 1:
+    if name == "mps" and world_size() > 1:
         raise UserError("--device mps: there is one Apple GPU, so start without torchrun")
     return torch.device(name)
 
 
 def describe_device(device):
     """One line for people: what runs the networks."""
-    each = f"{world()} processes, each on " if world() > 1 else ""
+    each = f"{world_size()} processes, each on " if world_size() > 1 else ""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{each}cuda ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"

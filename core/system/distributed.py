@@ -16,7 +16,7 @@ import torch
 from torch import distributed as dist
 
 from core.system import console
-from core.system.errors import Elsewhere, LostProcess, UserError
+from core.system.errors import PeerError, PeerLost, UserError
 
 PATIENCE = timedelta(hours=2)  # with a process that lives: the first may be looking at a million pictures
 BUCKET = 2**25  # bytes of gradients that are sent together
@@ -28,7 +28,7 @@ _run = SimpleNamespace(store=None)  # what torchrun keeps for all processes, and
 
 
 @contextmanager
-def joined():
+def process_group():
     """Within the context this process is one of those that torchrun started, if it did; the first one speaks."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         yield
@@ -40,10 +40,10 @@ def joined():
         _run.store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
         unused = _unused(_run.store, rank, size)
         dist.init_process_group(backend, store=unused, rank=rank, world_size=size, timeout=PATIENCE)
-        if not is_first():
-            console.speak_as(f"[rank {rank}] ")
+        if not is_main_process():
+            console.set_rank_tag(f"[rank {rank}] ")
         over = _run.store.check(["over"]) and int(_run.store.get("over"))
-    highest(0)  # nobody ends while others still begin
+    all_reduce_max(0)  # nobody ends while others still begin
     if over:
         raise SystemExit(over)
     yield
@@ -70,7 +70,7 @@ def _unused(store, rank, size):
         if store.check([heard]) and store.get(heard).decode() == name:
             return dist.PrefixStore(call, store)
         time.sleep(0.02)
-    raise LostProcess("the first process of this run does not answer")
+    raise PeerLost("the first process of this run does not answer")
 
 
 # What processes that torchrun starts again, on any machine, find in its store: whether training had begun, and
@@ -97,46 +97,46 @@ def declare_over(status):
             _run.store.set("over", str(status))
 
 
-def world():
+def world_size():
     """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_first():
+def is_main_process():
     """Whether this is the process that writes and speaks."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def left_to_first():
+def release_other_ranks():
     """Whether this is the first process, which goes on alone: the others have nothing more to do."""
-    first = is_first()
+    first = is_main_process()
     if dist.is_initialized():
         dist.destroy_process_group()
     return first
 
 
-def share(count, unit=1):
+def shard(count, unit=1):
     """The part of range(count) that is this process's, as a slice; the parts of all follow each other.
 
     It begins at a multiple of `unit`, so that what is taken `unit` at a time is taken as in a single process.
     """
     rank, units = dist.get_rank() if dist.is_initialized() else 0, -(-count // unit)
-    start, stop = (units * number // world() * unit for number in (rank, rank + 1))
+    start, stop = (units * number // world_size() * unit for number in (rank, rank + 1))
     return slice(min(start, count), min(stop, count))
 
 
-def equal_share(batch_size):
+def local_batch_size(batch_size):
     """How many images of a batch are this process's. Raises UserError where they cannot all have as many."""
-    each, rest = divmod(batch_size, world())
+    each, rest = divmod(batch_size, world_size())
     if rest:
-        fit = " or ".join(str(number * world()) for number in (each, each + 1) if number)
-        raise UserError(f"--batch_size {batch_size} cannot be divided among {world()} processes: {fit} would fit")
+        fit = " or ".join(str(number * world_size()) for number in (each, each + 1) if number)
+        raise UserError(f"--batch_size {batch_size} cannot be divided among {world_size()} processes: {fit} would fit")
     return each
 
 
-def highest(number):
+def all_reduce_max(number):
     """The highest of the numbers that the processes have."""
-    if world() == 1:
+    if world_size() == 1:
         return number
     tensor = torch.tensor(number)
     with _exchange():
@@ -144,9 +144,9 @@ def highest(number):
     return tensor.item()
 
 
-def total(tensor):
+def all_reduce_sum(tensor):
     """The sum of a CPU tensor over processes."""
-    if world() > 1:
+    if world_size() > 1:
         tensor = tensor.clone()
         with _exchange():
             dist.all_reduce(tensor)
@@ -154,70 +154,72 @@ def total(tensor):
 
 
 @contextmanager
-def together():
+def sync_errors():
     """Leave the block in step with the other processes: an error in one is an error in all.
 
-    The first that has one shows it; in the others it is Elsewhere. Such an error is marked as `common`.
+    The first that has one shows it; in the others it is PeerError. Such an error is marked as `common`.
     """
-    if world() == 1:
+    if world_size() == 1:
         yield
         return
     failure = None
     try:
         yield
-    except LostProcess:
+    except PeerLost:
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the others wait)
         failure = error
-    own = world() - dist.get_rank()
-    shown = highest(own if failure else 0)
+    own = world_size() - dist.get_rank()
+    shown = all_reduce_max(own if failure else 0)
     if not shown:
         return
-    error = failure if failure and shown == own else Elsewhere()
+    error = failure if failure and shown == own else PeerError()
     error.common = True
     raise error
 
 
-def first_does(work):
+def on_main_process(work):
     """Return work(), done by the first process alone, in all of them.
 
     It may hold tensors and plain values. An error of it is one in all.
     """
-    if world() == 1:
+    if world_size() == 1:
         return work()
     value = None
-    with together():
-        if is_first():
+    with sync_errors():
+        if is_main_process():
             value = work()
     return _from_first(value)
 
 
 def _from_first(value):
     file = io.BytesIO()
-    if is_first():
+    if is_main_process():
         torch.save(value, file)
     size = torch.tensor(file.tell())
     with _exchange():
         dist.broadcast(size, 0)
-        if is_first():
+        if is_main_process():
             content = torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
         else:
             content = torch.empty(size, dtype=torch.uint8)
         dist.broadcast(content, 0)
-    return value if is_first() else torch.load(io.BytesIO(content.numpy()), map_location="cpu", weights_only=True)
+    return (
+        value if is_main_process() else torch.load(io.BytesIO(content.numpy()), map_location="cpu", weights_only=True)
+    )
 
 
-def average(tensors):
+def all_reduce_mean(tensors):
     """Make tensors of one type and device, gradients say, their means over processes, in place.
 
     They are sent in flat buckets, the next one made while the last one is under way. To send them while backward
     still computes others, as DistributedDataParallel does, was not faster (benchmarks/README.md).
     """
-    if world() == 1:
+    if world_size() == 1:
         return
     tensors = list(tensors)
     if tensors[0].is_cuda:
-        highest(0)  # a process that is gone is noticed here; NCCL would wait for it
+        all_reduce_max(0)  # a process that is gone is noticed here; NCCL would wait for it
     buckets, sent, size = [], [], BUCKET
     for tensor in tensors:
         if size >= BUCKET:
@@ -226,7 +228,7 @@ def average(tensors):
         buckets[-1].append(tensor)
         size += tensor.nbytes
     for bucket in buckets:
-        flat = torch.cat([tensor.flatten() for tensor in bucket]).div_(world())
+        flat = torch.cat([tensor.flatten() for tensor in bucket]).div_(world_size())
         with _exchange():
             sent.append((flat, dist.all_reduce(flat, async_op=True)))
     for bucket, (flat, work) in zip(buckets, sent, strict=True):
@@ -241,4 +243,4 @@ def _exchange():
     try:
         yield
     except RuntimeError as error:  # the backends have no class of their own
-        raise LostProcess(f"the other processes of this run cannot be reached ({error})") from error
+        raise PeerLost(f"the other processes of this run cannot be reached ({error})") from error

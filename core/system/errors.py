@@ -20,12 +20,12 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-class Elsewhere(UserError):
+class PeerError(UserError):
     """An error of another process of this run, which shows it."""
 
     def __init__(self):
         super().__init__("another process of this run shows what is wrong")
 
 
-class LostProcess(Exception):
+class PeerLost(Exception):
     """Other processes of this run cannot be reached: one of them has ended."""

@@ -19,7 +19,7 @@ WRITING = ".writing-"  # how names of files begin that are not whole yet
 
 
 @contextmanager
-def replacing(path, durable=False):
+def atomic_write(path, durable=False):
     """Yield a temporary path beside `path`; when the block ends well it takes the final name.
 
     Readers see the old file or the whole new one, never a half. If the block raises, the temporary
@@ -96,7 +96,7 @@ def _who(note):
         return ""
 
 
-def first_free(folder, name):
+def next_free_path(folder, name):
     """The first path in a folder that nothing has. name: with a place for a number that counts from 1."""
     return next(path for n in count(1) if not (path := Path(folder, name.format(n))).exists())
 

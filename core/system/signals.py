@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from core.system.errors import Stopped
 
 
-class Stopping:
+class StopSignals:
     """Within the context, Ctrl-C and SIGTERM raise Stopped: at once, or at the end of what is `held`.
 
     A second Ctrl-C stops at once, as KeyboardInterrupt; a second SIGTERM changes nothing. quietly: nothing is

@@ -10,11 +10,11 @@ from core.evaluation.evaluator import MODES
 from core.evaluation.scores import best_step
 from core.sampling.snapshots import check_grid_side
 from core.system import console, distributed
-from core.system.errors import Elsewhere, Stopped, UserError
-from core.system.files import clear_away, make_folder, replacing, system_errors
+from core.system.errors import PeerError, Stopped, UserError
+from core.system.files import atomic_write, clear_away, make_folder, system_errors
 from core.system.memory import explain
-from core.system.signals import Stopping
-from core.training.monitor import Watch
+from core.system.signals import StopSignals
+from core.training.monitor import Monitor
 
 FAILED = 1  # what a process tells the others in place of a signal's number
 
@@ -36,15 +36,17 @@ def run(solver, loaders):
     its folders meanwhile (core.files.locked). Of several processes all call it; the first one writes.
     """
     args = solver.args
-    distributed.first_does(lambda: _make_room(args))
-    with Stopping(quietly=distributed.world() > 1) as stopping:
+    distributed.on_main_process(lambda: _make_room(args))
+    with StopSignals(quietly=distributed.world_size() > 1) as stopping:
         branches = _begin(solver)
-        with distributed.together():
-            watch = Watch(solver, loaders, branches)
+        with distributed.sync_errors():
+            watch = Monitor(solver, loaders, branches)
         start, device = args.resume_iter, solver.device
         inputs_of = InputFetcher(loaders.src, loaders.ref, args.latent_dim, "train", args.seed, start, device)
-        with distributed.together():  # the same inputs at every snapshot
-            fixed = next(InputFetcher(loaders.val, mode="val", device=device)) if distributed.is_first() else None
+        with distributed.sync_errors():  # the same inputs at every snapshot
+            fixed = (
+                next(InputFetcher(loaders.val, mode="val", device=device)) if distributed.is_main_process() else None
+            )
         evaluation = None
         if times_due(start, args.total_iters, args.eval_every):
             evaluation = solver.evaluation()  # what is missing is said now, not after days
@@ -65,16 +67,16 @@ def _begin(solver):
     if start:
         solver.load(start)
     else:
-        distributed.first_does(solver.begin)
+        distributed.on_main_process(solver.begin)
         solver.share()
-    aside = distributed.first_does(lambda: _set_aside(solver.archive, start))
+    aside = distributed.on_main_process(lambda: _move_aside(solver.archive, start))
     distributed.declare_begun()
     return aside or not start
 
 
-def _set_aside(archive, start):
+def _move_aside(archive, start):
     with system_errors(archive.folder, "written"):
-        aside = archive.set_aside(start)
+        aside = archive.move_aside(start)
     if aside:
         console.warn(
             f"steps of an earlier run that come after step {start} are now in {aside}; to go on with them instead, "
@@ -104,7 +106,7 @@ class _Loop:
             state = "trained to the end"
         except Stopped as stop:
             state = "stopped"
-            distributed.first_does(self._save_last)
+            distributed.on_main_process(self._save_last)
             distributed.declare_over(128 + stop.number)
             raise
         finally:
@@ -142,9 +144,9 @@ class _Loop:
         solver, args, done = self.solver, self.args, self.done
         pictures = Path(args.sample_dir, f"{done:06d}_reference.jpg")
         scores = Path(args.eval_dir, f"FID_{done:05d}_{MODES[-1]}.json")
-        if due(done, args.sample_every) and distributed.is_first() and (again or not pictures.exists()):
+        if due(done, args.sample_every) and distributed.is_main_process() and (again or not pictures.exists()):
             self._attempt("has no pictures", lambda: solver.snapshot(done, self.fixed))
-        if due(done, args.eval_every) and self.evaluation and (again or not distributed.first_does(scores.exists)):
+        if due(done, args.eval_every) and self.evaluation and (again or not distributed.on_main_process(scores.exists)):
             self._attempt("is not scored", self._score, in_step=True)
 
     def _score(self):
@@ -152,7 +154,7 @@ class _Loop:
 
     def _heed(self):
         """Stop where one of several processes was asked to; a single one stops by itself."""
-        asked = distributed.highest(self.stopping.asked)
+        asked = distributed.all_reduce_max(self.stopping.asked)
         if asked:
             raise Stopped(asked)
 
@@ -165,14 +167,14 @@ class _Loop:
             work()
         except (UserError, RuntimeError, MemoryError) as error:
             sentence = str(error) if isinstance(error, UserError) else explain(error)
-            if not sentence or (in_step and distributed.world() > 1 and not getattr(error, "common", False)):
+            if not sentence or (in_step and distributed.world_size() > 1 and not getattr(error, "common", False)):
                 raise
-            if not isinstance(error, Elsewhere):
+            if not isinstance(error, PeerError):
                 console.warn(f"step {self.done} {lacks}: {sentence}")
 
     def _save(self, last):
         """Save the step, unless it is saved. Where that fails the run goes on with the steps there are."""
-        if self.saved == self.done or not distributed.is_first():
+        if self.saved == self.done or not distributed.is_main_process():
             return
         try:
             self.solver.save(self.done)
@@ -198,14 +200,14 @@ class _Loop:
         except (UserError, RuntimeError, MemoryError, OSError, EOFError) as error:
             failure = error
         # Readers too are asked to stop, so a failure counts less than a request.
-        asked = distributed.highest(self.stopping.asked or (FAILED if failure else 0))
+        asked = distributed.all_reduce_max(self.stopping.asked or (FAILED if failure else 0))
         if not asked:
             return inputs
         if asked != FAILED:
             raise Stopped(asked) from failure
-        saved = distributed.first_does(self._save_last)
+        saved = distributed.on_main_process(self._save_last)
         if failure is None:
-            raise Elsewhere
+            raise PeerError
         sentence = str(failure) if isinstance(failure, UserError) else explain(failure)
         if not sentence:
             raise failure
@@ -220,19 +222,23 @@ class _Loop:
         counts = torch.stack([sum(self.solver.bad_updates.values()), max(self.solver.bad_in_a_row.values())])
         bad, in_a_row = map(int, counts.tolist())  # here the device is waited for
         self.skipped = bad
-        if bad > self.told and (self.told == 0 or due(self.done, self.args.print_every)) and distributed.is_first():
+        if (
+            bad > self.told
+            and (self.told == 0 or due(self.done, self.args.print_every))
+            and distributed.is_main_process()
+        ):
             console.warn(f"up to iteration {self.done}, {bad} updates were no numbers and are skipped")
             self.told = bad
         if in_a_row >= self.args.max_bad_updates:
-            distributed.first_does(lambda: self._give_up(in_a_row, inputs, losses))
+            distributed.on_main_process(lambda: self._give_up(in_a_row, inputs, losses))
 
     def _give_up(self, in_a_row, inputs, losses):
         stem = f"{self.done:06d}_bad_updates"
         report, batch = Path(self.args.sample_dir, f"{stem}.txt"), Path(self.args.sample_dir, f"{stem}.pt")
-        with replacing(batch) as temporary:
+        with atomic_write(batch) as temporary:
             torch.save(dict(inputs), temporary)
         lines = [f"{name}: {float(value)}" for name, value in losses.items()]
-        with replacing(report) as temporary:
+        with atomic_write(report) as temporary:
             kinds = ", ".join(f"{int(n)} of {name}*" for name, n in self.solver.bad_updates.items())
             text = f"{in_a_row} updates in a row up to iteration {self.done} were no numbers; in all {kinds}.\n\n"
             temporary.write_text(f"{text}{CAUSES}\nLosses:\n" + "\n".join(lines) + "\n", encoding="utf-8")

@@ -6,13 +6,13 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
-from core.cli.args import plain_settings, told_settings
+from core.cli.args import changed_flags, plain_settings
 from core.evaluation.scores import METRICS, history
 from core.report import page
-from core.report.train_log import Journal, write_options
+from core.report.train_log import TrainLog, write_options
 from core.sampling.snapshots import PSIS, SMALL
 from core.system import console, device, distributed
-from core.system.files import first_free, make_folder, system_errors
+from core.system.files import make_folder, next_free_path, system_errors
 from core.system.memory import peak_memory
 
 RENEW = 60  # seconds after which a printed line renews the page too
@@ -38,10 +38,10 @@ MODES = {"latent": "random styles", "ref": "references"}  # as losses name them
 SCORED = {"latent": "random styles", "reference": "references"}  # as scores do
 
 
-class Watch:
+class Monitor:
     """Told by the training loop what happens; only the first of several processes writes.
 
-    solver: the core.solver.Solver that trains. loaders: its Munch(src, ref, val). branches: see core.journal.Journal.
+    solver: the core.solver.Solver that trains. loaders: its Munch(src, ref, val). branches: see core.journal.TrainLog.
     """
 
     def __init__(self, solver, loaders, branches):
@@ -50,13 +50,13 @@ class Watch:
         self.iterations, self.waited, self.worked = 0, 0.0, 0.0  # since the last line
         self.renewed = 0.0
         self.journal = None
-        if not distributed.is_first():
+        if not distributed.is_main_process():
             return
         self.images = {what: domain_counts(args, loaders[what]) for what in ("src", "val")}
         if branches:
-            set_aside(args.sample_dir, args.resume_iter)
+            move_aside(args.sample_dir, args.resume_iter)
         folder = args.log_dir or args.sample_dir
-        self.journal = Journal(folder, args.resume_iter, branches, args.tensorboard)
+        self.journal = TrainLog(folder, args.resume_iter, branches, args.tensorboard)
         about = {
             "command": sys.argv,
             "resumed_from": args.resume_iter,
@@ -105,7 +105,7 @@ class Watch:
         args, total = self.args, self.args.total_iters
         sections = [page.facts("Now", self._now(done, state)), pictures(args.sample_dir, done, args.sample_every)]
         sections += [self._losses(), *score_sections(args.eval_dir, done)]
-        sections += page.about(told_settings(args))
+        sections += page.about(changed_flags(args))
         title = f"StarGAN v2: {', '.join(self.images['src'])}"
         status = f"Step {done:,} of {total:,}, {state}"
         place = Path(args.sample_dir, "index.html")
@@ -164,12 +164,12 @@ def snapshots(sample_dir):
             yield path, int(step), kind
 
 
-def set_aside(sample_dir, start):
+def move_aside(sample_dir, start):
     """Move pictures of steps after `start`, which another training made, to earlier_1 or so. Raises UserError."""
     late = [path for path, step, _ in snapshots(sample_dir) if step > start]
     if not late:
         return
-    aside = first_free(sample_dir, "earlier_{}")  # of its own: names of several trainings meet
+    aside = next_free_path(sample_dir, "earlier_{}")  # of its own: names of several trainings meet
     make_folder(aside)
     with system_errors(aside, "written"):
         for path in late:
