@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := expr/demo
+# One worker per core, at most eight. A test file stays with one worker, so its fixtures are set up once.
+PYTEST := $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-slow lint browser clean
+.PHONY: demo test test-unit test-slow lint browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python main.py --mode sample --preset demo --outputs reference,latent,video_ref --result_dir $(DEMO)/results
@@ -19,11 +21,15 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
-# The golden numbers at full width, memory, and learning: about half an hour on two cores.
+# About a minute on two cores.
+test-unit: $(VENV)/.installed-dev
+	$(PYTEST) tests/unit
+
+# The golden numbers at full width, memory, and learning.
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""A headless browser for pages, Debian's or one that is on the path; tests that need it are left out without."""
+"""A headless Chromium from the path; without one, tests that need it are skipped."""
 
 import shutil
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def browser():
 
 
 class Visit:
-    """A page opened from the disk, at a width of so many pixels; knows what it asked for and what went wrong."""
+    """A page opened from the disk at a given width, with its requests and errors."""
 
     def __init__(self, browser, path, width=1200, scheme="light"):
         self.requests, self.errors = [], []
@@ -36,7 +36,7 @@ class Visit:
         self.page.goto(path.as_uri())
 
     def points(self):
-        """Of each chart, by its title, the numbers of points of its lines as they are, not smoothed."""
+        """{title of a chart: numbers of points of its raw (not smoothed) lines}"""
         script = """figures => Object.fromEntries(figures.map(figure => [figure.querySelector("strong").textContent,
             [...figure.querySelectorAll("polyline.raw")].map(line => line.points.numberOfItems)]))"""
         return self.page.locator("figure.chart").evaluate_all(script)

@@ -1,11 +1,18 @@
+import os
+import shutil
 import subprocess
 import sys
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is loaded: parallel workers have a core each
+
+import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 
 import main
+from core.model import build_model
 from data import demo
 from metrics import fid, lpips
 from metrics.weights import weights_path
@@ -65,3 +72,58 @@ def run(faces, tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(faces):
     return {"train_img_dir": faces / "train", "val_img_dir": faces / "val"}
+
+
+@pytest.fixture(scope="session")
+def two_domains(faces, tmp_path_factory):
+    """Two domains of 4 training images; 3 and 1 validation images."""
+    folder = tmp_path_factory.mktemp("two_domains")
+    for part, domain, count in (
+        ("train", "bear", 4),
+        ("train", "cat", 4),
+        ("val", "bear", 3),
+        ("val", "cat", 1),
+    ):
+        (folder / part / domain).mkdir(parents=True)
+        for number in range(count):
+            shutil.copy(faces / part / domain / f"{number:05d}.png", folder / part / domain)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nets():
+    return build_model(main.parse_args(["--mode", "sample", *NARROW.split(), "--num_domains", "3"]))[1]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    torch.manual_seed(0)
+    return torch.rand(5, 3, 32, 32) * 2 - 1, torch.rand(4, 3, 32, 32) * 2 - 1, torch.tensor([0, 0, 1, 2])
+
+
+@pytest.fixture(scope="module")
+def mean_face():
+    """98 landmarks placed like those of a face, in pixels of 256: eyes, mouth and the rest around them."""
+    chance = np.random.default_rng(0)
+    points = np.stack([chance.uniform(70, 186, 98), chance.uniform(70, 200, 98)], axis=1)
+    for chosen, middle in ((range(60, 68), (96, 112)), (range(68, 76), (160, 112)), (range(76, 96), (128, 178))):
+        points[list(chosen)] = np.array(middle) + chance.uniform(-12, 12, (len(chosen), 2)) * (1, 0.5)
+    points[[96, 97, 76, 82]] = [(96, 112), (160, 112), (108, 178), (148, 178)]
+    return points
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A bright and a dark photograph, one with EXIF orientation, one in a sub-folder, one damaged."""
+    folder = tmp_path / "photographs"
+    (folder / "more").mkdir(parents=True)
+    Image.new("RGB", (300, 200), (220, 200, 180)).save(folder / "bright.jpg")
+    Image.new("RGB", (300, 200), (20, 20, 20)).save(folder / "dark.png")
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.linear_gradient("L").resize((640, 480)).point(lambda v: 128 + v // 2).convert("RGB").save(
+        folder / "side.jpg", exif=exif
+    )
+    Image.new("RGB", (64, 64), "white").save(folder / "more" / "small.gif")
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder

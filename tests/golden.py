@@ -44,6 +44,12 @@ def code(name, *shape):
     return torch.from_numpy(_random(name).standard_normal(shape or (2, 16)).astype(np.float32))
 
 
+def heat_maps(points):
+    """98 Gaussians of sigma 1.5 on the grid of 64 at points (98, 2): (1, 98, 64, 64)."""
+    grid, x, y = torch.arange(64.0), points[:, 0, None, None], points[:, 1, None, None]
+    return torch.exp(-((grid[None, None] - x) ** 2 + (grid[None, :, None] - y) ** 2) / (2 * 1.5**2))[None]
+
+
 def iteration_inputs(number, num_domains=3):
     """The inputs of a training iteration in float64."""
     prefix = f"it{number}."

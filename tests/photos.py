@@ -1,4 +1,4 @@
-"""Folders of pictures to prepare, and what was made of them."""
+"""Folders of images to prepare, and readers of the prepared data set."""
 
 import json
 
@@ -19,7 +19,7 @@ def save(path, image, **options):
 
 
 def fill(folder, count=6, domains=("cat", "dog"), start=0):
-    """Different pictures of 64 px, {folder}/{domain}/{number}.jpg."""
+    """Different images of 64 px, {folder}/{domain}/{number}.jpg."""
     for domain in domains:
         for number in range(start, start + count):
             save(folder / domain / f"{number}.jpg", demo_faces.draw(face(number, domain), 64), quality=95)
@@ -32,7 +32,7 @@ def lines_of(out):
 
 
 def parts_of(out):
-    """{input file: its part}, of what is there."""
+    """{input file: its part} of the images in the data set."""
     assert all((out / line["output"]).is_file() for line in lines_of(out).values() if "output" in line)
     return {file: line["output"].split("/")[0] for file, line in lines_of(out).items() if "output" in line}
 
@@ -42,7 +42,7 @@ def dropped_of(out):
 
 
 def content(folder):
-    """{name: bytes} of what was made, but for the page, which tells the time."""
+    """{name: bytes} of all files except the lock and the page, which shows the time."""
     files = (path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in files}
     return {name: path.read_bytes() for name, path in names.items() if name not in (".lock", "index.html")}

@@ -1,4 +1,4 @@
-"""Processes that run the program: forked off one that has imported all, alone or as torchrun starts them."""
+"""Processes that run the program, alone or as ranks, forked from a server that has imported everything."""
 
 import multiprocessing
 import os
@@ -9,7 +9,10 @@ from pathlib import Path
 import torch
 
 import main
-from tests.command import ROOT
+from tests.command import NARROW, ROOT
+
+FLAGS = f"{NARROW} --batch_size 8 --num_workers 0 --eval_every 0 --val_batch_size 2 --num_outs_per_domain 1"
+SHORT = f"{FLAGS} --total_iters 4 --print_every 1 --save_every 2 --sample_every 4"
 
 START = "forkserver" if os.name == "posix" else "spawn"
 
@@ -23,7 +26,7 @@ def context():
 
 
 def run_main(line, console, environment):
-    """What a child does: main.main, its console into a file."""
+    """In the child: run main.main and write its console into a file."""
     _settle_in(environment)
     with Path(console).open("w", encoding="utf-8") as file:
         sys.stdout = sys.stderr = file
@@ -49,7 +52,7 @@ def start(line, console=os.devnull, environment=None):
 
 
 def environments(world):
-    """What torchrun tells each of `world` processes of one machine."""
+    """The environment that torchrun gives each of `world` processes of one machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = str(listener.getsockname()[1])
@@ -75,7 +78,7 @@ def in_ranks(world, function, *args):
 
 
 def ended(processes, seconds=120):
-    """Exit codes, when all have ended; those that have not by then are killed."""
+    """Exit codes of all; kills those that still run after `seconds` each."""
     for process in processes:
         process.join(seconds)
     codes = [process.exitcode for process in processes]

@@ -1,4 +1,6 @@
-"""Runs of training that tests stop, resume and starve."""
+"""Short trainings, and readers of their files."""
+
+import json
 
 import torch
 
@@ -17,12 +19,20 @@ def steps(tmp_path):
 
 
 def state(tmp_path, step):
-    """All tensors and numbers of a step's files."""
+    """Contents of the three files of a step."""
     templates = (NETS, NETS_EMA, OPTIMS)
     return [torch.load(tmp_path / "checkpoints" / name.format(step), weights_only=True) for name in templates]
 
 
 def losses(text):
-    """Iteration -> its line, without the clock."""
+    """{iteration: its printed line, without the time}"""
     lines = [line.partition("Iteration [")[2] for line in text.splitlines() if "Iteration [" in line]
     return {int(line.partition("/")[0]): line.partition("]")[2] for line in lines}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("0*")}
+
+
+def read_log(folder):
+    return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]

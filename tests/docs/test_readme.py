@@ -1,0 +1,161 @@
+"""Every command of the README, run in its order in a folder with the files that it names.
+
+Long commands run with --dry_run. Launchers of several processes are only parsed, and their command runs in one process.
+"""
+
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import main
+from core.cli.args import build_parser
+from core.solver import Solver
+from core.wing import FAN
+from data import demo
+from metrics import fid
+from tests.command import NARROW, ROOT, config_of
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
+COMMANDS = [line for kind, text in BLOCKS if kind in ("", "sbatch") for line in text.splitlines() if line.strip()]
+INLINE = re.findall(r"`((?:python|\.venv/bin/\w+) -m [^`]+)`", README)
+PYTHONS = ("python", "python3", ".venv/bin/python")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, torch_cache):
+    """A folder with data sets, photographs, checkpoints and FAN, as after the downloads."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "assets", folder / "assets")
+    shutil.copy(ROOT / "requirements.txt", folder)
+    shutil.copy(ROOT / "requirements-dev.txt", folder)
+    demo.make(folder / "drawn", size=64, train=6, val=2)
+    names = {"afhq": ("cat", "dog", "wild"), "celeba_hq": ("female", "male")}
+    for data, domains in names.items():
+        for part in ("train", "val"):
+            for name, kind in zip(domains, ("bear", "cat", "dog"), strict=False):
+                shutil.copytree(folder / "drawn" / part / kind, folder / "data" / data / part / name)
+    for name, kind in (("beach", "bear"), ("forest", "cat"), ("town", "dog")):
+        (folder / "photos" / name).mkdir(parents=True)
+        for path in (folder / "drawn" / "train" / kind).iterdir():
+            Image.open(path).resize((320, 256)).save(folder / "photos" / name / f"IMG_{path.stem}.jpg")
+    for name in ("A", "B", "photographs"):
+        shutil.copytree(folder / "drawn" / "train" / "cat", folder / name)
+    networks(folder)
+    return folder
+
+
+def networks(folder):
+    checkpoints = folder / "expr" / "checkpoints"
+    kinds = (("afhq", "afhq", ("cat", "dog", "wild")), ("mine", "demo", ("beach", "forest", "town")))
+    for name, preset, domains in kinds:
+        line = ("--preset", preset, *NARROW.split(), "--num_domains", "3", "--checkpoint_dir", checkpoints / name)
+        Solver(config_of("train", *line, domains=domains)).save(100000)
+    (checkpoints / "demo").mkdir()
+    shutil.copy(ROOT / "assets" / "demo" / "010800_nets_ema.ckpt", checkpoints / "demo")
+    torch.save({"state_dict": FAN().state_dict()}, checkpoints / "wing.ckpt")
+    np.savez(checkpoints / "celeba_lm_mean.npz", mean=np.random.default_rng(0).uniform(50, 200, (98, 2)))
+
+
+def test_readme_has_commands_of_every_kind():
+    assert len(COMMANDS) > 30
+    modes = [f"--mode {mode}" for mode in ("train", "sample", "eval", "align")]
+    for told in (*modes, "data.prepare", "--init_from", "torchrun"):
+        assert any(told in line for line in COMMANDS), told
+
+
+@pytest.mark.parametrize("line", [*COMMANDS, *INLINE])
+def test_readme_command_runs(line, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    words = shlex.split(line)
+    if words[0] in PYTHONS:
+        run(words[1:])
+    elif words[0] == "source":
+        assert words[1:] == [".venv/bin/activate"] and (place / words[1]).is_file()
+    elif words[0] == "make":
+        done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout
+    elif "torchrun" in words:
+        launched = words[words.index("torchrun") + 1 :]
+        launcher(launched)
+        run([*launched[launched.index("main.py") :], "--checkpoint_dir", "expr/other"])
+    else:
+        assert line.startswith(("#!/bin/bash", "#SBATCH ", "head=$(scontrol ")), "no rule says how to run this"
+
+
+def run(words):
+    """Run what follows `python`, in this process."""
+    if words[0] == "main.py":
+        heavy = "sample" not in words or any("video_latent" in word for word in words)
+        assert main.main(words[1:] + ["--dry_run"] * heavy) == 0
+        return
+    assert words[0] == "-m"
+    name, *flags = words[1:]
+    if name == "venv":
+        assert subprocess.run(["python3", "-m", "venv", "--without-pip", *flags], check=True)
+    elif name == "pip":
+        install(flags)
+    elif name == "pytest":
+        quick = str(ROOT / "tests" / "unit" / "test_resample.py")
+        done = [sys.executable, "-m", "pytest", *flags, "--collect-only", "-q", quick]
+        assert subprocess.run(done, cwd=ROOT, check=True)
+    elif name.startswith("benchmarks."):
+        less = {"benchmarks.quality": ["--pictures", "4"]}
+        assert importlib.import_module(name).main([*flags, *less[name]]) in (None, 0)
+    elif name == "metrics.fid":
+        assert fid.main(flags) in (None, 0)
+    else:
+        module = importlib.import_module(name)
+        less = {"data.demo": ["--train", "4", "--val", "4"], "data.download": ["--dry_run"]}
+        assert module.main([*flags, *less.get(name, [])]) in (None, 0)
+
+
+def install(flags):
+    """The requirements file exists, or the package is installed here."""
+    assert flags[0] == "install"
+    if flags[1] == "-r":
+        assert Path(flags[2]).is_file()
+    else:
+        assert importlib.util.find_spec(flags[1].replace("-", "_")) is not None
+
+
+def launcher(words):
+    """torchrun accepts these flags."""
+    pytest.importorskip("torch.distributed.run")
+    from torch.distributed.run import get_args_parser
+
+    told = get_args_parser().parse_args(words)
+    assert told.training_script == "main.py" and int(told.nproc_per_node) >= 1
+
+
+def test_flags_in_the_readme_exist():
+    known = {action.dest for action in build_parser()._actions}
+    known |= {"nproc_per_node", "max_restarts", "shutdown_timeout"}  # of torchrun
+    known |= {"from_file", "url"}  # of data.download
+    named = {name.replace("-", "_") for name in re.findall(r"`--([a-z_-]+)", README)}
+    assert named <= known, named - known
+
+
+def test_links_in_the_readme_exist():
+    titles = re.findall(r"^#+ (.+)$", README, re.M)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        path, _, anchor = target.partition("#")
+        assert (ROOT / path).exists() if path else anchor in anchors, target
+
+
+def test_unknown_modules_and_flags_fail(place, monkeypatch):
+    monkeypatch.chdir(place)
+    with pytest.raises((AssertionError, ModuleNotFoundError)):
+        run(["-m", "data.nothing"])
+    with pytest.raises(SystemExit):
+        run(["main.py", "--mode", "train", "--no_such_flag", "1"])

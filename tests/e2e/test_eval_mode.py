@@ -1,0 +1,153 @@
+"""--mode eval, and the evaluation of a training, with golden weights in place of the published ones."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from munch import Munch
+
+import main
+from core.data_loader import get_test_loader, get_train_loader
+from core.evaluation.evaluator import Evaluation
+from core.solver import Solver
+from core.system.errors import UserError
+from core.system.memory import MicroBatch
+from metrics import fid, lpips
+from metrics.stats import frechet_distance, kernel_distance
+from tests.command import NARROW, as_flags, config_of
+from tests.evaluations import evaluation, images_of, networks
+
+
+@pytest.fixture(scope="module")
+def nets():
+    return networks()
+
+
+FLAGS = f"{NARROW} --num_workers 0 --num_outs_per_domain 3 --val_batch_size 2"
+
+
+def test_unsuitable_sizes_and_domain_names_are_refused(two_domains, torch_cache, tmp_path, capsys):
+    folders = {"train_img_dir": two_domains / "train", "val_img_dir": two_domains / "val"}
+    folders |= {"checkpoint_dir": tmp_path / "c", "sample_dir": tmp_path / "s", "eval_dir": tmp_path / "e"}
+    small = FLAGS.replace("--img_size 32", "--img_size 16")
+    assert (
+        main.main(["--mode", "train", *small.split(), "--total_iters", "2", "--eval_every", "1", *as_flags(folders)])
+        == 2
+    )
+    assert "32 px or more" in capsys.readouterr().err
+    with pytest.raises(UserError, match="equal names"):
+        shutil.copytree(two_domains, tmp_path / "data")
+        for part in ("train", "val"):
+            for name, new in (("bear", "2"), ("cat", "22")):
+                (tmp_path / "data" / part / name).rename(tmp_path / "data" / part / new)
+        folders = {"train_dir": tmp_path / "data" / "train", "val_dir": tmp_path / "data" / "val", "eval_dir": tmp_path}
+        size = {"img_size": 32, "outputs": 3, "batch_size": 2, "device": torch.device("cpu")}
+        Evaluation(["2", "22"], **folders, **size, inference_batch=MicroBatch(2, 2))
+
+
+@pytest.fixture(scope="module")
+def trained(two_domains, torch_cache, tmp_path_factory):
+    """A run of two iterations that evaluates after each."""
+    folder = tmp_path_factory.mktemp("run")
+    folders = {"train_img_dir": two_domains / "train", "val_img_dir": two_domains / "val"}
+    folders |= {name: folder / name.removesuffix("_dir") for name in ("checkpoint_dir", "sample_dir", "eval_dir")}
+    line = f"{FLAGS} --batch_size 2 --total_iters 2 --eval_every 1 --save_eval_images false"
+    assert main.main(["--mode", "train", *line.split(), *as_flags(folders)]) == 0
+    return folders
+
+
+def test_training_evaluates_every_eval_every_iterations(trained):
+    history = [json.loads(line) for line in (trained["eval_dir"] / "scores.jsonl").read_text().splitlines()]
+    assert [(entry["step"], entry["mode"]) for entry in history] == [
+        (1, "latent"), (1, "reference"), (2, "latent"), (2, "reference")]  # fmt: skip
+    assert all(entry["FID"] > 0 and entry["LPIPS"] is not None for entry in history)
+
+
+def test_a_failed_evaluation_does_not_stop_training(two_domains, torch_cache, tmp_path, capsys):
+    """A validation image that becomes unreadable only costs the scores of that step."""
+    shutil.copytree(two_domains, tmp_path / "data")
+    broken = tmp_path / "data" / "val" / "bear" / "00002.png"  # not among the two that snapshots show
+    folders = {
+        "train_img_dir": two_domains / "train",
+        "val_img_dir": tmp_path / "data" / "val",
+        "eval_dir": tmp_path / "eval",
+    }
+    folders |= {"checkpoint_dir": tmp_path / "checkpoints", "sample_dir": tmp_path / "samples"}
+    line = (*FLAGS.split(), *["--total_iters", "1", "--eval_every", "1", "--batch_size", "2", "--num_domains", "2"])
+    solver = Solver(config_of("train", *line, *as_flags(folders), domains=("bear", "cat")))
+    loaders = Munch(
+        src=get_train_loader(two_domains / "train", "source", 32, 2, num_workers=0, stop=1),
+        ref=get_train_loader(two_domains / "train", "reference", 32, 2, num_workers=0, stop=1),
+        val=get_test_loader(two_domains / "val", 32, 2, num_workers=0),
+    )
+    broken.write_text("not an image")
+    solver.train(loaders)
+    said = capsys.readouterr().err
+    assert "step 1 is not scored" in said and "00002.png cannot be read" in said
+    assert (tmp_path / "checkpoints" / "000001_nets.ckpt").exists()
+
+
+def test_eval_writes_and_prints_scores(trained, capsys):
+    flags = "--num_workers 0 --device cpu --num_outs_per_domain 3 --val_batch_size 2 --eval_seeds 0-1"
+    assert main.main(["--mode", "eval", *flags.split(), *as_flags(trained)]) == 0
+    said = capsys.readouterr()
+    assert "Scores of step 2:" in said.out and "fewer than 2048 training images in bear, cat" in said.err
+    names = {path.name for path in trained["eval_dir"].glob("*_00002_*.json")}
+    assert names == {
+        f"{metric}_00002_{mode}.json" for metric in ("FID", "KID", "LPIPS") for mode in ("latent", "reference")
+    }
+    scores = json.loads((trained["eval_dir"] / "LPIPS_00002_reference.json").read_text())
+    assert {"LPIPS_reference/bear2cat", "LPIPS_reference/cat2bear", "LPIPS_reference/mean"} < set(scores)
+    mean = (scores["LPIPS_reference/bear2cat"] + scores["LPIPS_reference/cat2bear"]) / 2
+    assert scores["LPIPS_reference/mean"] == pytest.approx(mean)
+    assert scores["seeds"] == [0, 1] and scores["step"] == 2 and scores["validation_images"] == {"bear": 3, "cat": 1}
+    assert set(scores["std"]) == {name for name in scores if name.startswith("LPIPS_")}
+    assert scores["weights"].keys() == {"inception", "alexnet"} and scores["precision"] == "fp32"
+    table = [line.split() for line in said.out.splitlines() if line.startswith("  reference")]
+    assert [row[1] for row in table] == ["bear2cat", "cat2bear", "mean"]
+    assert float(table[-1][-3]) == pytest.approx(scores["LPIPS_reference/mean"], abs=1e-4)
+
+
+def test_missing_weights_are_reported_before_anything_is_written(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    fid.pretrained.cache_clear()
+    lpips.pretrained.cache_clear()
+
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    folders = {**trained, "eval_dir": tmp_path / "eval", "checkpoint_dir": tmp_path / "checkpoints"}
+    line = f"{FLAGS} --batch_size 2 --total_iters 2"
+    assert main.main(["--mode", "train", *line.split(), "--eval_every", "2", *as_flags(folders)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert (
+        fid.WEIGHTS.url in error
+        and lpips.WEIGHTS.url in error
+        and "inception_v3_google" in error
+        and "--eval_every 0" in error
+    )
+    assert not list((tmp_path / "checkpoints").glob("0*")) and not (tmp_path / "eval").exists()
+    assert main.main(["--mode", "train", *line.split(), "--eval_every", "0", *as_flags(folders)]) == 0
+    flags = "--num_workers 0 --device cpu"
+    assert main.main(["--mode", "eval", *flags.split(), *as_flags({**trained, "eval_dir": tmp_path / "eval"})]) == 2
+    assert not (tmp_path / "eval").exists()
+
+
+@pytest.mark.parametrize("mode", ["latent", "reference"])
+def test_scores_match_the_written_files(mode, nets, two_domains, torch_cache, tmp_path):
+    """FID and KID computed again from the PNG files and the training images, without streaming."""
+    found = evaluation(two_domains, tmp_path).run(nets, mode, seed=1)
+    assert list(found) == ["bear2cat", "cat2bear"]
+    names = sorted(path.name for path in (tmp_path / "bear2cat").iterdir())
+    assert names == [f"{image:04d}_{output:02d}.png" for image in (1, 2, 3) for output in (1, 2, 3)]
+    network = fid.pretrained("cpu")
+    for task, scores in found.items():
+        trg = task.partition("2")[2]
+        sets = [images_of(folder) for folder in (two_domains / "train" / trg, tmp_path / task)]
+        features = [network(torch.stack([fid.eval_transform(image, 32) for image in images])) for images in sets]
+        moments = [m for f in features for m in (f.double().mean(0).numpy(), np.cov(f.double().numpy(), rowvar=False))]
+        assert pytest.approx(frechet_distance(*moments), rel=1e-4) == scores.FID
+        assert pytest.approx(kernel_distance(*features), rel=1e-4) == scores.KID

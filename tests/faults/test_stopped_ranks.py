@@ -1,0 +1,45 @@
+"""Runs of several processes of which one is killed or asked to stop."""
+
+import signal
+import time
+
+import pytest
+
+from tests.command import line_of
+from tests.processes import SHORT, ended, start_ranks
+from tests.runs import folders, losses, steps
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sigterm_to_any_rank_saves_once_and_stops_all(rank, data, tmp_path):
+    """All ranks stop at the same iteration, which is saved once."""
+    flags = f"{SHORT.replace('--total_iters 4', '--total_iters 100000')} --save_every 0 --sample_every 0"
+    started = start_ranks(line_of("train", flags, folders(tmp_path, data)), tmp_path, 2)
+    wait_for(tmp_path / "0", "Iteration [3/")
+    started[rank].terminate()
+    assert ended(started, 60) == [128 + signal.SIGTERM] * 2
+    said = (tmp_path / "0").read_text()
+    (step,) = steps(tmp_path)
+    assert max(losses(said)) == step and said.count("Saved step") == 1 and said.count("stopped by SIGTERM") == 1
+    assert (tmp_path / "1").read_text() == ""
+
+
+def test_a_killed_rank_stops_all_within_30_seconds(data, tmp_path):
+    flags = SHORT.replace("--total_iters 4", "--total_iters 100000 --batch_size 6")
+    started = start_ranks(line_of("train", flags, folders(tmp_path, data)), tmp_path, 3)
+    wait_for(tmp_path / "0", "Iteration [2/")
+    started[2].kill()
+    killed = time.monotonic()
+    assert ended(started, 60) == [1, 1, -signal.SIGKILL]
+    assert time.monotonic() - killed < 30
+    assert "error: the other processes of this run cannot be reached" in (tmp_path / "0").read_text()
+    assert (tmp_path / "1").read_text() == ""
+
+
+def wait_for(console, words):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if console.is_file() and words in console.read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError(console.read_text())

@@ -1,0 +1,111 @@
+"""Events from outside: stop signals, a second run, killed workers, a closed console."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.command import ROOT, as_flags, call
+from tests.runs import FLAGS, folders, losses, steps
+
+
+@pytest.fixture
+def start():
+    """start(where, flags) -> process of a training; the fixture kills them all."""
+    processes = []
+
+    def start(where, flags, **options):
+        line = [sys.executable, "main.py", "--mode", "train", *flags.split(), *as_flags(where)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(line, cwd=ROOT, **pipes, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        with process:
+            process.kill()
+
+
+def wait_for(process, words):
+    while line := process.stdout.readline():
+        if words in line:
+            return
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_stop_signals_save_and_exit(name, data, tmp_path, start):
+    process = start(folders(tmp_path, data), f"{FLAGS} --total_iters 100000 --num_workers 1")
+    wait_for(process, "Iteration [2/")
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name)
+    (step,) = steps(tmp_path)
+    assert max(losses("Iteration [2/x]\n" + out)) == step  # its line is printed, too
+    assert f"Saved step {step}" in out and err.splitlines()[-1].startswith(f"error: stopped by {name}; --resume_iter")
+    assert "Traceback" not in err and not list((tmp_path / "checkpoints").glob(".writing*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_sigterm_to_the_process_group_saves_and_exits(data, tmp_path, start):
+    """As schedulers send it: the data loader workers receive it, too."""
+    flags = f"{FLAGS} --total_iters 100000 --num_workers 1"
+    process = start(folders(tmp_path, data), flags, start_new_session=True)
+    wait_for(process, "Iteration [2/")
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "stopped by SIGTERM" in err and "Traceback" not in err
+    assert len(steps(tmp_path)) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_second_ctrl_c_stops_at_once(data, tmp_path, start):
+    """During an iteration that takes far longer than the test."""
+    where = folders(tmp_path, data)
+    flags = FLAGS.replace("--img_size 32 --channel_base 256", "--img_size 256 --channel_base 4096")
+    process = start(where, f"{flags} --batch_size 4096 --micro_batch 2")
+    wait_for(process, "Domains:")
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "second Ctrl-C" in err and "Traceback" not in err
+    assert not steps(tmp_path)
+
+
+def test_a_second_run_in_the_folder_is_refused(data, tmp_path, capsys, start):
+    where = folders(tmp_path, data)
+    process = start(where, f"{FLAGS} --total_iters 100000")
+    wait_for(process, "Iteration [1/")
+    assert call("train", f"{FLAGS} --total_iters 1", **where) == 2
+    assert f"is in use by another run (process {process.pid} on" in capsys.readouterr().err
+    process.kill()
+    process.communicate()
+    assert call("train", f"{FLAGS} --total_iters 1", **where) == 0  # the lock of a dead process is ignored
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_killed_data_loader_worker_saves_and_exits(data, tmp_path, start):
+    process = start(folders(tmp_path, data), f"{FLAGS} --total_iters 100000 --num_workers 1")
+    wait_for(process, "Iteration [2/")
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "Traceback" not in err
+    (step,) = steps(tmp_path)
+    assert "a process that reads images was ended from outside" in err and f"step {step} is saved" in err
+
+
+def test_a_closed_console_does_not_stop_the_run(data, tmp_path, start):
+    """The reader of a pipe is gone, or the disk of a redirected console is full."""
+    process = start(folders(tmp_path, data), f"{FLAGS} --total_iters 2")
+    process.stdout.close()
+    err = process.stderr.read()
+    process.wait(timeout=60)
+    assert steps(tmp_path) == [2] and "Traceback" not in err
