@@ -15,10 +15,7 @@ def activation():
 
 
 class ResBlk(nn.Module):
-    """Pre-activation residual block of unit variance, optionally normalised and halving the size.
-
-    (N, dim_in, H, W) -> (N, dim_out, H, W), or H/2 and W/2 with `downsample`.
-    """
+    """Pre-activation residual block of unit variance, optionally normalised and halving the size."""
 
     def __init__(self, dim_in, dim_out, normalize=False, downsample=False):
         super().__init__()
@@ -33,26 +30,24 @@ class ResBlk(nn.Module):
     def forward(self, x):
         """x (N, dim_in, H, W) -> (N, dim_out, H, W), with `downsample` (N, dim_out, H/2, W/2)."""
         main = self.act(self.norm1(x))
-        main = (
-            resample.conv_downsample(main, self.conv1) if self.downsample else self.conv1(main)
-        )  # (N, dim_in, H/2, W/2)
+        main = resample.conv_downsample(main, self.conv1) if self.downsample else self.conv1(main)
         main = self.conv2(self.act(self.norm2(main)))  # (N, dim_out, H/2, W/2)
         skip = self.conv1x1(resample.downsample(x) if self.downsample else x)  # (N, dim_out, H/2, W/2)
         return (main + skip) / math.sqrt(2)
 
 
 class AdaIN(nn.Module):
-    """Instance normalisation whose scale and shift come from a style code (paper, section 2.1).
-
-    x (N, C, H, W) and s (N, style_dim) -> (N, C, H, W). Either N may be 1 and is then shared.
-    """
+    """Instance normalisation whose scale and shift come from a style code (paper, section 2.1)."""
 
     def __init__(self, style_dim, num_features):
         super().__init__()
         self.fc = nn.Linear(style_dim, num_features * 2)
 
     def forward(self, x, s):
-        """x (N, C, H, W), s (N, style_dim) -> (N, C, H, W). Raises RuntimeError for unequal N, ValueError for 1x1."""
+        """x (N, C, H, W), s (N, style_dim) -> (N, C, H, W). Either N may be 1 and is then shared.
+
+        Raises RuntimeError for other unequal N, ValueError for 1x1.
+        """
         gamma, beta = self.fc(s).chunk(2, dim=1)  # (N, C) each
         count = max(len(x), len(s))
         x = x.expand(count, -1, -1, -1)
@@ -67,8 +62,8 @@ class AdaIN(nn.Module):
 class AdainResBlk(nn.Module):
     """Residual block styled by AdaIN, optionally doubling the size.
 
-    With the high-pass filter in use (w_hpf > 0) there is no skip path: what the source lends goes
-    through the filter alone. `conv1x1` then stays in the state dict, unused, as checkpoints have it.
+    With the high-pass filter in use (w_hpf > 0) there is no skip path: what the source lends goes through the filter
+    alone. `conv1x1` then stays in the state dict, unused, as checkpoints have it.
     """
 
     def __init__(self, dim_in, dim_out, style_dim=64, w_hpf=0, upsample=False):

@@ -25,6 +25,9 @@ class Content:
     skips: dict  # resolution -> (N, C, H, W) masked high frequencies; empty without masks
     masks: tuple | None = None  # what masked them: two (N, 1, h, w)
 
+    def __len__(self):
+        return len(self.features)
+
     def __getitem__(self, images):
         return self._each(lambda tensor: tensor[images])
 
@@ -33,13 +36,13 @@ class Content:
         return self._each(torch.Tensor.detach)
 
     @staticmethod
-    def of(nets, x, size):
-        """The content of images x (N, 3, H, W), masked if they are faces; `size` go through the networks at once."""
-        return Content.join([nets.generator.content(part, face_masks(nets, part)) for part in x.split(size)])
+    def of(nets, x, micro_batch):
+        """The content of images x (N, 3, H, W), masked if they are faces. micro_batch: see core.system.memory."""
+        return Content.join(micro_batch.run(lambda part: nets.generator.content(part, face_masks(nets, part)), x))
 
     @staticmethod
     def join(contents):
-        """One content of all the images of several."""
+        """One content of the images of several, in their order."""
         first = contents[0]
         return Content(
             torch.cat([content.features for content in contents]),
@@ -53,10 +56,7 @@ class Content:
 
 
 class Generator(nn.Module):
-    """Translates images into a style: G(x, s) = render(content(x), s).
-
-    Whoever draws one image in several styles calls `content` once and `render` for each style.
-    """
+    """Translates images into a style: G(x, s) = render(content(x), s). Content serves several styles."""
 
     def __init__(self, img_size=256, style_dim=64, max_conv_dim=512, w_hpf=1, channel_base=2**14):
         super().__init__()
@@ -85,8 +85,7 @@ class Generator(nn.Module):
     def content(self, x, masks=None):
         """The half that sees only the image: x (N, 3, H, W) in [-1, 1] -> Content.
 
-        masks: None, or two tensors (N, 1, h, w) in [0, 1], for 32 px and for 64 and 128 px; they need
-        a generator with w_hpf > 0.
+        masks: None, or, with w_hpf > 0, two tensors (N, 1, h, w) in [0, 1], for 32 px and for 64 and 128 px.
         """
         skips = {}
         x = self.from_rgb(x)  # (N, dim, H, W)
@@ -176,8 +175,7 @@ def _trunk(img_size, max_conv_dim, channel_base):
 def _select(outputs, y):
     """The head of domain y for each sample: outputs (N, D, ...), y (N,) -> (N, ...).
 
-    All heads are computed: those not chosen get a gradient of zero, not none, so that Adam's weight
-    decay acts on every head at every step.
+    All heads are computed: those not chosen get a gradient of zero, not none, so that weight decay acts on all.
     """
     return outputs[torch.arange(len(y), device=y.device), y]
 
@@ -227,10 +225,9 @@ def build_model(args):
 
 
 def compile_networks(nets):
-    """Compile F, E and the blocks of G in place; state dicts stay as they are.
+    """Compile F, E and the blocks of G (content and render are called by themselves) in place; state dicts stay.
 
-    D stays plain: R1 differentiates its gradient, which compiled code cannot. Of G the blocks are compiled,
-    since content and render are called by themselves.
+    D stays plain: R1 differentiates its gradient, which compiled code cannot.
     """
     for name in ("mapping_network", "style_encoder"):
         nets[name].compile()

@@ -1,25 +1,24 @@
 """Convolutions beside a resampling by two, with the resampling folded into the kernel.
 
-The networks halve their images by 2x2 averages behind a 3x3 convolution and double them by nearest
-neighbours in front of one. Both pairs are linear, and each is one convolution of stride 2:
+The networks halve their images by 2x2 averages behind a 3x3 convolution and double them by nearest neighbours in
+front of one. Both pairs are linear, and each is one convolution of stride 2:
 
 Averaging behind (K the 3x3 kernel, zero padding 1). An average of four neighbouring outputs is
 
     y[u] = 1/2 sum_a (sum_i K[i] x[2u + a + i - 1]) = sum_k (1/2 sum_a K[k - a]) x[2u + k - 1],
 
-a, i counted per axis, a in {0, 1}: a 4x4 kernel, the mean of K's four shifts, stride 2, padding 1. The
-zeros that the padding adds are the same ones, so borders are exact, and a constant bias passes through
-an average unchanged. 16 products for four outputs' 36.
+a, i counted per axis, a in {0, 1}: a 4x4 kernel, the mean of K's four shifts, stride 2, padding 1. The zeros that the
+padding adds are the same ones, so borders are exact, and a constant bias passes through an average unchanged. 16
+products for four outputs' 36.
 
-Doubling in front. Nearest neighbours are four times the transpose of the average, and a convolution is
-the transpose of the one with its kernel flipped and its channels swapped. So doubling, then K, is the
-transpose of (that convolution, then sums of four): a transposed 4x4 convolution of stride 2 and padding 1,
-whose kernel is the sum of the four shifts of the flipped kernel. Again 16 products for 36.
+Doubling in front. Nearest neighbours are four times the transpose of the average, and a convolution is the transpose
+of the one with its kernel flipped and its channels swapped. So doubling, then K, is the transpose of (that
+convolution, then sums of four): a transposed 4x4 convolution of stride 2 and padding 1, whose kernel is the sum of the
+four shifts of the flipped kernel. Again 16 products for 36.
 
-A 1x1 convolution commutes with both, so skips use it on the side of the smaller image (the blocks).
-
-Everything is made of differentiable parts, so gradients and the second gradients that R1 needs are
-those of the plain form, up to rounding. Modules keep their plain nn.Conv2d, so state dicts do not change.
+A 1x1 convolution commutes with both, so skips use it on the side of the smaller image. Gradients and the second
+gradients that R1 needs are those of the plain form, up to rounding. Modules keep their plain nn.Conv2d, so state dicts
+do not change.
 
 What is saved grows with the image, what the larger kernel costs does not: folded, a convolution forward and
 backward takes 0.6 of the plain time at 64 px, 0.8 at 32, 1.5 at 16 and four times as much at 8 (CPU, batch 2,

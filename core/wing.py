@@ -1,10 +1,11 @@
-"""Face landmarks (Wang et al., Adaptive Wing Loss, ICCV 2019) and the masks that StarGAN v2 makes of them.
+"""Face landmarks (Wang et al., Adaptive Wing Loss, ICCV 2019) and the masks that StarGAN v2 computes from them.
 
-The face alignment network (FAN) is one hourglass that gives 98 heat maps. Its weights come from wing.ckpt; they are
-never trained. The masks say where high frequencies of a face pass the generator (core.model, `masks`).
+The face alignment network (FAN) is one hourglass with the weights of wing.ckpt, which are never trained. The masks
+select where the generator keeps high frequencies of a face (core.model, `masks`).
 """
 
 from argparse import Namespace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core.checkpoint.io import check_finite, fit_state, plain_keys, read_data
+from core.checkpoint.io import fit_state, plain_keys, read_data
 from core.system.errors import UserError
 
 LANDMARKS = 98
-SIZE = 256  # of the images that the network is for; its heat maps have a quarter of it
-DEPTH = 4  # halvings in the hourglass
+SIZE = 256  # height and width of the input; heat maps have a quarter of it
+DEPTH = 4  # number of times that the hourglass halves the resolution
 
 # Landmarks that bound a part of the face: first, last, rows to move up (in 256ths of the height), power.
 CHIN, EYEBROWS, NOSTRILS = (8, 24, 0, 3), (34, 50, -7, 2), (55, 59, 8, 4)
@@ -30,7 +31,7 @@ ANOTHER = "remove it and get it by python -m data.download wing"
 
 
 class CoordConv(nn.Module):
-    """A convolution that sees where it is: row, column and radius in [-1, 1] are appended to its input."""
+    """A convolution that knows positions: row, column and radius, in [-1, 1], are appended to its input."""
 
     def __init__(self, size, dim_in, dim_out, kernel_size, **options):
         super().__init__()
@@ -42,21 +43,20 @@ class CoordConv(nn.Module):
         self.register_buffer("planes", planes, persistent=False)  # (3, size, size)
 
     def forward(self, x):
-        """x (N, dim_in, size, size) -> (N, dim_out, H, W), as stride and padding say."""
+        """x (N, dim_in, size, size) -> (N, dim_out, H, W); stride and padding decide H and W."""
         return self.conv(torch.cat([x, self.planes.expand(len(x), -1, -1, -1)], dim=1))
 
 
 class ConvBlock(nn.Module):
-    """Three convolutions whose outputs, half, a quarter and a quarter of the channels, stand side by side; residual."""
+    """Three convolutions with 1/2, 1/4 and 1/4 of the output channels, concatenated, and a residual connection."""
 
     def __init__(self, dim_in, dim_out):
         super().__init__()
         widths = (dim_in, dim_out // 2, dim_out // 4, dim_out // 4)
-        for number in (1, 2, 3):
-            self.add_module(f"bn{number}", nn.BatchNorm2d(widths[number - 1]))
-            convolution = nn.Conv2d(widths[number - 1], widths[number], 3, padding=1, bias=False)
-            self.add_module(f"conv{number}", convolution)
-        self.downsample = None
+        for number, (before, after) in enumerate(pairwise(widths), start=1):
+            self.add_module(f"bn{number}", nn.BatchNorm2d(before))
+            self.add_module(f"conv{number}", nn.Conv2d(before, after, 3, padding=1, bias=False))
+        self.downsample = nn.Identity()
         if dim_in != dim_out:
             convolution = nn.Conv2d(dim_in, dim_out, 1, bias=False)
             self.downsample = nn.Sequential(nn.BatchNorm2d(dim_in), nn.ReLU(), convolution)
@@ -66,11 +66,11 @@ class ConvBlock(nn.Module):
         out1 = self.conv1(F.relu(self.bn1(x)))
         out2 = self.conv2(F.relu(self.bn2(out1)))
         out3 = self.conv3(F.relu(self.bn3(out2)))
-        return torch.cat([out1, out2, out3], dim=1) + (x if self.downsample is None else self.downsample(x))
+        return torch.cat([out1, out2, out3], dim=1) + self.downsample(x)
 
 
 class HourGlass(nn.Module):
-    """Features at five resolutions, each added to the upsampled ones of the next: (N, C, H, W) -> the same shape."""
+    """Features at five resolutions, each added to the upsampled features of the next lower one."""
 
     def __init__(self, dim, size):
         super().__init__()
@@ -92,7 +92,7 @@ class HourGlass(nn.Module):
 
 
 class FAN(nn.Module):
-    """Images in [0, 1] (N, 3, 256, 256) -> heat maps (N, 99, 64, 64): 98 landmarks and their boundary."""
+    """Finds faces: 98 landmarks and their boundary, as heat maps."""
 
     def __init__(self):
         super().__init__()
@@ -108,7 +108,7 @@ class FAN(nn.Module):
         self.eval()
 
     def train(self, mode=True):
-        """Stay as trained: batch norms keep their statistics."""
+        """Stay in evaluation mode: batch norms keep their statistics."""
         return super().train(False)
 
     def forward(self, x):
@@ -136,8 +136,8 @@ class FAN(nn.Module):
 def preprocess(x):
     """Heat maps (N, 98, H, W), about 1 where a landmark is -> two masks (N, 1, H, W) in [0, 1].
 
-    Parts of the face are moved and sharpened so that they cover what should stay: the first mask all of them, for
-    32 px; the second one eyes and nose, for 64 and 128 px.
+    The heat maps of each part of the face are moved and sharpened. The first mask has all parts, for 32 px; the second
+    one has eyes and nose, for 64 and 128 px.
     """
     unit = x.shape[2] // SIZE
     x = torch.where(x < 0.1, 0, x)
@@ -155,7 +155,7 @@ def preprocess(x):
 
 
 def landmarks_of(maps):
-    """The place (x, y) of each heat map's maximum (N, 98, H, W) -> (N, 98, 2), towards the higher neighbours."""
+    """Heat maps (N, 98, H, W) -> positions (x, y) of their maxima (N, 98, 2), moved towards the higher neighbours."""
     width, flat = maps.shape[3], maps.flatten(2)
     top = flat.argmax(2)  # (N, 98)
     px, py = top % width, top // width
@@ -169,29 +169,26 @@ def landmarks_of(maps):
 
 
 def find_wing(path):
-    """Raise UserError where the file of the network's weights is missing."""
+    """Raise UserError where the file with the weights of FAN is missing."""
     if not Path(path).is_file():
-        raise UserError(
-            f"{path}, the network that finds faces, is missing: get it by python -m data.download wing, or choose "
-            "--w_hpf 0, which is right for anything but aligned faces"
-        )
+        missing = f"{path}, the network that finds faces, is missing: get it by python -m data.download wing"
+        raise UserError(f"{missing}, or choose --w_hpf 0, which is right for anything but aligned faces")
 
 
 def load_wing(fan, path):
-    """Load the network's weights from wing.ckpt, which holds more than them. Raises UserError."""
+    """Load the weights of FAN from wing.ckpt, which also holds other values. Raises UserError."""
     find_wing(path)
-    scalar = np.float64(0).__reduce__()[0]  # how numbers of NumPy, beside the weights, are read: as data too
-    known = [Namespace, np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    scalar = np.float64(0).__reduce__()[0]  # the function that restores the NumPy numbers beside the weights
+    allowed = [Namespace, np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar")]
     try:
-        with torch.serialization.safe_globals([*known, *(type(np.dtype(code)) for code in "efdilqB?")]):
+        with torch.serialization.safe_globals([*allowed, *(type(np.dtype(code)) for code in "efdilqB?")]):
             content = read_data(Path(path))
         state = content.get("state_dict") if isinstance(content, dict) else None
         if not isinstance(state, dict):
             raise UserError("it has no entry state_dict")
-        own, state = fan.state_dict(), plain_keys(state)
-        counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}  # of no use here
-        state = fit_state(counters | {key: value for key, value in state.items() if key in own}, fan, str(path))
-        check_finite(state, str(path))
+        expected, state = fan.state_dict(), plain_keys(state)
+        counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}  # unused
+        state = fit_state(counters | {key: value for key, value in state.items() if key in expected}, fan, str(path))
     except UserError as error:
         raise UserError(f"{path} is not wing.ckpt, the network that finds faces: {ANOTHER} ({error})") from error
     fan.load_state_dict(state)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from core.system.console import listed
 from core.system.errors import UserError
 from core.system.files import atomic_write
 
@@ -19,20 +20,18 @@ READ_ERRORS = (  # what torch.load and zip and pickle beneath it raise over dama
 
 
 class CheckpointIO:
-    """Saves and loads a group of modules or optimizers under one name per step.
+    """Saves and loads a group of modules or optimizers, name -> object with a state_dict, in one file per step.
 
-    folder: where the files live. template: the file's name with a place for the step, such as
-    "{:06d}_nets.ckpt". It is formatted before it is joined to the folder: joined first, Windows takes
-    the colon for a drive letter's. modules: name -> object with a state_dict.
+    folder: where the files live. template: the file's name with a place for the step, such as "{:06d}_nets.ckpt".
     """
 
     def __init__(self, folder, template, **modules):
         self.folder = Path(folder) if isinstance(folder, str) else folder
-        self.template = template
-        self.modules = modules
+        self.template, self.modules = template, modules
 
     def path(self, step):
         """Where the file of `step` is, or would be."""
+        # Joined first, Windows would take the template's colon for that of a drive.
         return self.folder / self.template.format(step)
 
     def steps(self):
@@ -41,11 +40,11 @@ class CheckpointIO:
 
     def save(self, step, config=None):
         """Write the file of `step`; `config` holds plain values that say what the modules are. Raises UserError."""
-        content = {name: module.state_dict() for name, module in self.modules.items()}
+        content = {name: module.state_dict() for name, module in self.modules.items()} | {CONFIG: config or {}}
         with atomic_write(self.path(step), durable=True) as temporary:
             try:
                 with temporary.open("wb") as file:  # given a name, PyTorch would write it into the file
-                    torch.save({**content, CONFIG: config or {}}, file)
+                    torch.save(content, file)
             except RuntimeError as error:  # how PyTorch's writer says that the disk is full
                 raise OSError("it could not be written to its end; is the disk full?") from error
 
@@ -54,27 +53,22 @@ class CheckpointIO:
 
         optional: {name: load}, what loads a module from elsewhere where the file does not have it.
         """
-        content = read_checkpoint(self.folder, self.template, step)
-        elsewhere = {name: load for name, load in (optional or {}).items() if name in self.modules.keys() - content}
-        for load in elsewhere.values():
-            load()
+        content, path = read_checkpoint(self.folder, self.template, step), self.path(step)
+        elsewhere = self.modules.keys() & (optional or {}).keys() - content.keys()
+        for name in elsewhere:
+            optional[name]()
         modules = {name: module for name, module in self.modules.items() if name not in elsewhere}
         missing = [name for name in modules if not isinstance(content.get(name), dict)]
         if missing:
-            raise UserError(f"{self.path(step)} has no entry {', '.join(missing)}: it is another kind of file")
-        states = {name: content[name] for name in modules}
+            raise UserError(f"{path} has no entry {', '.join(missing)}: it is another kind of file")
         for name, module in modules.items():
             if isinstance(module, nn.Module):
-                states[name] = fit_state(states[name], module, f"{self.path(step)}, {name}")
-                check_finite(states[name], f"{self.path(step)}, {name}")
+                content[name] = fit_state(content[name], module, f"{path}, {name}")
         for name, module in modules.items():  # nothing is loaded before all of it fits
             if isinstance(module, nn.Module):
-                module.load_state_dict(states[name])
-                continue
-            try:
-                module.load_state_dict(_with_own_settings(states[name], module))
-            except (ValueError, LookupError, AttributeError, TypeError) as error:  # an optimizer's ways to say so
-                raise UserError(f"{self.path(step)}, {name}, belongs to other networks ({error})") from error
+                module.load_state_dict(content[name])
+            else:
+                _load_optimizer(module, content[name], f"{path}, {name}")
 
 
 def saved_steps(folder, template):
@@ -87,25 +81,20 @@ def saved_steps(folder, template):
 def newest_step(folder, template):
     """The newest step in the folder. Raises UserError where there is none."""
     steps = saved_steps(folder, template)
+    if steps:
+        return steps[-1]
     if Path(folder).is_file():
-        raise UserError(
-            f"--checkpoint_dir {folder} is a file: give the folder it lies in, and its step by --resume_iter"
-        )
-    if not steps:
-        others = sorted(path.name for path in Path(folder).glob("*") if path.suffix in (".ckpt", ".pt", ".pth"))
-        found = "train first, or point --checkpoint_dir to a folder that has one"
-        if others:
-            found = f"there is {', '.join(others[:3])}: if it is one, rename it to such a name"
-        raise UserError(f"{folder} holds no checkpoint named like {template.format(100000)}; {found}")
-    return steps[-1]
+        hint = "give the folder it lies in, and its step by --resume_iter"
+        raise UserError(f"--checkpoint_dir {folder} is a file: {hint}")
+    hint = "train first, or point --checkpoint_dir to a folder that has one"
+    others = sorted(path.name for path in Path(folder).glob("*") if path.suffix in (".ckpt", ".pt", ".pth"))
+    if others:
+        hint = f"there is {', '.join(others[:3])}: if it is one, rename it to such a name"
+    raise UserError(f"{folder} holds no checkpoint named like {template.format(100000)}; {hint}")
 
 
 def read_checkpoint(folder, template, step, mapped=False):
-    """Read the dict in a step's file, on the CPU, as data: nothing in it is executed.
-
-    Raises UserError where it is missing, damaged or another kind of file. mapped: leave tensors on the disk until
-    they are used, which is soon or not at all.
-    """
+    """Read the dict in a step's file, as `read_data` does. Raises UserError, also for another kind of file."""
     path = Path(folder) / template.format(step)
     if not path.is_file():
         steps = ", ".join(map(str, saved_steps(folder, template))) or "none"
@@ -117,7 +106,10 @@ def read_checkpoint(folder, template, step, mapped=False):
 
 
 def read_data(path, mapped=False):
-    """What torch.save wrote into a file, on the CPU. Raises UserError. mapped: see `read_checkpoint`."""
+    """Read what torch.save wrote into a file, on the CPU, as data: nothing in it is executed. Raises UserError.
+
+    mapped: leave tensors on the disk until they are used, which is soon or not at all.
+    """
     try:
         path.open("rb").close()
     except OSError as error:
@@ -137,9 +129,12 @@ def plain_keys(state):
 
 
 def fit_state(state, module, where):
-    """Return the state dict under the module's own keys, or raise UserError with what differs."""
-    state = plain_keys(state)
-    own = module.state_dict()
+    """Return the state dict under the module's own keys.
+
+    where: names file and network in messages. Raises UserError where keys or shapes differ, or values are NaN or
+    infinite.
+    """
+    state, own = plain_keys(state), module.state_dict()
     if "hpf.filter" in own:  # a constant, and missing from the official CelebA-HQ file
         state.setdefault("hpf.filter", own["hpf.filter"])
     differences = {
@@ -147,36 +142,28 @@ def fit_state(state, module, where):
         "unknown": sorted(state.keys() - own.keys()),
         "of another shape": sorted(k for k in own.keys() & state.keys() if _shape(state[k]) != own[k].shape),
     }
-    found = "; ".join(f"{kind}: {_listed(keys)}" for kind, keys in differences.items() if keys)
+    found = "; ".join(f"{kind}: {listed(keys, 12)}" for kind, keys in differences.items() if keys)
     if found:
-        raise UserError(
-            f"{where} does not fit the networks that its config or the flags describe, use another file; {found}"
-        )
-    return state
-
-
-def check_finite(state, where):
-    """Raise UserError where a state dict holds NaN or infinity. where: names file and network in the message."""
+        misfit = "does not fit the networks that its config or the flags describe, use another file"
+        raise UserError(f"{where} {misfit}; {found}")
     broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
-        raise UserError(
-            f"{where} holds values that are no numbers ({_listed(broken, 3)}), since its training diverged: "
-            "use an earlier step"
-        )
-
-
-def _listed(keys, most=12):
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
-
-
-def _with_own_settings(state, optimizer):
-    """An optimizer's saved moments beside the settings it has now: the flags of this run count."""
-    pairs = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
-    groups = [{**own, "params": saved["params"]} for own, saved in pairs]
-    # Names are made the optimizer's own objects, so that it is saved byte for byte as if it had never been loaded.
-    moments = {number: {sys.intern(key): value for key, value in p.items()} for number, p in state["state"].items()}
-    return {"state": moments, "param_groups": groups}
+        cause = "since its training diverged: use an earlier step"
+        raise UserError(f"{where} holds values that are no numbers ({listed(broken, 3)}), {cause}")
+    return state
 
 
 def _shape(value):
     return value.shape if isinstance(value, torch.Tensor) else None
+
+
+def _load_optimizer(optimizer, state, where):
+    """Load an optimizer's saved moments; its settings stay, since the flags of this run count. Raises UserError."""
+    try:
+        pairs = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
+        groups = [{**own, "params": saved["params"]} for own, saved in pairs]
+        # Names are made the optimizer's own objects, so that it is saved byte for byte as if it had never been loaded.
+        moments = {number: {sys.intern(key): value for key, value in p.items()} for number, p in state["state"].items()}
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # an optimizer's ways to refuse a state
+        raise UserError(f"{where}, belongs to other networks ({error})") from error

@@ -9,12 +9,28 @@ from core.system.errors import UserError
 from core.system.files import sha256
 
 
-def newest_whole_step(folder, mend=True):
-    """The newest step in the folder whose three files are as they were written; None where there is no step, or
-    nothing but the half of a first one.
+def step_to_resume(folder, wanted, mend=True):
+    """The step that a training continues from; 0: it begins. wanted: a step, or "latest", see `newest_whole_step`."""
+    if wanted != "latest":
+        return wanted
+    step = newest_whole_step(folder, mend)
+    if step is None:
+        console.info(f"No step in {folder} yet: training begins")
+    return step or 0
 
-    Newer ones that are not are named. A run that was killed just before it wrote its manifest left a whole step:
-    the manifest is written now, if it may be (mend). Raises UserError where no step is whole.
+
+def check_whole(folder, step):
+    """Raise UserError where a step's files are not as they were written."""
+    flaw = find_flaw(folder, step)
+    if flaw:
+        raise UserError(f"step {step} in {folder} cannot be gone on from: {flaw}")
+
+
+def newest_whole_step(folder, mend=True):
+    """The newest step in the folder whose files are as they were written; None where there is none, or half of one.
+
+    A run that was killed just before it wrote its manifest left a whole step: mend writes that manifest now. Warns of
+    newer steps that are not whole. Raises UserError where no step is whole.
     """
     steps = any_steps(folder)
     for step in reversed(steps):
@@ -30,7 +46,7 @@ def newest_whole_step(folder, mend=True):
 
 
 def find_flaw(folder, step):
-    """What is wrong with a step's files, or an empty text."""
+    """What is wrong with a step's files, as the end of a sentence; an empty text where nothing is."""
     paths = paths_of(folder, step)
     missing = [path.name for path in paths if not path.is_file()]
     if missing:

@@ -3,17 +3,14 @@
 import json
 
 from core.checkpoint.io import CheckpointIO, saved_steps
-from core.system.files import atomic_write, next_free_path, sha256, system_errors
+from core.system.files import atomic_write, move_aside, sha256, system_errors
 
 NETS, NETS_EMA, OPTIMS = FILES = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
 MANIFEST = "{:06d}_manifest.json"
 
 
 class StepFiles:
-    """Saves and loads whole steps.
-
-    folder: a Path. groups: template of a file's name -> {name: module or optimizer}; empty ones are left out.
-    """
+    """Saves and loads whole steps. groups: template of a file's name -> {name: module or optimizer}, maybe none."""
 
     def __init__(self, folder, groups):
         self.folder = folder
@@ -41,29 +38,30 @@ class StepFiles:
             file.load(step, optional)
 
     def move_aside(self, step):
-        """Move what comes after `step` into a folder beside it: a folder holds the steps of one training.
+        """Move the files of later steps into a new folder beside them and return it, None without files.
 
-        Halves of steps, of a save that was killed, are removed. Returns the folder, None where nothing was moved.
+        A folder holds the steps of one training. Halves of steps, of a killed save, are removed. Raises UserError.
         """
         later = [number for number in any_steps(self.folder) if number > step]
-        aside = next_free_path(self.folder, "earlier_{}")
-        for number in later:
-            half = is_half(self.folder, number)
-            for path in [*paths_of(self.folder, number), manifest_path(self.folder, number)]:
-                if half:
-                    path.unlink(missing_ok=True)
-                elif path.exists():
-                    aside.mkdir(exist_ok=True)
-                    path.replace(aside / path.name)
-        return aside if aside.exists() else None
+        with system_errors(self.folder, "written"):
+            for number in later:
+                if is_half(self.folder, number):
+                    self._remove(number)
+        return move_aside([path for number in later for path in self._paths(number) if path.exists()], self.folder)
 
     def prune(self, keep, spared=()):
         """Remove all but the newest `keep` steps and those spared; 0 keeps all. Steps without manifest stay."""
         steps = saved_steps(self.folder, MANIFEST)
         for step in set(steps[:-keep] if keep else ()) - set(spared):
-            for path in paths_of(self.folder, step):
-                path.unlink(missing_ok=True)
-            manifest_path(self.folder, step).unlink(missing_ok=True)  # last: a removal cut short is ended next time
+            self._remove(step)
+
+    def _remove(self, step):
+        for path in self._paths(step):
+            path.unlink(missing_ok=True)
+
+    def _paths(self, step):
+        """The step's files and, last, its manifest, so that a removal that was cut short is ended next time."""
+        return [*paths_of(self.folder, step), manifest_path(self.folder, step)]
 
 
 def paths_of(folder, step):
@@ -77,10 +75,7 @@ def manifest_path(folder, step):
 
 
 def write_manifest(folder, step):
-    """Say of a step's files, now that they are whole, how long they are (bytes) and what they hold (SHA-256).
-
-    Raises OSError where one cannot be read, UserError where the manifest cannot be written.
-    """
+    """Write the sizes and hashes of a step's files, now that they are whole. Raises OSError, UserError."""
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in paths_of(folder, step)}
     with atomic_write(manifest_path(folder, step), durable=True) as temporary:
         temporary.write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n", encoding="utf-8")

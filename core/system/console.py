@@ -1,4 +1,4 @@
-"""The console: the only module that prints. OutputWriter go to stdout, warnings and progress to stderr."""
+"""The console: the only module that prints. Results go to stdout, warnings and progress to stderr."""
 
 import sys
 from collections import Counter
@@ -8,49 +8,49 @@ from types import SimpleNamespace
 
 from tqdm import tqdm
 
-_voice = SimpleNamespace(tag="")  # of this process, one of several; the first one needs none
+_rank = SimpleNamespace(tag="")  # empty on rank 0
 
 
 def set_rank_tag(tag):
-    """From now on be silent but for warnings and errors, which get the tag: this is one process of several."""
-    _voice.tag = tag
+    """Print nothing but warnings and errors from now on, with the tag in front: this is not rank 0."""
+    _rank.tag = tag
 
 
 def info(text=""):
-    """Print a line without tearing a progress bar apart."""
-    if not _voice.tag:
+    """Print a line above the progress bar, if there is one."""
+    if not _rank.tag:
         _write(text, sys.stdout)
 
 
 def warn(sentence):
-    """Print a warning to stderr, from any process."""
-    _write(f"{_voice.tag}warning: {sentence}", sys.stderr)
+    """Print a warning to stderr, on any rank."""
+    _write(f"{_rank.tag}warning: {sentence}", sys.stderr)
 
 
 def error(sentence):
-    """Print an error to stderr, from any process."""
-    _write(f"{_voice.tag}error: {sentence}", sys.stderr)
+    """Print an error to stderr, on any rank."""
+    _write(f"{_rank.tag}error: {sentence}", sys.stderr)
 
 
 def _write(text, stream):
-    with suppress(OSError):  # nobody listens, or the disk of the log is full: no reason to lose a training
+    with suppress(OSError):  # a closed pipe or a full disk is no reason to lose a training
         tqdm.write(text, file=stream)
         stream.flush()
 
 
 def progress(items=None, **options):
-    """A tqdm bar with rate and time left on a terminal, nothing elsewhere."""
-    return tqdm(items, dynamic_ncols=True, disable=bool(_voice.tag) or not sys.stderr.isatty(), **options)
+    """Return a tqdm bar with rate and time left; it is shown only by rank 0 on a terminal."""
+    return tqdm(items, dynamic_ncols=True, disable=bool(_rank.tag) or not sys.stderr.isatty(), **options)
 
 
 def domain_line(what, names, labels):
-    """Print the domains with their numbers of images."""
+    """Print the number of images of each domain."""
     count = Counter(labels)
     info(f"{what}: " + ", ".join(f"{name} ({count[label]})" for label, name in enumerate(names)))
 
 
 def network_table(networks):
-    """Print name and number of parameters of each network."""
+    """Print the number of parameters of each network."""
     counts = {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()}
     counts["total"] = sum(counts.values())
     width = max(map(len, counts))
@@ -59,7 +59,13 @@ def network_table(networks):
 
 
 def loss_line(seconds, iteration, total_iters, losses):
-    """Print the losses of an iteration; this is where they become floats."""
-    elapsed = timedelta(seconds=int(seconds))
+    """Print the losses of an iteration. Converting them to floats waits for the device."""
     values = " ".join(f"{name}: [{float(value):.4f}]" for name, value in losses.items())
-    info(f"Elapsed time [{elapsed}], Iteration [{iteration}/{total_iters}], {values}")
+    info(f"Elapsed time [{timedelta(seconds=int(seconds))}], Iteration [{iteration}/{total_iters}], {values}")
+
+
+def listed(names, most):
+    """The first `most` names in one text, and how many there are besides: "a, b and 3 more"."""
+    names = [str(name) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

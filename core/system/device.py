@@ -1,7 +1,4 @@
-"""The device and the precision that networks run on.
-
-Networks use the device of their input; only the Solver asks which one that is.
-"""
+"""The device and the precision of the networks."""
 
 import os
 
@@ -12,9 +9,9 @@ from core.system.errors import UserError
 
 
 def select_device(name="auto"):
-    """Return the torch.device for `--device`: auto takes CUDA where there is one, else the CPU.
+    """Return the torch.device for `--device`: auto is CUDA if available, else the CPU.
 
-    Of several processes on a machine each takes a GPU of its own. Raises UserError.
+    Each rank of a machine takes its own GPU. Raises UserError where a device is missing.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -22,19 +19,19 @@ def select_device(name="auto"):
         raise UserError("--device cuda: no CUDA device can be used here; leave --device out to run on the CPU")
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps: no Apple GPU can be used here; leave --device out to run on the CPU")
-    if name == "cuda" and world_size() > 1:
-        number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        if number >= count:
-            raise UserError(f"there are fewer GPUs than processes on this machine: --nproc_per_node {count} would fit")
-        torch.cuda.set_device(number)
-        return torch.device(name, number)
     if name == "mps" and world_size() > 1:
         raise UserError("--device mps: there is one Apple GPU, so start without torchrun")
-    return torch.device(name)
+    if name == "cpu" or world_size() == 1:
+        return torch.device(name)
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= count:
+        raise UserError(f"there are fewer GPUs than processes on this machine: --nproc_per_node {count} would fit")
+    torch.cuda.set_device(number)
+    return torch.device(name, number)
 
 
 def describe_device(device):
-    """One line for people: what runs the networks."""
+    """Return one line about what runs the networks."""
     each = f"{world_size()} processes, each on " if world_size() > 1 else ""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -45,24 +42,23 @@ def describe_device(device):
 
 
 def check_precision(name, device):
-    """Raise UserError where a device has no such precision."""
+    """Raise UserError where the device does not support the precision."""
     if name == "tf32" and device.type != "cuda":
         raise UserError(f"--precision tf32 needs CUDA, but the networks run on {device.type}: leave it out")
 
 
 def set_precision(name, device):
-    """Choose how fp32 products are made: PyTorch lets cuDNN round their inputs to TF32 by default."""
+    """Choose how fp32 products are computed. By default PyTorch lets cuDNN round their inputs to TF32."""
     check_precision(name, device)
     fp32 = "tf32" if name == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = fp32
-    torch.backends.cudnn.conv.fp32_precision = fp32
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = fp32
 
 
 def autocast(device, precision):
-    """The context in which networks run: bf16 casts convolutions and products, weights stay fp32."""
+    """Return the context in which networks run: bf16 casts convolutions and products, weights stay fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def usable_cores():
-    """Processors this process may use (containers and schedulers often allow fewer than there are)."""
+    """Return the number of cores this process may use (containers and schedulers often allow fewer than exist)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

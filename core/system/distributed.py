@@ -1,8 +1,4 @@
-"""Where the program runs and what chance it sees: device, precision, processes, random generators.
-
-Networks use the device of their input; only the Solver asks this module which one that is. Nobody else knows how
-many processes torchrun started: without it each function here means the same for a single one.
-"""
+"""The ranks (processes) of a run that torchrun started, and what they exchange. A single process is one rank."""
 
 import io
 import os
@@ -18,115 +14,109 @@ from torch import distributed as dist
 from core.system import console
 from core.system.errors import PeerError, PeerLost, UserError
 
-PATIENCE = timedelta(hours=2)  # with a process that lives: the first may be looking at a million pictures
-BUCKET = 2**25  # bytes of gradients that are sent together
+TIMEOUT = timedelta(hours=2)  # of waiting for a rank that lives: rank 0 may be checking a million images
 
-_run = SimpleNamespace(store=None)  # what torchrun keeps for all processes, and from start to start
-
-
-# Processes. torchrun tells each of them by its environment how many there are and which one it is.
+_torchrun = SimpleNamespace(store=None)  # torchrun's key-value store, shared by all ranks; it outlives a restart
 
 
 @contextmanager
 def process_group():
-    """Within the context this process is one of those that torchrun started, if it did; the first one speaks."""
+    """Within the context this process is one of the ranks that torchrun started, if it did; only rank 0 prints."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         yield
         return
     from torch.distributed.rendezvous import rendezvous  # not every build of PyTorch has it
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with _exchange():
-        _run.store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
-        unused = _unused(_run.store, rank, size)
-        dist.init_process_group(backend, store=unused, rank=rank, world_size=size, timeout=PATIENCE)
+    with _communication():
+        _torchrun.store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+        store = _private_store(_torchrun.store, rank, size)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
         if not is_main_process():
             console.set_rank_tag(f"[rank {rank}] ")
-        over = _run.store.check(["over"]) and int(_run.store.get("over"))
-    all_reduce_max(0)  # nobody ends while others still begin
+        over = _torchrun.store.check(["over"]) and int(_torchrun.store.get("over"))
+    all_reduce_max(0)  # no rank ends while others still start
     if over:
         raise SystemExit(over)
     yield
     if dist.is_initialized():
-        dist.destroy_process_group()  # after an error others may be gone: then the end of this process does it
+        dist.destroy_process_group()  # not after an error: other ranks may be gone, and the process ends anyway
 
 
-def _unused(store, rank, size):
-    """The part of the store that belongs to this start alone.
+def _private_store(store, rank, size):
+    """Return the part of torchrun's store that belongs to this start of the ranks alone.
 
-    torchrun hands processes that it starts again the store that the earlier ones have written into. So the first
-    calls out a name that nobody had before, and goes on when all have answered with such names of their own.
+    torchrun hands processes that it starts again the store into which the earlier ones wrote. So rank 0 publishes a
+    fresh UUID as key prefix and waits until every rank has acknowledged it with its own UUID. torchrun's restart count
+    cannot be the prefix: the launcher of another machine may not count the restart.
     """
-    name, end = uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
+    uuid, end = uuid4().hex, time.monotonic() + TIMEOUT.total_seconds()
     if rank == 0:
-        store.set("call", name)
+        store.set("prefix", uuid)
         for other in range(1, size):
-            store.set(f"{name}/heard/{other}", store.get(f"{name}/answer/{other}"))
-        return dist.PrefixStore(name, store)
+            store.set(f"{uuid}/acknowledged/{other}", store.get(f"{uuid}/uuid/{other}"))
+        return dist.PrefixStore(uuid, store)
     while time.monotonic() < end:
-        call = store.get("call").decode()  # maybe an earlier one
-        store.set(f"{call}/answer/{rank}", name)
-        heard = f"{call}/heard/{rank}"
-        if store.check([heard]) and store.get(heard).decode() == name:
-            return dist.PrefixStore(call, store)
+        prefix = store.get("prefix").decode()  # may still be that of an earlier start
+        store.set(f"{prefix}/uuid/{rank}", uuid)
+        acknowledged = f"{prefix}/acknowledged/{rank}"
+        if store.check([acknowledged]) and store.get(acknowledged).decode() == uuid:
+            return dist.PrefixStore(prefix, store)
         time.sleep(0.02)
     raise PeerLost("the first process of this run does not answer")
 
 
-# What processes that torchrun starts again, on any machine, find in its store: whether training had begun, and
-# whether it is of no use to start again.
-
-
 def has_begun():
     """Whether this run has begun to train, maybe before torchrun started it again."""
-    with suppress(RuntimeError):  # the store went with the process that kept it
-        return _run.store is not None and _run.store.check(["begun"])
+    with suppress(RuntimeError):  # the process that kept the store has ended
+        return _torchrun.store is not None and _torchrun.store.check(["begun"])
     return True
 
 
 def declare_begun():
-    """From now on steps in the folder are this run's: when it is started again, it goes on from the newest."""
-    if _run.store is not None:
-        _run.store.set("begun", "1")
+    """Declare that the steps in the folder are this run's: started again, it resumes from the newest one."""
+    if _torchrun.store is not None:
+        _torchrun.store.set("begun", "1")
 
 
 def declare_over(status):
-    """Processes started again would end as these: let them end at once, silently, with this exit status."""
-    if _run.store is not None:
-        with suppress(RuntimeError):  # it went with the process that kept it
-            _run.store.set("over", str(status))
+    """Declare that another start would end like this one: it exits at once, silently, with this status."""
+    if _torchrun.store is not None:
+        with suppress(RuntimeError):  # the process that kept the store has ended
+            _torchrun.store.set("over", str(status))
 
 
 def world_size():
-    """How many processes there are."""
+    """The number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def _rank():
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def is_main_process():
-    """Whether this is the process that writes and speaks."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    """Whether this is rank 0, the only one that writes files and prints."""
+    return _rank() == 0
 
 
 def release_other_ranks():
-    """Whether this is the first process, which goes on alone: the others have nothing more to do."""
-    first = is_main_process()
+    """Leave the process group -> whether this is rank 0, which continues alone."""
+    is_main = is_main_process()
     if dist.is_initialized():
         dist.destroy_process_group()
-    return first
+    return is_main
 
 
 def shard(count, unit=1):
-    """The part of range(count) that is this process's, as a slice; the parts of all follow each other.
-
-    It begins at a multiple of `unit`, so that what is taken `unit` at a time is taken as in a single process.
-    """
-    rank, units = dist.get_rank() if dist.is_initialized() else 0, -(-count // unit)
-    start, stop = (units * number // world_size() * unit for number in (rank, rank + 1))
+    """Return this rank's part of range(count) as a slice; it starts at a multiple of `unit`, in the order of ranks."""
+    units = -(-count // unit)
+    start, stop = (units * number // world_size() * unit for number in (_rank(), _rank() + 1))
     return slice(min(start, count), min(stop, count))
 
 
 def local_batch_size(batch_size):
-    """How many images of a batch are this process's. Raises UserError where they cannot all have as many."""
+    """Return each rank's number of images of a batch. Raises UserError where it is not the same for all."""
     each, rest = divmod(batch_size, world_size())
     if rest:
         fit = " or ".join(str(number * world_size()) for number in (each, each + 1) if number)
@@ -134,30 +124,50 @@ def local_batch_size(batch_size):
     return each
 
 
-def all_reduce_max(number):
-    """The highest of the numbers that the processes have."""
+# Collectives: all ranks call them, in the same order.
+
+
+def all_reduce_max(numbers):
+    """Return the highest of the ranks' numbers: of a single one, or of each place in a list."""
     if world_size() == 1:
-        return number
-    tensor = torch.tensor(number)
-    with _exchange():
+        return numbers
+    tensor = torch.tensor(numbers)
+    with _communication():
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
-    return tensor.item()
+    return tensor.tolist()
 
 
 def all_reduce_sum(tensor):
-    """The sum of a CPU tensor over processes."""
+    """Return the sum of a CPU tensor over ranks."""
     if world_size() > 1:
         tensor = tensor.clone()
-        with _exchange():
+        with _communication():
             dist.all_reduce(tensor)
     return tensor
 
 
+def all_reduce_mean(tensors):
+    """Replace tensors of one dtype and device, such as gradients, by their means over ranks, in place.
+
+    To send them while backward still runs, as DistributedDataParallel does, was not faster (benchmarks/README.md).
+    """
+    if world_size() == 1:
+        return
+    if tensors[0].is_cuda:
+        all_reduce_max(0)  # fails where a rank is gone; NCCL would wait for it
+    flat = torch.cat([tensor.flatten() for tensor in tensors]).div_(world_size())
+    with _communication():
+        dist.all_reduce(flat)
+    means = flat.split([tensor.numel() for tensor in tensors])
+    # One kernel for many tensors: no public function does this.
+    torch._foreach_copy_(tensors, [mean.view_as(tensor) for mean, tensor in zip(means, tensors, strict=True)])
+
+
 @contextmanager
 def sync_errors():
-    """Leave the block in step with the other processes: an error in one is an error in all.
+    """Leave the block together with the other ranks: an error in one of them is raised in all.
 
-    The first that has one shows it; in the others it is PeerError. Such an error is marked as `common`.
+    The lowest rank with an error raises it; the others raise PeerError. `is_on_all_ranks` is true of both.
     """
     if world_size() == 1:
         yield
@@ -167,79 +177,44 @@ def sync_errors():
         yield
     except PeerLost:
         raise
-    except Exception as error:  # noqa: BLE001 (whatever it is, the others wait)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the other ranks wait)
         failure = error
-    own = world_size() - dist.get_rank()
-    shown = all_reduce_max(own if failure else 0)
-    if not shown:
-        return
-    error = failure if failure and shown == own else PeerError()
-    error.common = True
-    raise error
+    priority = world_size() - _rank() if failure else 0
+    highest = all_reduce_max(priority)
+    if highest:
+        error = failure if priority == highest else PeerError()
+        error.on_all_ranks = True
+        raise error
+
+
+def is_on_all_ranks(error):
+    """Whether all ranks have left the same work by an error, so that they can continue together."""
+    return world_size() == 1 or getattr(error, "on_all_ranks", False)
 
 
 def on_main_process(work):
-    """Return work(), done by the first process alone, in all of them.
-
-    It may hold tensors and plain values. An error of it is one in all.
-    """
-    if world_size() == 1:
-        return work()
-    value = None
+    """Call work() on rank 0 alone and return its value (tensors, plain values) on all ranks, or raise its error."""
     with sync_errors():
-        if is_main_process():
-            value = work()
-    return _from_first(value)
+        value = work() if is_main_process() else None
+    return value if world_size() == 1 else _broadcast(value)
 
 
-def _from_first(value):
+def _broadcast(value):
+    """Return rank 0's value on every rank. dist.broadcast_object_list would unpickle it, which may run code."""
     file = io.BytesIO()
     if is_main_process():
         torch.save(value, file)
-    size = torch.tensor(file.tell())
-    with _exchange():
-        dist.broadcast(size, 0)
-        if is_main_process():
-            content = torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
-        else:
-            content = torch.empty(size, dtype=torch.uint8)
-        dist.broadcast(content, 0)
-    return (
-        value if is_main_process() else torch.load(io.BytesIO(content.numpy()), map_location="cpu", weights_only=True)
-    )
-
-
-def all_reduce_mean(tensors):
-    """Make tensors of one type and device, gradients say, their means over processes, in place.
-
-    They are sent in flat buckets, the next one made while the last one is under way. To send them while backward
-    still computes others, as DistributedDataParallel does, was not faster (benchmarks/README.md).
-    """
-    if world_size() == 1:
-        return
-    tensors = list(tensors)
-    if tensors[0].is_cuda:
-        all_reduce_max(0)  # a process that is gone is noticed here; NCCL would wait for it
-    buckets, sent, size = [], [], BUCKET
-    for tensor in tensors:
-        if size >= BUCKET:
-            buckets.append([])
-            size = 0
-        buckets[-1].append(tensor)
-        size += tensor.nbytes
-    for bucket in buckets:
-        flat = torch.cat([tensor.flatten() for tensor in bucket]).div_(world_size())
-        with _exchange():
-            sent.append((flat, dist.all_reduce(flat, async_op=True)))
-    for bucket, (flat, work) in zip(buckets, sent, strict=True):
-        with _exchange():
-            work.wait()
-        means = flat.split([tensor.numel() for tensor in bucket])
-        torch._foreach_copy_(bucket, [m.view_as(tensor) for m, tensor in zip(means, bucket, strict=True)])
+    size = all_reduce_max(file.tell())
+    if not is_main_process():
+        file.write(bytes(size))
+    with _communication():
+        dist.broadcast(torch.frombuffer(file.getbuffer(), dtype=torch.uint8), 0)
+    file.seek(0)
+    return value if is_main_process() else torch.load(file, map_location="cpu", weights_only=True)
 
 
 @contextmanager
-def _exchange():
+def _communication():
     try:
         yield
     except RuntimeError as error:  # the backends have no class of their own

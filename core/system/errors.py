@@ -1,14 +1,12 @@
-"""What the program raises: the one exception that is meant for the user's eyes, and the request to stop."""
+"""What the program raises: errors that it reports in one sentence, and the request to stop."""
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is one sentence: what is wrong and how to mend it.
-
-    main.py prints it without a traceback and ends with exit status 2.
-    """
+    """One sentence that says what is wrong and how the user can mend it. main.py ends with exit status 2."""
 
     def __init__(self, message):
-        # A DataLoader worker hands its exception on as a printed traceback whose last line is ours.
+        # An error of a DataLoader worker arrives here with the worker's printed traceback as message. That ends with
+        # "core.system.errors.UserError: <sentence>": only the sentence is kept.
         super().__init__(message.rpartition("UserError: ")[2].strip())
 
 
@@ -21,11 +19,11 @@ class Stopped(KeyboardInterrupt):
 
 
 class PeerError(UserError):
-    """An error of another process of this run, which shows it."""
+    """An error of another rank, which reports it."""
 
     def __init__(self):
         super().__init__("another process of this run shows what is wrong")
 
 
 class PeerLost(Exception):
-    """Other processes of this run cannot be reached: one of them has ended."""
+    """The other ranks cannot be reached: one of them has ended."""

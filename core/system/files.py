@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either complete or not there, locks on folders, and names of files."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import platform
 import re
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -15,16 +15,15 @@ from filelock import FileLock, Timeout
 
 from core.system.errors import UserError
 
-WRITING = ".writing-"  # how names of files begin that are not whole yet
+WRITING = ".writing-"  # prefix of the names of files that are not complete yet
 
 
 @contextmanager
 def atomic_write(path, durable=False):
-    """Yield a temporary path beside `path`; when the block ends well it takes the final name.
+    """Yield a temporary path beside `path`, and rename it to `path` at the end of the block.
 
-    Readers see the old file or the whole new one, never a half. If the block raises, the temporary
-    file goes and the old one stays. The suffix is kept, since writers choose a format by it.
-    durable: the file is on the disk, not only in the system's memory, before it takes the name.
+    Readers see the old file or the complete new one. If the block raises, the old one stays. The temporary name keeps
+    the suffix, since writers choose a format by it. durable: flush the file to the disk before it is renamed.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -35,21 +34,27 @@ def atomic_write(path, durable=False):
             if durable:
                 _sync(temporary)
             temporary.replace(path)
-        if durable and os.name == "posix":  # the name is in the folder, which not every system can be told to write
+        if durable and os.name == "posix":  # the folder holds the name; not every system can flush a folder
             with suppress(OSError):
                 _sync(path.parent, os.O_RDONLY)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path):
+    """Remove a file that nobody needs, if it is there and the system allows it."""
+    with suppress(OSError):
+        path.unlink()
 
 
 @contextmanager
-def system_errors(path, done):
-    """Turn what the system refuses into a UserError. done: what was to be done with the path, "written" say."""
+def system_errors(path, action):
+    """Turn an OSError of the block into a UserError. action: what failed, as a participle: "written" or "read"."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be {done} ({error.strerror or error}): free the way or go elsewhere") from error
+        reason = error.strerror or error
+        raise UserError(f"{path} cannot be {action} ({reason}): free the way or go elsewhere") from error
 
 
 def _sync(path, flags=os.O_RDWR):
@@ -61,48 +66,56 @@ def _sync(path, flags=os.O_RDWR):
 
 
 @contextmanager
-def locked(folder):
-    """Within the context no other process can lock the folder. Raises UserError where one has.
+def locked(*folders):
+    """Within the context no other process can lock one of the folders. Raises UserError where one has.
 
-    The system holds the lock and lets it go however the process ends, so a lock is never stale; the note
-    beside it says who has it.
+    The system releases a lock however the process ends, so a lock is never stale. A file beside it, the note, names
+    the process that holds it.
     """
-    folder = Path(folder)
-    make_folder(folder)
-    lock, note = FileLock(folder / ".lock", timeout=0), folder / ".running.json"
-    with system_errors(folder, "locked"):
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"{folder} is in use by another run{_who(note)}: stop it, or choose another folder"
-            ) from error
-    try:
-        clear_away(folder)
-        with suppress(OSError):  # it only helps to find who has the lock
-            note.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
+    with ExitStack() as stack:
+        for folder in {Path(folder).resolve(): Path(folder) for folder in folders}.values():
+            make_folder(folder)
+            note = folder / ".running.json"
+            with system_errors(folder, "locked"):
+                try:
+                    stack.enter_context(FileLock(folder / ".lock", timeout=0))
+                except Timeout as error:
+                    sentence = f"{folder} is in use by another run{_holder(note)}: stop it, or choose another folder"
+                    raise UserError(sentence) from error
+            clear_away(folder)
+            stack.callback(_remove, note)
+            with suppress(OSError):  # the note only helps the user
+                note.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
         yield
-    finally:
-        with suppress(OSError):
-            note.unlink(missing_ok=True)
-        lock.release()
 
 
-def _who(note):
+def _holder(note):
     try:
-        said = json.loads(note.read_text(encoding="utf-8"))
-        return f" (process {said['pid']} on {said['host']})"
+        holder = json.loads(note.read_text(encoding="utf-8"))
+        return f" (process {holder['pid']} on {holder['host']})"
     except (OSError, ValueError, LookupError, TypeError):
         return ""
 
 
 def next_free_path(folder, name):
-    """The first path in a folder that nothing has. name: with a place for a number that counts from 1."""
+    """Return the first path in a folder that does not exist. name: has a {} for a number, which counts from 1."""
     return next(path for n in count(1) if not (path := Path(folder, name.format(n))).exists())
 
 
+def move_aside(paths, folder):
+    """Move files into a new sub-folder, earlier_1 or the next free number, and return it; None without files."""
+    if not paths:
+        return None
+    aside = next_free_path(folder, "earlier_{}")
+    with system_errors(folder, "written"):
+        aside.mkdir()
+        for path in paths:
+            path.replace(aside / path.name)
+    return aside
+
+
 def clear_away(folder, older_than=0):
-    """Remove what was being written, more than so many seconds ago, when an earlier run was killed."""
+    """Remove the incomplete files of killed runs that are older than so many seconds."""
     for path in Path(folder).glob(f"{WRITING}*"):
         with suppress(OSError):
             if path.stat().st_mtime <= time.time() - older_than:
@@ -110,7 +123,7 @@ def clear_away(folder, older_than=0):
 
 
 def sha256(path):
-    """The hash of a file's content, as hexadecimal digits."""
+    """Return the hash of a file's content as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -119,7 +132,7 @@ def sha256(path):
 
 
 def make_folder(path):
-    """Make a folder and its parents, to be written into. Raises UserError where that cannot be done."""
+    """Make a folder and its parents. Raises UserError where that fails or the folder is not writable."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -129,20 +142,24 @@ def make_folder(path):
 
 
 def file_names(paths):
-    """A name for each path, to build file names from: the stem; where several have the same, with the suffix or
-    the folder; else with a number before it."""
-    names = [""] * len(paths)
-    for parts in ("{0.stem}", "{0.name}", "{0.parent.name}-{0.stem}", "{0.parent.name}-{0.name}"):
-        tried = [safe_name(parts.format(Path(path))) for path in paths]
-        count = Counter(name.casefold() for name in (*names, *tried))  # capitals tell no files apart on some systems
-        names = [name or new * (count[new.casefold()] == 1) for name, new in zip(names, tried, strict=True)]
-    numbered = [f"{number:05d}-{safe_name(Path(path).stem)}" for number, path in enumerate(paths)]
-    names = [name or other for name, other in zip(names, numbered, strict=True)]
+    """Return a distinct name for each path, to build file names from, and as short as others allow.
+
+    It is the stem, the stem with the suffix, with the folder, or with both, else the stem with a number in front.
+    """
+    names = {}  # index of the path -> name
+    for template in ("{0.stem}", "{0.name}", "{0.parent.name}-{0.stem}", "{0.parent.name}-{0.name}"):
+        candidates = [safe_name(template.format(Path(path))) for path in paths]
+        count = Counter(name.casefold() for name in (*names.values(), *candidates))  # some file systems ignore case
+        for index, name in enumerate(candidates):
+            if index not in names and count[name.casefold()] == 1:
+                names[index] = name
+    numbered = [f"{index:05d}-{safe_name(Path(path).stem)}" for index, path in enumerate(paths)]
+    names = [names.get(index, name) for index, name in enumerate(numbered)]
     return names if len({name.casefold() for name in names}) == len(names) else numbered
 
 
 def safe_name(text, most=60):
-    """Text as part of a file name on every system: without separators and the like, at most 60 bytes long."""
-    text = text.encode(errors="ignore").decode()  # of a name that is no text, what is
+    """Return the text as part of a file name that every system allows, at most `most` bytes long."""
+    text = text.encode(errors="ignore").decode()  # drops the bytes of a file name that are not text
     plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
     return plain.encode()[:most].decode(errors="ignore").strip(" .") or "_"

@@ -3,13 +3,12 @@
 import math
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from core.system import console
-
-USUAL = 600_000_000  # bytes of a process that has imported PyTorch
 
 
 def chunks(count, size):
@@ -20,72 +19,83 @@ def chunks(count, size):
 class MicroBatch:
     """How many images go through the networks at once.
 
-    setting: a number, or "auto": the whole batch, halved for good each time memory runs out. (Where a
-    system ends a process that asks for too much, as Linux does for CPU memory, only a number helps.)
+    setting: a number, or "auto": the whole batch, halved for good each time memory runs out. (Where a system ends a
+    process that asks for too much, as Linux does for CPU memory, only a number helps.)
     """
 
     def __init__(self, setting, batch_size):
         self.automatic = setting == "auto"
         self.size = batch_size if self.automatic else min(setting, batch_size)
+        self.has_failed = False  # the last attempt, for lack of memory
 
-    def fit(self, work):
-        """Return work(size), again with half the size where memory ran out; work must bear repeating."""
-        while True:
-            try:
-                return work(self.size)
-            except RuntimeError as error:
-                if not (_is_out_of_memory(error) and self.automatic and self.size > 1):
-                    raise
-            self.size //= 2  # outside the handler, whose traceback would keep the tensors alive
+    def run(self, network, *inputs):
+        """Return [network(*parts), ...] for parts of the inputs, which have one length, of at most `size` images."""
+        outputs, start = [], 0
+        while start < len(inputs[0]):
+            for attempt in self.attempts():
+                with attempt:
+                    part = slice(start, start + self.size)
+                    outputs.append(network(*(x[part] for x in inputs)))
+            start = part.stop
+        return outputs
+
+    def attempts(self):
+        """Yield contexts to work in with `size` images at a time, until memory suffices for one.
+
+        `for attempt in micro_batch.attempts():` `with attempt:` repeats its body, with half the size each time.
+        """
+        yield self._attempt()
+        while self.has_failed:
+            self.size //= 2  # only now: the traceback of the error kept the tensors alive
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             console.warn(f"memory ran out: going on with {self.size} images at once (--micro_batch {self.size})")
+            yield self._attempt()
+
+    @contextmanager
+    def _attempt(self):
+        try:
+            yield
+            self.has_failed = False
+        except RuntimeError as error:
+            self.has_failed = self.automatic and self.size > 1 and _is_out_of_memory(error)
+            if not self.has_failed:
+                raise
 
 
 def _is_out_of_memory(error):
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
-def reader_died(error):
+def _reader_died(error):
     """Whether an error of a DataLoader says that one of its processes is gone, maybe amid handing over a batch."""
     if "in DataLoader worker process" in str(error):
         return False  # handed on by one that lives
-    return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) or (
-        isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
-    )
+    names_worker = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    return names_worker or isinstance(error, (ConnectionError, EOFError, FileNotFoundError))
 
 
 def explain(error):
     """One sentence for what the system refused; an empty text where the error is another one."""
+    fewer_workers = "choose fewer --num_workers (0: none)"
     if _is_out_of_memory(error):
-        return (
-            "memory ran out: choose a smaller --img_size, --channel_base, --val_batch_size or --micro_batch, or end "
-            "other programs"
-        )
+        smaller = "choose a smaller --img_size, --channel_base, --val_batch_size or --micro_batch"
+        return f"memory ran out: {smaller}, or end other programs"
     if "shared memory" in str(error) or "/torch_" in str(error):
-        return "shared memory ran out: choose fewer --num_workers (0: none)"
-    if reader_died(error):
-        return (
-            "a process that reads images was ended from outside, often for lack of memory: choose fewer --num_workers "
-            "(0: none)"
-        )
+        return f"shared memory ran out: {fewer_workers}"
+    if _reader_died(error):
+        return f"a process that reads images was ended from outside, often for lack of memory: {fewer_workers}"
     return ""
 
 
 def images_at_once(device, img_size, batch_size):
-    """How many images best go through the networks together where nothing is learned.
-
-    On a GPU the whole batch. On a CPU small ones, whose tensors stay in the caches: at 256 px, two are a
-    quarter faster than eight and need half a gigabyte less.
-    """
+    """How many images best go through the networks together where nothing is learned: on a GPU the whole batch."""
+    # On a CPU few, whose tensors stay in the caches: at 256 px, 2 are a quarter faster than 8 and need 0.5 GB less.
     return batch_size if device.type != "cpu" else max(1, min(batch_size, 2**17 // img_size**2))
 
 
 def peak_memory(device, reset=False):
-    """Most bytes held so far, of a GPU or else of this process's memory; NaN where the system does not tell.
-
-    reset: count anew from here, where the system can (Linux, CUDA).
-    """
+    """Most bytes held so far, of a GPU or of this process; NaN if unknown. reset: count anew (on Linux and CUDA)."""
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
         if reset:
@@ -96,23 +106,20 @@ def peak_memory(device, reset=False):
             Path("/proc/self/clear_refs").write_text("5")
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        pass  # no Linux
-    try:
+    except (OSError, StopIteration):  # not Linux
+        if sys.platform == "win32":
+            return math.nan
         import resource  # not on Windows
-    except ImportError:
-        return math.nan
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def resident():
     """Bytes of memory that this process holds now; where the system does not tell, what is usual after the imports."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return USUAL
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux
+        return 600_000_000
 
 
 def memory_of(device):

@@ -1,4 +1,4 @@
-"""Where all chance comes from: random generators that depend on a key alone."""
+"""Random generators that depend on a key alone."""
 
 import hashlib
 
@@ -6,10 +6,6 @@ import torch
 
 
 def random_generator(*key):
-    """A CPU torch.Generator that depends on `key` alone: (seed, "z", iteration) say.
-
-    Batches and codes are drawn from these, so that what iteration i sees is a function of (seed, i):
-    the same on every device, for every number of workers, and after a resume.
-    """
+    """Return a CPU torch.Generator that depends on `key` alone, such as (seed, "z", iteration)."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))

@@ -1,4 +1,4 @@
-"""Requests to stop, Ctrl-C and SIGTERM, heard where stopping does no harm."""
+"""Requests to stop, by Ctrl-C or SIGTERM, and signals of DataLoader workers."""
 
 import os
 import signal
@@ -9,58 +9,54 @@ from core.system.errors import Stopped
 
 
 class StopSignals:
-    """Within the context, Ctrl-C and SIGTERM raise Stopped: at once, or at the end of what is `held`.
+    """Within the context, Ctrl-C and SIGTERM raise Stopped: at once, or at the end of a `deferred` block.
 
-    A second Ctrl-C stops at once, as KeyboardInterrupt; a second SIGTERM changes nothing. quietly: nothing is
-    raised, who works with others looks at `asked` and stops together with them.
+    A second Ctrl-C raises KeyboardInterrupt at once; a second SIGTERM changes nothing. raises: False where ranks have
+    to stop together: nothing is raised, and the caller checks `requested`, the number of the first signal, or 0.
     """
 
-    def __init__(self, quietly=False):
-        self.asked, self.holding, self.previous = 0, False, {}
-        self.quietly = quietly
+    def __init__(self, raises=True):
+        self.raises, self.requested, self.is_deferred = raises, 0, False
+        self.previous_handlers = {}
 
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # others may not have handlers
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-                    self.previous[number] = signal.signal(number, self._ask)
+                    self.previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_):
-        for number, handler in self.previous.items():
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
 
     @contextmanager
-    def held(self):
-        """What is within must not be torn apart."""
-        self.holding = True
+    def deferred(self):
+        """Finish the block before a first signal raises Stopped."""
+        self.is_deferred = True
         try:
             yield
         finally:
-            self.holding = False
-        if self.asked and not self.quietly:
-            raise Stopped(self.asked)
+            self.is_deferred = False
+        if self.requested and self.raises:
+            raise Stopped(self.requested)
 
-    def _ask(self, number, _frame):
-        if self.asked:
-            if number == signal.SIGINT and not self.quietly:
-                raise KeyboardInterrupt
-            return
-        self.asked = number
-        if not (self.holding or self.quietly):
-            raise Stopped(number)
+    def _handle(self, number, _frame):
+        if not self.requested:
+            self.requested = number
+            if self.raises and not self.is_deferred:
+                raise Stopped(number)
+        elif self.raises and number == signal.SIGINT:
+            raise KeyboardInterrupt
 
 
-def leave_to_the_parent(_worker=None):
-    """In a process that reads images: Ctrl-C is the parent's affair, and SIGTERM is no failure."""
+def set_worker_signals(_worker_id=None):
+    """Make a DataLoader worker ignore Ctrl-C, which its parent handles, and end without an error at SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
-def children_may_die():
-    """Take back PyTorch's handler that raises wherever the program is when a process that reads images dies.
-
-    The next batch that does not come tells it too, between two iterations.
-    """
+def restore_child_signal():
+    """Remove PyTorch's handler that raises anywhere when a DataLoader worker dies; the next batch raises instead."""
     if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
