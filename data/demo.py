@@ -1,21 +1,19 @@
-"""A data set to try the program on, whose factors are known: faces of bears, cats and dogs.
+"""A data set to try the program on, with known factors (factors.jsonl): faces of bears, cats and dogs.
 
 python -m data.demo --out data/demo --size 64 --train 1000 --val 100
 
-The domain is the kind of animal; style is fur, pattern, eyes and background; content is where the face is, how large,
-how tilted and where it looks. factors.jsonl says it for every picture. Each depends on (seed, part, domain, number)
-alone.
+An image depends on (seed, part, domain, number) alone.
 """
 
 import argparse
 import json
-import sys
 import zlib
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from core.system import console
 from data.demo_faces import DOMAINS, draw, random_face
 
 FACTORS = "factors.jsonl"
@@ -32,7 +30,7 @@ def make(out, size=64, train=1000, val=100, seed=0):
         for domain in DOMAINS:
             folder = out / part / domain
             folder.mkdir(parents=True, exist_ok=True)
-            for old in folder.glob("[0-9][0-9][0-9][0-9][0-9].png"):  # of an earlier, perhaps larger, set
+            for old in folder.glob("[0-9][0-9][0-9][0-9][0-9].png"):  # of an earlier set, which may be larger
                 old.unlink()
             for number in range(count):
                 key = zlib.crc32(f"{seed} {part} {domain} {number}".encode())
@@ -44,7 +42,7 @@ def make(out, size=64, train=1000, val=100, seed=0):
 
 
 def main(argv=None):
-    """Draw the set of a command line. Exits with status 2 where a value is wrong or the folder cannot be written."""
+    """Run a command line. Exits with status 2 if a value is wrong or the folder cannot be written."""
     parser = argparse.ArgumentParser(description="Draw a data set of animal faces whose factors are known.")
     parser.add_argument("--out", default="data/demo", help="folder for train/, val/ and factors.jsonl")
     parser.add_argument("--size", type=int, default=64, help="side of the images")
@@ -59,7 +57,7 @@ def main(argv=None):
     except OSError as error:
         parser.error(f"{args.out} cannot be written ({error.strerror}): choose another --out")
     total = len(DOMAINS) * (args.train + args.val)
-    sys.stdout.write(f"Drew {total} pictures of {', '.join(DOMAINS)} in {args.out}\n")
+    console.info(f"Drew {total} pictures of {', '.join(DOMAINS)} in {args.out}")
 
 
 if __name__ == "__main__":

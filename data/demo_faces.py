@@ -1,8 +1,8 @@
-"""Animal faces, drawn: a cat, a dog or a bear (the domain) in a style and with a content.
+"""Draw faces of cats, dogs and bears (the domains), with a style and a content.
 
-Style is the colour of fur, eyes and background and the pattern of the fur; content is where the face is,
-how large, how tilted and where it looks. Coordinates of a face: its centre is the origin, x points right,
-y down, a head is about two units wide.
+Style is the colour of fur, eyes and background and the pattern of the fur; content is position, size and tilt of the
+face and where it looks. Coordinates of a face: its centre is the origin, x points right, y down, a head is about two
+units wide.
 """
 
 import math
@@ -23,12 +23,12 @@ INK, WHITE, PINK = (0.16, 0.12, 0.14), (1.0, 1.0, 1.0), (0.95, 0.6, 0.62)
 
 @dataclass(frozen=True)
 class Face:
-    """What a picture shows. Colours are (red, green, blue) in [0, 1]."""
+    """The factors of an image. Colours are (red, green, blue) in [0, 1]."""
 
     domain: str
     x: float  # the centre, 0 to 1 from the left edge
     y: float  # and from the top
-    size: float  # half the width of the head, in sides of the picture
+    size: float  # half the width of the head, in sides of the image
     tilt: float  # radians, clockwise
     gaze: tuple  # where the eyes look: right and down, each in [-1, 1]
     fur: tuple
@@ -39,7 +39,7 @@ class Face:
 
 
 def random_face(domain, generator):
-    """A Face of one of DOMAINS, all else by chance of a numpy Generator."""
+    """A random Face of one of DOMAINS. generator: a numpy Generator."""
     x, y = generator.uniform((0.4, 0.44), (0.6, 0.6))
     size = generator.uniform(0.23, 0.29)
     tilt = generator.uniform(-0.45, 0.45)
@@ -48,27 +48,24 @@ def random_face(domain, generator):
     towards = WHITE if sum(fur) < 1.5 else (0.3, 0.17, 0.12)
     mark = mix(fur, towards, generator.uniform(0.45, 0.65))
     pattern = PATTERNS[generator.integers(len(PATTERNS))]
-    colours = (fur, mark, pattern, _between(EYES, generator), _between(BACKGROUNDS, generator))
-    return Face(domain, x, y, size, tilt, gaze, *colours)
+    eyes, background = _between(EYES, generator), _between(BACKGROUNDS, generator)
+    return Face(domain, x, y, size, tilt, gaze, fur, mark, pattern, eyes, background)
 
 
-def mix(colour, other, share):
-    """A colour, `share` of the way to another."""
-    return tuple((1 - share) * a + share * b for a, b in zip(colour, other, strict=True))
+def mix(colour, other, weight):
+    """Interpolate two colours. weight: of the other one, from 0 to 1."""
+    return tuple((1 - weight) * a + weight * b for a, b in zip(colour, other, strict=True))
 
 
 def _between(palette, generator):
-    """A colour on the way between two of a palette, most often near one."""
-    first, second = (_decode(palette[i]) for i in generator.choice(len(palette), 2, replace=False))
+    """A random colour between two of a palette, most often near one of them."""
+    codes = [bytes.fromhex(palette[i]) for i in generator.choice(len(palette), 2, replace=False)]
+    first, second = ([channel / 255 for channel in code] for code in codes)
     return mix(first, second, generator.beta(0.4, 0.8))
 
 
-def _decode(code):
-    return tuple(channel / 255 for channel in bytes.fromhex(code))
-
-
 def draw(face, size):
-    """The RGB picture (size x size) of a Face."""
+    """Draw a Face -> RGB image (size x size)."""
     side = size * OVERSAMPLING
     canvas = Canvas(face, side)
     {"bear": _bear, "cat": _cat, "dog": _dog}[face.domain](canvas, face)
@@ -76,17 +73,17 @@ def draw(face, size):
 
 
 class Canvas:
-    """Draws polygons given in coordinates of the face, on an image of side x side pixels. Colours as in Face."""
+    """An image of side x side pixels. Polygons are in coordinates of the face, colours as in Face."""
 
     def __init__(self, face, side):
         self.image = Image.new("RGB", (side, side), _rgb(face.background))
         cos, sin = math.cos(face.tilt), math.sin(face.tilt)
-        self.turn = face.size * side * np.array([[cos, sin], [-sin, cos]])
-        self.centre = side * np.array([face.x, face.y])
-        self.unit = face.size * side  # pixels
+        self.unit, self.centre = face.size * side, side * np.array([face.x, face.y])  # pixels
+        self.turn = self.unit * np.array([[cos, sin], [-sin, cos]])
+        self.edge = mix(face.fur, INK, 0.55)  # colour of outlines
 
     def fill(self, points, colour, outline=None, within=None):
-        """Fill a polygon of points (N, 2); outline: a colour; within: the polygon that it must not leave."""
+        """Fill a polygon of points (N, 2); outline: a colour; within: a polygon that clips it."""
         if within is None:
             ImageDraw.Draw(self.image).polygon(self._place(points), _rgb(colour))
         else:
@@ -100,7 +97,7 @@ class Canvas:
             self.fill(side, colour, outline, within)
 
     def line(self, points, colour, width=0.06):
-        """Draw a line through points (N, 2); width: in units of the face, a pixel at least."""
+        """Draw a line through points (N, 2); width: in units of the face, at least one pixel."""
         width = max(1, round(width * self.unit))
         ImageDraw.Draw(self.image).line(self._place(points), _rgb(colour), width, joint="curve")
 
@@ -135,17 +132,13 @@ def rounded(points, rounds=4):
 
 
 def mirrored(points):
-    """Points, an array (..., 2), and their mirror image, for what a face has twice."""
+    """Points, an array (..., 2), and their mirror image."""
     return points, points * (-1, 1)
-
-
-def _edge(face):
-    return mix(face.fur, INK, 0.55)
 
 
 def _head(canvas, face, outline):
     """The head with its pattern."""
-    canvas.fill(outline, face.fur, _edge(face))
+    canvas.fill(outline, face.fur, canvas.edge)
     if face.pattern == "stripes":
         canvas.fill(ellipse(0, -0.72, 0.09, 0.36), face.mark, within=outline)
         canvas.pair(ellipse(-0.3, -0.78, 0.07, 0.3, -0.15), face.mark, within=outline)
@@ -161,14 +154,14 @@ def _head(canvas, face, outline):
 def _eyes(canvas, face, x, y, radius):
     look = radius * 0.3 * np.array(face.gaze)
     for centre in mirrored(np.array([-x, y])):
-        canvas.fill(ellipse(*centre, radius, radius * 1.1), WHITE, _edge(face))
+        canvas.fill(ellipse(*centre, radius, radius * 1.1), WHITE, canvas.edge)
         canvas.fill(ellipse(*(centre + look), radius * 0.72, radius * 0.76), face.eyes)
         canvas.fill(ellipse(*(centre + look), radius * 0.38, radius * 0.42), INK)
         canvas.fill(ellipse(*(centre + look + radius * np.array([0.22, -0.28])), radius * 0.2, radius * 0.2), WHITE)
 
 
 def _cat(canvas, face):
-    canvas.pair(rounded([(-0.98, -0.2), (-1.05, -1.5), (-0.9, -1.5), (-0.1, -0.75)], 3), face.fur, _edge(face))
+    canvas.pair(rounded([(-0.98, -0.2), (-1.05, -1.5), (-0.9, -1.5), (-0.1, -0.75)], 3), face.fur, canvas.edge)
     canvas.pair(rounded([(-0.85, -0.45), (-0.92, -1.25), (-0.38, -0.75)], 3), mix(face.fur, PINK, 0.7))
     left = [(-0.5, 1.02), (-1.05, 0.5), (-1.3, 0.1), (-0.9, -0.85)]
     _head(canvas, face, rounded([*left, *((-x, y) for x, y in reversed(left))]))
@@ -176,7 +169,7 @@ def _cat(canvas, face):
     for y, rise in ((0.4, -0.12), (0.5, 0.02), (0.6, 0.16)):
         for whisker in mirrored(np.array([(-0.4, y), (-1.25, y + rise)])):
             canvas.line(whisker, mix(face.fur, WHITE, 0.85), 0.035)
-    canvas.fill(rounded([(-0.17, 0.24), (0.17, 0.24), (0, 0.46)], 2), PINK, _edge(face))
+    canvas.fill(rounded([(-0.17, 0.24), (0.17, 0.24), (0, 0.46)], 2), PINK, canvas.edge)
     _eyes(canvas, face, 0.46, -0.08, 0.25)
 
 
@@ -184,8 +177,8 @@ def _dog(canvas, face):
     left = [(-0.6, 1.15), (-0.98, 0.4), (-0.95, -0.75)]
     _head(canvas, face, rounded([*left, *((-x, y) for x, y in reversed(left))]))
     ear = [(-0.45, -0.95), (-1.1, -1.0), (-1.5, 0.1), (-1.25, 0.85), (-0.8, 0.75), (-0.85, -0.2)]
-    canvas.pair(rounded(ear), mix(face.fur, INK, 0.3), _edge(face))
-    canvas.fill(rounded([(-0.17, 0.75), (0.17, 0.75), (0.18, 1.25), (-0.18, 1.25)]), PINK, _edge(face))
+    canvas.pair(rounded(ear), mix(face.fur, INK, 0.3), canvas.edge)
+    canvas.fill(rounded([(-0.17, 0.75), (0.17, 0.75), (0.18, 1.25), (-0.18, 1.25)]), PINK, canvas.edge)
     canvas.fill(rounded([(-0.4, 0.1), (0.4, 0.1), (0.66, 0.85), (0, 0.98), (-0.66, 0.85)]), mix(face.fur, WHITE, 0.75))
     canvas.line([(0, 0.4), (0, 0.66)], INK, 0.07)
     canvas.fill(ellipse(0, 0.3, 0.26, 0.18), INK)
@@ -193,7 +186,7 @@ def _dog(canvas, face):
 
 
 def _bear(canvas, face):
-    canvas.pair(ellipse(-0.78, -0.74, 0.42, 0.42), face.fur, _edge(face))
+    canvas.pair(ellipse(-0.78, -0.74, 0.42, 0.42), face.fur, canvas.edge)
     canvas.pair(ellipse(-0.76, -0.72, 0.24, 0.24), mix(face.fur, WHITE, 0.6))
     _head(canvas, face, ellipse(0, 0.03, 1.1, 0.98))
     canvas.fill(ellipse(0, 0.44, 0.48, 0.38), mix(face.fur, WHITE, 0.75))

@@ -1,28 +1,28 @@
-"""Pictures that show the same, at whatever size and quality, told from pictures of one series."""
+"""Find copies of an image, of any size and quality, but not other images of the same series."""
 
 import numpy as np
 
-CELLS, COARSE = 32, 8  # per side, in which pictures are compared in the end, and at first
-# The root of the mean square of what two differ by, in steps from a cell to the next (see `detail`). Other sizes, down
-# to a quarter, and JPEGs down to quality 50 differ by 0.10; what moved by a hundredth of the side, by 0.15 and more.
+CELLS, COARSE = 32, 8  # cells per side in the final comparison and in the first one
+# Root mean square difference of two images, in units of `detail`. Copies of other sizes, down to a quarter, and JPEGs
+# down to quality 50 differ by 0.10; images moved by a hundredth of the side, by 0.15 and more.
 ALIKE = 0.13
 ALIKE_ANYWHERE = 20  # of 255, in the cell that differs most: copies 19, drawn faces that look elsewhere 25 and more
-FAINT = 4  # a detail below which it is noise that decides
-BLOCK = 256  # pictures that are compared with all others at once
+FAINT = 4  # least detail; below it, noise would decide
+BLOCK = 256  # images that are compared with all others at once
 
 
 def originals(pictures):
-    """What each picture is a copy of: the index of an earlier one that is itself no copy, or its own.
+    """For each image the index of its original: an earlier image that is not a copy itself, or its own index.
 
-    pictures: uint8 arrays (CELLS, CELLS, 3). All are compared with all, at first in COARSE x COARSE means, by a matrix
-    product: means never differ by more than what they are of, so nothing is missed.
+    pictures: uint8 arrays (CELLS, CELLS, 3). All pairs are compared, first by COARSE x COARSE means, in a matrix
+    product. Means differ by no more than the cells they are means of, so this misses no copy.
     """
     total, step = len(pictures), CELLS // COARSE
     cells = np.array(pictures, np.uint8).reshape(total, CELLS, CELLS, 3)
     coarse = cells.reshape(total, COARSE, step, COARSE, step, 3).mean((2, 4), np.float32) - 128
     coarse = coarse.reshape(total, COARSE * COARSE * 3)
     squares = np.square(coarse).sum(1)
-    found, is_original = np.arange(total), np.ones(total, bool)
+    original_of, is_original = np.arange(total), np.ones(total, bool)
     for start in range(0, total, BLOCK):
         block = slice(start, min(start + BLOCK, total))
         limits = ALIKE * np.maximum(detail(cells[block]), FAINT)
@@ -34,11 +34,11 @@ def originals(pictures):
             alike = np.square(difference).mean((1, 2, 3)) <= limit**2
             alike &= np.abs(difference).max((1, 2, 3)) <= ALIKE_ANYWHERE
             if alike.any():
-                found[index], is_original[index] = candidates[alike][0], False
-    return found
+                original_of[index], is_original[index] = candidates[alike][0], False
+    return original_of
 
 
 def detail(cells):
-    """How much a cell differs from the next in each of uint8 (N, CELLS, CELLS, 3): root mean squares (N,)."""
+    """Root mean square difference of neighbouring cells in each of uint8 (N, CELLS, CELLS, 3) -> (N,)."""
     cells = cells.astype(np.float32)
     return np.sqrt(sum(np.square(np.diff(cells, axis=axis)).mean((1, 2, 3)) for axis in (1, 2)) / 2)

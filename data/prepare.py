@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from core.images.folders import domain_names, images_below, is_image
+from core.images.folders import domain_names, images_below, is_image, warn_about_stray_images
 from core.images.io import read_rgb, squared, write_image
 from core.system import console
 from core.system.device import usable_cores
@@ -32,67 +32,58 @@ from data import prepare_report
 from data.duplicates import CELLS, originals
 
 PREPARED, PAGE = "prepared.jsonl", "index.html"
-PARTS, SMALL = ("train", "val"), "small"  # folders; small: of pictures that were dropped, for the page
+PARTS, SMALL = ("train", "val"), "small"  # folders; small: dropped images, for the page
 SMALL_MOST, SMALL_SIDE = 60, 160
-
-LOOK = 256  # pixels that sides keep for a first look; with fewer, copies differ by how they are reduced
+LOOK = 256  # least side in pixels when images are compared; below it, copies differ by the way they are reduced
 
 
 @dataclass(eq=False)
 class Picture:
-    """An input file, what is known of it, and what becomes of it."""
+    """An input file, its properties, and where it goes."""
 
     path: Path
     file: str  # the path below the input folder, with slashes
     domain: str
     name: str  # of its output, without folder and suffix
-    width: int = 0  # upright; 0 where it cannot be read
+    width: int = 0  # upright; 0 if it cannot be read
     height: int = 0
     bytes: int = 0
     hash: str = ""  # SHA-256 of its bytes
     cells: np.ndarray | None = None  # uint8 (CELLS, CELLS, 3)
-    part: str = ""  # of PARTS; empty where it is dropped
-    dropped: str = ""  # one of report.REASONS
+    part: str = ""  # one of PARTS; empty if it is dropped
+    dropped: str = ""  # one of prepare_report.REASONS
     why: str = ""  # a sentence
-
-    def drop(self, dropped, why):
-        """Leave it out. dropped: one of report.REASONS. why: a sentence."""
-        self.dropped, self.why = dropped, why
 
 
 def prepare(source, out, size=256, share=0.1, resize="crop", min_side=None):
-    """Make {out}/train and {out}/val of the pictures in source; return the lines of prepared.jsonl, as dicts.
+    """Make {out}/train and {out}/val of the images in source; return the lines of prepared.jsonl, as dicts.
 
-    size: side of the results. share: of the pictures that is for validation. resize: "crop" or "pad", see
-    core.images.squared. min_side: of a picture that is taken, size / 2 where it is None. Raises UserError, in which
-    case nothing was written yet, unless the disk is full, say: then the same call goes on.
+    size: side of the results. share: fraction of the images for validation. resize: "crop" or "pad", see
+    core.images.io.squared. min_side: smaller images are dropped; None: size / 2. Raises UserError, before anything is
+    written, unless a write fails (the disk is full): then call it again to continue.
     """
     source, out = Path(source), Path(out)
-    _apart(source, out)
-    _standing(out)
+    inside, outside = source.resolve(), out.resolve()
+    if inside.is_relative_to(outside) or outside.is_relative_to(inside):
+        raise UserError(f"--in {source} and --out {out} lie in one another: choose another folder for --out")
+    if out.is_file():
+        raise UserError(f"--out {out} is a file: choose a folder")
+    _listed_files(out)  # raises early if the folder cannot be updated
     pictures = find(source)
     _in_threads(look, pictures, "looking at pictures")
     least = size // 2 if min_side is None else min_side
     for picture in pictures:
         side = min(picture.width, picture.height)
         if not picture.dropped and side < least:
-            picture.drop("too small", f"its smaller side has {side} pixels, less than {least}")
+            picture.dropped, picture.why = "too small", f"its smaller side has {side} pixels, less than {least}"
     drop_duplicates([picture for picture in pictures if not picture.dropped])
     split(pictures, share)
     settings = {"in": str(source), "out": str(out), "size": size, "val": share, "resize": resize, "min_side": least}
     lines = _lines(pictures, size, resize)
     with locked(out):
-        _write(lines, source, out)
+        _update_folder(lines, source, out)
         prepare_report.write(out / PAGE, lines, settings)
     return lines
-
-
-def _apart(source, out):
-    inside, outside = source.resolve(), out.resolve()
-    if inside == outside or inside in outside.parents or outside in inside.parents:
-        raise UserError(f"--in {source} and --out {out} lie in one another: choose another folder for --out")
-    if out.is_file():
-        raise UserError(f"--out {out} is a file: choose a folder")
 
 
 def find(source):
@@ -104,78 +95,71 @@ def find(source):
         paths = images_below(source / domain, "in")
         for path, name in zip(paths, file_names(paths), strict=True):
             pictures.append(Picture(path, path.relative_to(source).as_posix(), domain, name))
-    stray = sum(is_image(path.name) for path in source.iterdir())
-    if stray:
-        console.warn(f"--in {source} has {stray} images beside its sub-folders: they are left out")
+    warn_about_stray_images(source, f"--in {source}")
     return pictures
 
 
 def _in_threads(work, items, title):
-    """Call work with each item, on as many at a time as there are cores. An error or Ctrl-C ends it soon."""
+    """Call work(item) for each item, in a thread per core. Stops soon after an error or Ctrl-C."""
     executor = ThreadPoolExecutor(usable_cores())
-    with warnings.catch_warnings():  # reading silences them, but one thread would undo it while another still reads
+    with warnings.catch_warnings():  # read_rgb does this too, but one thread would end it while another still reads
         warnings.simplefilter("ignore")
         try:
-            done = executor.map(work, items)
-            for _ in console.progress(done, total=len(items), desc=title, unit="img", leave=False):
+            results = executor.map(work, items)
+            for _ in console.progress(results, total=len(items), desc=title, unit="img", leave=False):
                 pass
         finally:
             executor.shutdown(cancel_futures=True)
 
 
 def look(picture):
-    """Find out what a Picture must know of itself; one that cannot be read is dropped."""
+    """Fill in the properties of a Picture; drop it if it cannot be read."""
     path = picture.path
     try:
         image = read_rgb(path, LOOK)
         with system_errors(path, "read"):
-            picture.width, picture.height = _sides(path, image)
+            with Image.open(path) as header:
+                width, height = header.size
+                is_turned = header.size != image.size and header.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            picture.width, picture.height = (height, width) if is_turned else (width, height)
             picture.bytes, picture.hash = path.stat().st_size, sha256(path)
     except UserError as error:
-        picture.drop("unreadable", str(error).removeprefix(f"{path} ").replace(str(path), path.name))
+        picture.dropped = "unreadable"
+        picture.why = str(error).removeprefix(f"{path} ").replace(str(path), path.name)
         return
     picture.cells = np.asarray(image.resize((CELLS, CELLS), Image.Resampling.BILINEAR))
 
 
-def _sides(path, image):
-    """Width and height of a file, upright, of which read_rgb gave the image, maybe a smaller one."""
-    with Image.open(path) as header:
-        width, height = header.size
-        if (width, height) == image.size or header.getexif().get(ExifTags.Base.Orientation, 1) < 5:
-            return width, height
-        return height, width
-
-
 def drop_duplicates(pictures):
-    """Drop those that show what another one does. It stays in its first domain, there at its largest."""
+    """Drop copies of other Pictures. Of each the largest one in the first domain stays."""
     ranked = sorted(pictures, key=lambda one: (one.domain, -one.width * one.height, -one.bytes))
     for picture, index in zip(ranked, originals([one.cells for one in ranked]), strict=True):
         original = ranked[index]
         if picture is original:
             continue
         kind = "file" if picture.hash == original.hash else "picture"
-        why = f"the same {kind} as {original.file} ({original.width} x {original.height})"
+        picture.dropped = "duplicate"
+        picture.why = f"the same {kind} as {original.file} ({original.width} x {original.height})"
         if picture.domain != original.domain:
-            why += f": it is kept in {original.domain}, so it cannot be in {picture.domain}"
-        picture.drop("duplicate", why)
+            picture.why += f": it is kept in {original.domain}, so it cannot be in {picture.domain}"
 
 
 def split(pictures, share):
-    """Give each Picture that is not dropped its part. Raises UserError where a domain has fewer than two.
+    """Give each Picture that is not dropped its part. Raises UserError if a domain has fewer than two.
 
-    A picture is for validation where its hash, as a fraction of 1, is below the share. Each part gets at least one
+    An image is for validation if its hash, as a fraction of 1, is below the share. Each part gets at least one image
     of each domain: the one with the lowest hash moves into validation, the one with the highest into training. The
-    hash is of the bytes of the file: no renaming or moving changes it, nor another version of what decodes images.
+    hash is of the bytes of the file: it stays the same if the file is moved, or if decoders of images change.
     """
-    for domain, group in groupby(pictures, attrgetter("domain")):
-        found = list(group)
-        ranked = sorted((picture for picture in found if not picture.dropped), key=attrgetter("hash"))
+    for domain, of_domain in groupby(pictures, attrgetter("domain")):
+        group = list(of_domain)
+        ranked = sorted((picture for picture in group if not picture.dropped), key=attrgetter("hash"))
         if len(ranked) < 2:
-            dropped = Counter(picture.dropped for picture in found if picture.dropped)
-            left_out = "".join(f", {number} {reason}" for reason, number in dropped.items())
+            reasons = Counter(picture.dropped for picture in group if picture.dropped)
+            dropped = "".join(f", {number} {reason}" for reason, number in reasons.items())
             raise UserError(
                 f"{domain} has too few pictures, for training and validation need at least one each: add some "
-                f"({len(found)} found{left_out})"
+                f"({len(group)} found{dropped})"
             )
         below = sum(int(picture.hash[:13], 16) / 16**13 < share for picture in ranked)
         count = min(max(below, 1), len(ranked) - 1)
@@ -184,7 +168,7 @@ def split(pictures, share):
 
 
 def _lines(pictures, size, resize):
-    """What prepared.jsonl says of each Picture."""
+    """The lines of prepared.jsonl: a dict for each Picture."""
     shown = [one for one in pictures if one.dropped and one.cells is not None][:SMALL_MOST]
     small = dict(zip(shown, file_names([one.path for one in shown]), strict=True))
     lines = []
@@ -202,14 +186,19 @@ def _lines(pictures, size, resize):
     return lines
 
 
-def _write(lines, source, out):
-    """Bring the folder up to date, by steps each of which may be the last one: files are made when they are listed,
-    and listed until they are gone, so what is there under a listed name is right or goes."""
-    listed, wanted = _standing(out), _outputs(lines)
-    ours = {name.casefold() for name in listed}  # capitals tell no files apart on some systems
-    strange = [name for name in (*wanted, PAGE) if name.casefold() not in ours and (out / name).exists()]
-    if strange:
-        raise UserError(f"{out / strange[0]} was not made by this program and is in the way: move it elsewhere")
+def _update_folder(lines, source, out):
+    """Make the folder hold what the lines say. Raises UserError.
+
+    It may be killed at any moment, and the next run continues: a file is listed in prepared.jsonl before it is made
+    and until it is removed, so each file under a listed name is either as listed or removed by step 2.
+    """
+    listed, wanted = _listed_files(out), _outputs(lines)
+    # 1. Refuse to overwrite files of others.
+    listed_names = {name.casefold() for name in listed}  # on some systems names that differ by capitals are one file
+    foreign = [name for name in (*wanted, PAGE) if name.casefold() not in listed_names and (out / name).exists()]
+    if foreign:
+        raise UserError(f"{out / foreign[0]} was not made by this program and is in the way: move it elsewhere")
+    # 2. Remove files that are no longer wanted, or wanted otherwise, and what killed runs left.
     folders = [out / SMALL, *(folder for part in PARTS for folder in (out / part).glob("*"))]
     for folder in folders:
         clear_away(folder)
@@ -218,66 +207,68 @@ def _write(lines, source, out):
             with system_errors(out / name, "removed"):
                 (out / name).unlink(missing_ok=True)
     for folder in folders:
-        with suppress(OSError):  # something is in it
+        with suppress(OSError):  # it is not empty
             folder.rmdir()
+    # 3. List the wanted files.
     with atomic_write(out / PREPARED) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-    def make(name):
-        line, path = wanted[name], source / wanted[name]["file"]
-        if "output" in line:
-            image = squared(read_rgb(path, 2 * line["size"]), line["size"], line["resize"], Image.Resampling.LANCZOS)
-        else:
-            image = read_rgb(path, SMALL_SIDE)
-            image.thumbnail((SMALL_SIDE, SMALL_SIDE))
-        write_image(out / name, image)
-
-    _in_threads(make, [name for name in wanted if not (out / name).exists()], "writing pictures")
-    _tell_of_others(out, wanted)
-
-
-def _tell_of_others(out, wanted):
-    found = (path.relative_to(out).as_posix() for part in PARTS for path in (out / part).rglob("*"))
-    others = [name for name in found if is_image(name.rpartition("/")[2]) and name not in wanted]
+    # 4. Make those that are not there.
+    missing = [name for name in wanted if not (out / name).exists()]
+    _in_threads(lambda name: _write_output(wanted[name], source, out / name), missing, "writing pictures")
+    # 5. Warn about files of others.
     domains = {Path(name).parent.as_posix() for name in wanted}
-    for folder in (path for part in PARTS for path in (out / part).glob("*") if path.is_dir()):
-        if folder.relative_to(out).as_posix() not in domains:
+    for folder in folders:
+        if folder.is_dir() and folder.relative_to(out).as_posix() not in (*domains, SMALL):
             console.warn(f"{folder} is not of this set, but not empty: remove it, or training takes it for a domain")
-    if others:
-        console.warn(f"{out} has {len(others)} images that this program did not make, {others[0]} say: they stay")
+    foreign = [name for name in _images_of(out) if name not in wanted]
+    if foreign:
+        console.warn(f"{out} has {len(foreign)} images that this program did not make, {foreign[0]} say: they stay")
+
+
+def _write_output(line, source, target):
+    """Write the output of a line, or its small version."""
+    path = source / line["file"]
+    if "output" in line:
+        image = squared(read_rgb(path, 2 * line["size"]), line["size"], line["resize"], Image.Resampling.LANCZOS)
+    else:
+        image = read_rgb(path, SMALL_SIDE)
+        image.thumbnail((SMALL_SIDE, SMALL_SIDE))
+    write_image(target, image)
+
+
+def _images_of(out):
+    """Names of the images in the parts of a set, whoever made them."""
+    paths = (path for part in PARTS for path in (out / part).rglob("*") if is_image(path.name))
+    return [path.relative_to(out).as_posix() for path in paths]
 
 
 def _outputs(lines):
-    """{name of a file that was made: its line}"""
+    """{name of a file to be made: its line}"""
     return {line[key]: line for line in lines for key in ("output", "small") if key in line}
 
 
-def _standing(out):
-    """What an earlier run has listed, {name: line}, the page included. Raises UserError where that cannot be known."""
+def _listed_files(out):
+    """The files that an earlier run has listed, {name: line}, the page included. Raises UserError if unknown."""
     path = out / PREPARED
     if not path.exists():
-        full = next((part for part in PARTS if any(is_image(one.name) for one in (out / part).rglob("*"))), None)
-        if full:
-            raise UserError(f"{out / full} has images that this program did not make: choose another folder for --out")
+        images = _images_of(out)
+        if images:
+            part = images[0].partition("/")[0]
+            raise UserError(f"{out / part} has images that this program did not make: choose another folder for --out")
         return {}
     try:
         with system_errors(path, "read"):
-            found = _outputs([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
-        if not all(_is_ours(name) for name in found):
-            raise ValueError
+            files = _outputs([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+        for folder, *others in (name.split("/") for name in files):
+            if folder not in (*PARTS, SMALL) or any(part != safe_name(part, 255) for part in others):
+                raise ValueError  # this program gives no such names; '../x', say, must not be removed
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged, so what is there cannot be replaced: choose another --out") from error
-    return {PAGE: None, **found}
-
-
-def _is_ours(name):
-    """Whether a listed name is of the kind that this program gives, in the folder and nowhere else."""
-    first, *others = name.split("/")
-    return first in (*PARTS, SMALL) and all(part == safe_name(part, 255) for part in others)
+    return {PAGE: None, **files}
 
 
 def main(argv=None):
-    """The command line. Exits with status 2 and one sentence where something is wrong."""
+    """Run a command line. Exits with status 2 and one sentence on an error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--in", dest="source", required=True, metavar="DIR", help="folder with one sub-folder of pictures per domain")

@@ -1,9 +1,10 @@
-"""What data.prepare tells of the sets it made: a page, and a table and advice on the console."""
+"""The page of a set made by data.prepare, and a table and advice on the console."""
 
 import os
 import shlex
 from collections import Counter
 from pathlib import Path
+from subprocess import list2cmdline
 
 from core.report import page
 from core.system import console
@@ -11,45 +12,43 @@ from core.system import console
 REASONS = {"duplicate": "duplicates", "too small": "too small", "unreadable": "unreadable"}
 FEW = 100  # training pictures of a domain
 UNEQUAL = 10  # times as many in one domain as in another
-SHOWN, ROWS = 60, 500  # pictures of a domain, rows of the table of what was dropped
+SHOWN, ROWS = 60, 500  # images of a domain, rows of the table of dropped images
 CELL = 128  # pixels of pictures on the page
-SMALL_SIZE = 64  # for which there is a preset of small networks
+SMALL_SIZE = 64  # the demo preset has networks for it
 HEAD = ["domain", "found", "training", "validation", *REASONS.values()]
 
 
 def count(lines):
-    """Rows of a table under HEAD, a row for each domain and one for their sum. lines: of prepared.jsonl, as dicts."""
+    """Rows of a table under HEAD: one for each domain, then their sum. lines: of prepared.jsonl, as dicts."""
     rows = []
     for domain in dict.fromkeys(line["domain"] for line in lines):
-        own = [line for line in lines if line["domain"] == domain]
-        parts = Counter(line["output"].partition("/")[0] for line in own if "output" in line)
-        dropped = Counter(line["dropped"] for line in own if "dropped" in line)
-        rows.append([domain, len(own), parts["train"], parts["val"], *(dropped[reason] for reason in REASONS)])
+        of_domain = [line for line in lines if line["domain"] == domain]
+        parts = Counter(line["output"].partition("/")[0] for line in of_domain if "output" in line)
+        dropped = Counter(line["dropped"] for line in of_domain if "dropped" in line)
+        rows.append([domain, len(of_domain), parts["train"], parts["val"], *(dropped[reason] for reason in REASONS)])
     return [*rows, ["all", *(sum(numbers) for numbers in list(zip(*rows, strict=True))[1:])]]
 
 
 def write(path, lines, settings):
-    """Write the page; files that it shows lie in its folder. settings: {name: value}. Raises UserError."""
+    """Write the page into the folder of the set. settings: {name: value}. Raises UserError."""
     rows = count(lines)
-    _, found, train, val, *_ = rows[-1]
+    _, total, train, val, *_ = rows[-1]
     sections = [page.table("Domains", HEAD, rows, "Training takes all domains equally often, however large they are.")]
     dropped = [line for line in lines if "dropped" in line]
     if dropped:
         sections += _dropped(dropped)
     for domain, *_ in rows[:-1]:
-        sections.append(_kept(domain, [line for line in lines if line["domain"] == domain and "output" in line]))
-    sections += page.about(settings.items())
-    status = f"{found} pictures: {train} for training, {val} for validation, {len(dropped)} left out"
-    page.write_page(path, "A set of pictures", sections, status)
+        kept = [line for line in lines if line["domain"] == domain and "output" in line]
+        items = [page.picture(line["output"], _caption(line)) for line in kept[:SHOWN]]
+        note = f"The first {SHOWN} of them." if len(kept) > SHOWN else ""
+        sections.append(page.gallery(f"{domain}: {len(kept)} pictures", items, note, CELL))
+    status = f"{total} pictures: {train} for training, {val} for validation, {len(dropped)} left out"
+    page.write_page(path, "A set of pictures", sections + page.about(settings.items()), status)
 
 
-def _kept(domain, lines):
-    items = []
-    for line in lines[:SHOWN]:
-        part = ", validation" if line["output"].startswith("val/") else ""
-        items.append(page.picture(line["output"], f"{line['file'].removeprefix(f'{domain}/')}, {_sides(line)}{part}"))
-    note = f"The first {SHOWN} of them." if len(lines) > SHOWN else ""
-    return page.gallery(f"{domain}: {len(lines)} pictures", items, note, CELL)
+def _caption(line):
+    part = ", validation" if line["output"].startswith("val/") else ""
+    return f"{line['file'].removeprefix(line['domain'] + '/')}, {_sides(line)}{part}"
 
 
 def _dropped(lines):
@@ -69,9 +68,9 @@ def _sides(line):
 
 
 def advise(lines, out, size):
-    """Say what was made, what to expect of it, and the command that comes next."""
+    """Print what was made, warn about what harms a training, and print the next command."""
     rows = count(lines)
-    _say_table([HEAD, *rows])
+    _print_table([HEAD, *rows])
     train = {domain: number for domain, _, number, *_ in rows[:-1]}
     few = {domain: number for domain, number in train.items() if number < FEW}
     if few:
@@ -92,24 +91,19 @@ def advise(lines, out, size):
         console.info(
             f"{blurred} pictures have a side below {size} pixels and were enlarged, so they are not quite sharp."
         )
-    places = {"train_img_dir": f"{out}/train", "val_img_dir": f"{out}/val"}
-    places |= {f"{kind}_dir": f"expr/{kind}s/{Path(out).resolve().name}" for kind in ("checkpoint", "sample")}
+    name = Path(out).resolve().name
     flags = "--preset demo" if size <= SMALL_SIZE else "--w_hpf 0 --lambda_ds 2"
-    command = f"python main.py --mode train {flags} --img_size {size} "
-    command += " ".join(f"--{name} {_quoted(place)}" for name, place in places.items())
+    words = f"python main.py --mode train {flags} --img_size {size}".split()
+    words += ["--train_img_dir", f"{out}/train", "--val_img_dir", f"{out}/val"]
+    words += ["--checkpoint_dir", f"expr/checkpoints/{name}", "--sample_dir", f"expr/samples/{name}"]
+    command = list2cmdline(words) if os.name == "nt" else shlex.join(words)
     console.info(f"Look at {out}/index.html. Then see whether a training fits this machine, and start it:")
     console.info(f"  {command} --dry_run")
     console.info(f"  {command}")
 
 
-def _say_table(rows):
+def _print_table(rows):
     widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
     for name, *cells in rows:
         numbers = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
         console.info(f"{name:<{widths[0]}}  {numbers}")
-
-
-def _quoted(path):
-    if os.name != "nt":
-        return shlex.quote(path)
-    return f'"{path}"' if " " in path else path

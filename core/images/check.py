@@ -1,10 +1,11 @@
-"""A look at every picture before a training: what cannot be read is left out, what is odd is told."""
+"""Check all images before a training: find those that cannot be read, warn about odd ones."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from core.images.folders import domain_names, images_below
 from core.images.io import glance
@@ -13,27 +14,13 @@ from core.system.device import usable_cores
 from core.system.errors import UserError
 from core.system.files import atomic_write
 
-MOST_BROKEN = 0.01  # of a set; more is a mistake that should be mended first
+MOST_BROKEN = 0.01  # of all images; more is a mistake that should be corrected first
 NAMED = 10  # files in a message
-FEW = 500  # files; for fewer, processes are not worth their start
-
-
-class _Glances(Dataset):
-    """What a glance at each file tells: (path as text, its finding)."""
-
-    def __init__(self, paths):
-        self.paths = paths
-
-    def __len__(self):
-        return len(self.paths)
-
-    def __getitem__(self, index):
-        path = self.paths[index]
-        return str(path), look(path)
+FEW = 500  # files; below, starting worker processes takes longer than reading
 
 
 def look(path):
-    """A file as a dict: "broken" with what is wrong, or "width", "height" and whether it is "grey"."""
+    """Read a file and return its finding, a dict: "broken" with the reason, or "width", "height" and "grey"."""
     try:
         image, width, height = glance(path)
     except UserError as error:
@@ -43,96 +30,91 @@ def look(path):
     return {"width": width, "height": height, "grey": bool(grey)}
 
 
-def stamp(path):
-    """What changes when a file does."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
+def scan(paths, cache, num_workers, remember):
+    """Findings of all files, {path: finding}. cache: a file with findings, valid for files that have not changed.
 
-
-def scan(paths, cache, num_workers=0, remember=True):
-    """Findings of all files, {path: finding}. cache: a file that tells of those that have not changed.
-
-    remember: write the new ones into it. Raises UserError where that cannot be done.
+    remember: write new findings into the cache. Raises UserError if that fails.
     """
-    known = _read(cache)
-    stamps = {str(path): stamp(path) for path in paths}
-    fresh = [path for path in paths if stamps[str(path)] is None or known.get(str(path), [0])[0] != stamps[str(path)]]
+    cached = _read_cache(cache)
+    stamps = {path: _stamp(path) for path in map(str, paths)}
+    fresh = [path for path, stamp in stamps.items() if stamp is None or cached.get(path, [None])[0] != stamp]
     if fresh:
         workers = min(num_workers, usable_cores()) if len(fresh) > FEW else 0
-        loader = DataLoader(_Glances(fresh), batch_size=64, num_workers=workers, collate_fn=list)
+        loader = DataLoader(fresh, batch_size=64, num_workers=workers, collate_fn=_look_at)
         with console.progress(total=len(fresh), desc="looking at images", unit="img", leave=False) as bar:
             for batch in loader:
-                known |= {path: [stamps[path], finding] for path, finding in batch}
+                cached |= {path: [stamps[path], finding] for path, finding in batch}
                 bar.update(len(batch))
-    if fresh and remember:
-        with atomic_write(cache) as temporary:
-            temporary.write_text(json.dumps({path: known[path] for path in stamps}), encoding="utf-8")
-    return {path: known[str(path)][1] for path in paths}
+        if remember:
+            with atomic_write(cache) as temporary:
+                temporary.write_text(json.dumps({path: cached[path] for path in stamps}), encoding="utf-8")
+    return {path: cached[str(path)][1] for path in paths}
+
+
+def _read_cache(cache):
+    """{path: [stamp, finding]}"""
+    try:
+        cached = json.loads(Path(cache).read_text(encoding="utf-8"))
+        return {path: [stamp, dict(finding)] for path, (stamp, finding) in cached.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # not written yet, or damaged
+
+
+def _stamp(path):
+    """Size and time of a file, which differ after it has changed; None if the system does not tell them."""
+    with suppress(OSError):
+        status = Path(path).stat()
+        return [status.st_size, status.st_mtime_ns]
+
+
+def _look_at(paths):
+    return [(path, look(Path(path))) for path in paths]
 
 
 def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False):
-    """Look at the images of a set and tell what is odd; return the paths to leave out.
+    """Check the images of a data set, warn about odd ones, return the paths of broken ones, which training skips.
 
-    dry_run: remember nothing, and tell of each domain. Raises UserError where more than one in a hundred is broken, or
-    all of a domain.
+    dry_run: do not write the cache, and print a table of the domains. Raises UserError if more than one image in a
+    hundred is broken, or all images of a domain.
     """
     domains = {name: images_below(Path(root, name)) for name in domain_names(root, flag)}
-    paths = [path for found in domains.values() for path in found]
-    findings = scan(paths, cache, num_workers, not dry_run)
-    broken = {path: finding["broken"] for path, finding in findings.items() if "broken" in finding}
-    whole = {path: finding for path, finding in findings.items() if path not in broken}
+    all_paths = [path for paths in domains.values() for path in paths]
+    findings = scan(all_paths, cache, num_workers, remember=not dry_run)
     where = f"--{flag} {root}"
-    if len(broken) > MOST_BROKEN * len(paths):
+    broken = [path for path, finding in findings.items() if "broken" in finding]
+    if len(broken) > MOST_BROKEN * len(findings):
         raise UserError(
-            f"{where}: {len(broken)} of {len(paths)} images cannot be read, more than one in a hundred; replace or "
-            f"remove them: {_listed(broken)}"
+            f"{where}: {len(broken)} of {len(findings)} images cannot be read, more than one in a hundred; replace or "
+            f"remove them: {console.listed(broken, NAMED)}"
         )
-    for name, found in domains.items():
-        if broken.keys() >= set(found):
+    for name, paths in domains.items():
+        if all("broken" in findings[path] for path in paths):
             raise UserError(f"{where}: no image of {name} can be read: replace them")
+    sides = {path: (one["width"], one["height"]) for path, one in findings.items() if "broken" not in one}
     if dry_run:
-        _tell_domains(where, domains, whole, img_size)
-    all_grey = all(finding["grey"] for finding in whole.values())
-    sides = {path: (finding["width"], finding["height"]) for path, finding in whole.items()}
-    odd = {
-        "cannot be read and are left out": list(broken),
-        f"are smaller than half of --img_size {img_size}, so they will be blurred": [
-            path for path, side in sides.items() if min(side) < img_size / 2
-        ],
-        "are more than twice as long as wide, so they will be distorted": [
-            path for path, side in sides.items() if max(side) > 2 * min(side)
-        ],
-        "are grey among coloured ones": [path for path, finding in whole.items() if finding["grey"] and not all_grey],
-    }
-    for what, found in odd.items():
-        if found:
-            console.warn(f"{where}: {len(found)} of {len(paths)} images {what}: {_listed(found)}")
+        console.info(f"{where}:")
+        _print_domains(domains, sides, img_size)
+    small = [path for path, side in sides.items() if min(side) < img_size / 2]
+    long = [path for path, side in sides.items() if max(side) > 2 * min(side)]
+    grey = [path for path in sides if findings[path]["grey"]]
+    for paths, what in (
+        (broken, "cannot be read and are left out"),
+        (small, f"are smaller than half of --img_size {img_size}, so they will be blurred"),
+        (long, "are more than twice as long as wide, so they will be distorted"),
+        (grey if len(grey) < len(sides) else [], "are grey among coloured ones"),
+    ):
+        if paths:
+            console.warn(f"{where}: {len(paths)} of {len(findings)} images {what}: {console.listed(paths, NAMED)}")
     return set(broken)
 
 
-def _tell_domains(where, domains, whole, img_size):
-    console.info(f"{where}:")
+def _print_domains(domains, sides_of, img_size):
+    """Print, for each domain, how many images it has and how large they are."""
     width = max(map(len, domains))
-    for name, found in domains.items():
-        sides = sorted(min(whole[path]["width"], whole[path]["height"]) for path in found if path in whole)
+    for name, paths in domains.items():
+        sides = sorted(min(sides_of[path]) for path in paths if path in sides_of)
         small = sum(side < img_size for side in sides)
         console.info(
-            f"  {name:<{width}}  {len(sides):>7,} images, {len(found) - len(sides)} left out, smaller sides "
+            f"  {name:<{width}}  {len(sides):>7,} images, {len(paths) - len(sides)} left out, smaller sides "
             f"{sides[0]} to {sides[-1]} px (median {sides[len(sides) // 2]}), {small} below --img_size {img_size}"
         )
-
-
-def _listed(paths):
-    paths = [str(path) for path in paths]
-    return ", ".join(paths[:NAMED]) + (f" and {len(paths) - NAMED} more" if len(paths) > NAMED else "")
-
-
-def _read(cache):
-    try:
-        known = json.loads(Path(cache).read_text(encoding="utf-8"))
-        return {path: [when, dict(finding)] for path, (when, finding) in known.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # none yet, or damaged

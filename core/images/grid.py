@@ -1,24 +1,23 @@
-"""Grids: images side by side in one picture, with titles."""
+"""Grids of images, with titles."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from core.images.io import FINE
+from core.images.io import JPEG_OPTIONS
 from core.system.files import atomic_write
 
-JPEG_MAX_SIDE = 65_500  # what libjpeg can write
-
-
+JPEG_MAX_SIDE = 65_500  # libjpeg's limit
 FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "arial.ttf")
 
 
 class Grid:
-    """A picture of rows x columns equal cells without padding, white where nothing is put.
+    """An image of rows x columns cells of size x size pixels without padding, white until `put` fills them.
 
-    row_titles, column_titles: empty, or a text for each row (left of it; lines by newline) or column (above it).
+    row_titles, column_titles: empty, or a text for each row (left of it; may have several lines) or column (above it).
     """
 
     def __init__(self, rows, columns, size, row_titles=(), column_titles=()):
@@ -31,11 +30,11 @@ class Grid:
         draw = ImageDraw.Draw(self.canvas)
         for row, title in enumerate(row_titles):
             text = "\n".join(self._shortened(line, self.left - 2 * gap) for line in title.split("\n"))
-            place = (self.left - gap, self.top + (row + 0.5) * size)
-            draw.multiline_text(place, text, "black", self.font, anchor="rm", align="right")
+            position = (self.left - gap, self.top + (row + 0.5) * size)
+            draw.multiline_text(position, text, "black", self.font, anchor="rm", align="right")
         for column, title in enumerate(column_titles):
-            place = (self.left + (column + 0.5) * size, self.top / 2)
-            draw.text(place, self._shortened(title, size - gap), "black", self.font, anchor="mm")
+            position = (self.left + (column + 0.5) * size, self.top / 2)
+            draw.text(position, self._shortened(title, size - gap), "black", self.font, anchor="mm")
 
     def put(self, row, column, images):
         """Place uint8 images (N, size, size, 3) side by side, the first at (row, column)."""
@@ -43,14 +42,14 @@ class Grid:
         self.canvas.paste(strip, (self.left + column * self.size, self.top + row * self.size))
 
     def save(self, path):
-        """Write a JPEG (or what the suffix says) under its final name once it is whole. Raises UserError."""
+        """Write the grid in the format of the suffix, atomically. Raises UserError."""
         with atomic_write(path) as temporary:
-            self.canvas.save(temporary, **FINE)
+            self.canvas.save(temporary, **JPEG_OPTIONS)
 
     def save_small(self, path, columns, cell):
-        """Write a smaller version, for pages: the first columns, cells of at most so many pixels. Raises UserError.
+        """Write a smaller version for pages: the first columns, in cells of at most `cell` pixels. Raises UserError.
 
-        A picture no wider than that is shown as it is, so there is no such file afterwards.
+        A grid that is not wider needs no smaller version: then the file is removed, if there is one.
         """
         if self.canvas.width <= columns * cell:
             Path(path).unlink(missing_ok=True)
@@ -63,19 +62,17 @@ class Grid:
             small.save(temporary, quality=90)
 
     def _shortened(self, text, width):
-        """The text, or as much of its two ends as fits into so many pixels."""
-        short, kept = text, len(text)
-        while kept and self.font.getlength(short) > width:
-            kept -= 1
-            short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+        """The text, or as much of its two ends as fits into `width` pixels."""
+        short, length = text, len(text)
+        while length and self.font.getlength(short) > width:
+            length -= 1
+            short = f"{text[: (length + 1) // 2]}…{text[len(text) - length // 2 :]}"
         return short
 
 
 def _font(size, text):
-    """Pillow's own font, which looks the same everywhere; for other letters than ASCII the system's."""
+    """Pillow's own font, which looks the same everywhere. A font of the system if the text is not ASCII."""
     for name in () if text.isascii() else FONTS:
-        try:
+        with suppress(OSError):  # not on this system
             return ImageFont.truetype(name, size)
-        except OSError:
-            continue  # not on this system
     return ImageFont.load_default(size)

@@ -1,4 +1,4 @@
-"""Images between files and tensors: RGB floats in [-1, 1] here, 8 bit there."""
+"""Read and write images: 8-bit files on one side, tensors of RGB values in [-1, 1] on the other."""
 
 import struct
 import warnings
@@ -13,18 +13,18 @@ from core.images.folders import HEIF
 from core.system.errors import UserError
 from core.system.files import atomic_write
 
-FINE = {"quality": 95, "subsampling": 0}  # of JPEGs; other formats have no use for it
-READ_ERRORS = (  # what Pillow raises over bytes that are no image, cut short, or far too many
+JPEG_OPTIONS = {"quality": 95, "subsampling": 0}  # other formats ignore them
+READ_ERRORS = (  # Pillow raises them if bytes are not an image, end early, or are far too many
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, struct.error,
 )  # fmt: skip
 
 
 def read_rgb(path, least_side=None):
-    """Read an image file upright, as an RGB PIL image. Raises UserError where it cannot be read.
+    """Read an image file upright, as an RGB PIL image. Raises UserError if that fails.
 
-    What is transparent becomes white; 16-bit and floating-point greys are scaled, not clipped, to 8 bit.
-    least_side: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
-    keep at least this; of a 1024 px picture for 256 px that changes pixels by 0.3 / 255 and takes half the time.
+    Transparent pixels become white; 16-bit and floating-point greys are scaled, not clipped, to 8 bit.
+    least_side: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides keep at
+    least this. From 1024 px to 256 px this changes pixels by 0.3 / 255 and takes half the time.
     """
     with _opened(path) as image:
         if least_side is not None:
@@ -33,10 +33,7 @@ def read_rgb(path, least_side=None):
 
 
 def glance(path):
-    """A small RGB version of an image file, all of whose bytes were read, and its width and height.
-
-    Raises UserError where it cannot be read.
-    """
+    """Decode an image file to its end -> (a version of 32 x 32 pixels, width, height). Raises UserError."""
     with _opened(path) as image:
         size = image.size
         _draft(image, 32)
@@ -44,13 +41,13 @@ def glance(path):
 
 
 def _draft(image, least_side):
-    if isinstance(image, JpegImageFile):  # others would give a thumbnail that was made elsewhere, maybe of less quality
+    if isinstance(image, JpegImageFile):  # other formats may return an embedded thumbnail of lower quality
         image.draft("RGB", (least_side, least_side))
 
 
 @contextmanager
 def _opened(path):
-    """An image file; what goes wrong with it, within the context too, becomes a UserError."""
+    """Open an image file. Errors of Pillow, within the context too, become UserErrors."""
     if Path(path).suffix.lower() in HEIF and "HEIF" not in Image.OPEN:
         with suppress(ImportError):  # optional
             from pillow_heif import register_heif_opener
@@ -68,7 +65,7 @@ def _opened(path):
 
 
 def _rgb(image, file_format):
-    if image.mode[0] in "IF":  # more than 8 bit; Pillow would cut off what is above 255
+    if image.mode[0] in "IF":  # more than 8 bit; Pillow would clip values above 255
         array = np.nan_to_num(np.asarray(image, np.float32))
         sixteen_bit = image.mode.startswith("I;16") or file_format in ("PNG", "PPM")
         scales = (65535,) if sixteen_bit else (1, 255, 65535) if image.mode == "F" else (255, 65535)
@@ -81,8 +78,7 @@ def _rgb(image, file_format):
 
 
 def squared(image, size, resize="stretch", resample=Image.Resampling.BILINEAR):
-    """A PIL image as size x size: "stretch" does not keep its shape; "crop" cuts the longer side to the
-    middle; "pad" fits all of it in and leaves white beside it. resample: Pillow's filter."""
+    """Make a PIL image size x size. "stretch" changes its shape, "crop" cuts the longer side, "pad" adds white."""
     if resize == "crop":
         return ImageOps.fit(image, (size, size), resample)
     if resize == "pad":
@@ -97,6 +93,6 @@ def to_uint8(x):
 
 
 def write_image(path, image):
-    """Write a uint8 image (H, W, 3) in the format of the suffix, under its final name once it is whole."""
+    """Write a uint8 image (H, W, 3) in the format of the suffix, atomically. Raises UserError."""
     with atomic_write(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary, **FINE)
+        Image.fromarray(np.ascontiguousarray(image)).save(temporary, **JPEG_OPTIONS)

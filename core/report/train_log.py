@@ -1,8 +1,9 @@
-"""What is written down of a training: train.jsonl, options.json, and TensorBoard's events where they are wanted."""
+"""The log of a training: train.jsonl, options.json and, with --tensorboard, TensorBoard events."""
 
 import json
 import math
 from array import array
+from collections import defaultdict
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,39 +16,38 @@ MOST_POINTS = 500  # of a curve
 
 
 class TrainLog:
-    """Appends to {folder}/train.jsonl, one object for each printed line; goes on from the iteration `start`.
+    """Appends to {folder}/train.jsonl, one object for each printed line, from the iteration `start` on.
 
-    Lines of iterations after `start`, of a run that was killed or gone back from, leave the file; where another
-    training begins or branches off, the whole old file stays as train_earlier_1.jsonl. Where a line cannot be written
-    that is told once, and the training goes on. tensorboard: whether its events are written too. Raises UserError.
+    Lines after `start`, of a run that was killed or resumed from an earlier step, are removed. If another training than
+    the last one writes here (`branches`), the old file is kept as train_earlier_1.jsonl. If a line cannot be written,
+    the log warns once. tensorboard: also write TensorBoard events. Raises UserError.
     """
 
     def __init__(self, folder, start, branches, tensorboard=False):
-        self.folder, self.told, self.torn = Path(folder), False, False
         make_folder(folder)
-        self.columns = {}  # name -> array of floats, NaN where a line has none
-        self.length = 0
-        for row in take_up(self.folder / LINES, start, branches):
+        self.path, self.has_warned, self.torn = Path(folder, LINES), False, False
+        self.points = defaultdict(lambda: (array("q"), array("d")))  # name -> iterations, values
+        for row in cut_lines(self.path, start, branches):
             self._remember(row)
         self.events = _summary_writer(folder, start) if tensorboard else None
 
     def add(self, row):
-        """Write a line. row: {"iteration": number, name: number, ...}; what is no number is written as null."""
+        """Write a line. row: {"iteration": number, name: number, ...}; NaN and infinity are written as null."""
         row = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        moment = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        line = json.dumps(row | {"time": datetime.now(timezone.utc).isoformat(timespec="seconds")}) + "\n"
         try:
-            with (self.folder / LINES).open("a", encoding="utf-8") as file:
-                file.write("\n" * self.torn + json.dumps({**row, "time": moment}) + "\n")
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"\n{line}" if self.torn else line)
             self.torn = False
         except OSError as error:
-            if not self.told:
-                console.warn(f"{self.folder / LINES} cannot be written ({error.strerror}): lines are missing there")
-            self.told = self.torn = True  # a part of it may be there
+            if not self.has_warned:
+                console.warn(f"{self.path} cannot be written ({error.strerror}): lines are missing there")
+            self.has_warned = self.torn = True  # a part of the line may be in the file
         self._remember(row)
-        self.show(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
+        self.add_scalars(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
 
-    def show(self, iteration, values):
-        """Tell TensorBoard, where it is wanted, values {name: number or None} of an iteration."""
+    def add_scalars(self, iteration, values):
+        """Write values {name: number or None} of an iteration as TensorBoard events, if they are wanted."""
         if self.events is None:
             return
         try:
@@ -55,81 +55,71 @@ class TrainLog:
                 if value is not None:
                     self.events.add_scalar(name, value, iteration)
             self.events.flush()
-        except OSError as error:  # its thread's, given on
-            self._end_events(error)
+        except OSError as error:  # raised in TensorBoard's thread and passed on
+            self._disable_events(error)
 
     def curve(self, name):
-        """Points (iteration, value) of what lines hold under a name: at most 500, each then a mean over some lines."""
-        pairs = zip(self.columns.get("iteration", ()), self.columns.get(name, ()), strict=False)
-        points = [(int(x), y) for x, y in pairs if not math.isnan(y)]
-        together = math.ceil(len(points) / MOST_POINTS) or 1
-        parts = [points[first : first + together] for first in range(0, len(points), together)]
+        """Points (iteration, value) of a name: at most 500; of more lines each point is a mean over some."""
+        points = list(zip(*self.points.get(name, ((), ())), strict=True))
+        size = math.ceil(len(points) / MOST_POINTS) or 1
+        parts = [points[first : first + size] for first in range(0, len(points), size)]
         return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
 
     def last(self, name):
-        """The newest number under a name; None where there is none."""
-        return next((value for value in reversed(self.columns.get(name, ())) if not math.isnan(value)), None)
+        """The newest number of a name, None without one."""
+        return self.points[name][1][-1] if name in self.points else None
 
     def close(self):
-        """End TensorBoard's file, where there is one."""
+        """Close the TensorBoard file, if there is one."""
         try:
             if self.events is not None:
                 self.events.close()
         except OSError as error:
-            self._end_events(error)
+            self._disable_events(error)
 
-    def _end_events(self, error):
-        console.warn(
-            f"events for TensorBoard in {self.folder} cannot be written ({error.strerror}): there come no more"
-        )
-        self.events = None
+    def _disable_events(self, error):
+        folder, self.events = self.path.parent, None
+        console.warn(f"events for TensorBoard in {folder} cannot be written ({error.strerror}): there come no more")
 
     def _remember(self, row):
-        numbers = {name: value for name, value in row.items() if isinstance(value, (int, float))}
-        for name in numbers.keys() - self.columns.keys():
-            self.columns[name] = array("d", [math.nan]) * self.length
-        for name, column in self.columns.items():
-            column.append(numbers.get(name, math.nan))
-        self.length += 1
+        for name, value in row.items():
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                iterations, values = self.points[name]
+                iterations.append(row["iteration"])
+                values.append(value)
 
 
-def take_up(path, start, branches):
-    """Make a file of lines end with the iteration `start`; return its rows. branches: keep the old one beside it.
+def cut_lines(path, start, branches):
+    """Remove the lines of a log after the iteration `start`; return the rows that remain. branches: keep the old file.
 
-    Raises UserError where it cannot be read or written.
+    Raises UserError if the file cannot be read or written.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        kept = {line: row for line in text.splitlines() if (row := _row(line)) and row["iteration"] <= start}
-        whole = "".join(line + "\n" for line in kept)
-        if text and whole != text:
+        rows = {line: row for line in text.splitlines() if (row := _row(line)) and row["iteration"] <= start}
+        remaining = "".join(line + "\n" for line in rows)
+        if text and remaining != text:
             if branches:
                 path.rename(next_free_path(path.parent, f"{path.stem}_earlier_{{}}{path.suffix}"))
             with atomic_write(path) as temporary:
-                temporary.write_text(whole, encoding="utf-8")
+                temporary.write_text(remaining, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be gone on with ({error.strerror}): choose another --log_dir") from error
-    return list(kept.values())
-
-
-def write_options(folder, options):
-    """Write options.json, plain values and lists that say how a run was started. Raises UserError."""
-    with atomic_write(Path(folder) / OPTIONS) as temporary:
-        temporary.write_text(json.dumps(options, indent=2, default=str) + "\n", encoding="utf-8")
+    return list(rows.values())
 
 
 def _row(line):
-    """A line's object; None where it is none of ours, or was torn when the run was killed."""
+    """The object of a line, None if the line is not from this log or was torn when the run was killed."""
     try:
         row = json.loads(line)
-        return row if isinstance(row["iteration"], int) else None
+        return row if isinstance(row["iteration"], int) and row["iteration"] >= 0 else None
     except (ValueError, LookupError, TypeError):
         return None
 
 
 def _summary_writer(folder, start):
     try:
-        from torch.utils.tensorboard import SummaryWriter  # only who asks for it needs it
+        from torch.utils.tensorboard import SummaryWriter  # an optional package
     except ImportError as error:
         raise UserError("--tensorboard needs a package that is not here: python -m pip install tensorboard") from error
     return SummaryWriter(folder, purge_step=start + 1)
