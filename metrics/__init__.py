@@ -1,1 +1,1 @@
-"""Scores of generated images: FID and LPIPS. They come with `--mode eval`; nothing here imports core."""
+"""Scores of generated images: FID, KID and LPIPS. Nothing here imports core."""

@@ -20,7 +20,7 @@ import torchvision
 from torch import nn
 from torchvision.models import AlexNet_Weights
 
-from metrics.weights import MissingWeights, exactly, load_pretrained
+from metrics.weights import MissingWeights, full_precision, load_pretrained
 
 WEIGHTS = AlexNet_Weights.IMAGENET1K_V1
 LAYERS = (1, 4, 7, 9, 11)  # the ReLUs of AlexNet's trunk
@@ -28,10 +28,7 @@ SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mea
 
 
 class LPIPS(nn.Module):
-    """Images to vectors whose squared distances are LPIPS.
-
-    alexnet: torchvision's, with weights; linear: a weight for each channel of the five layers.
-    """
+    """Images to vectors whose squared distances are LPIPS. linear: a weight for each channel of the five layers."""
 
     def __init__(self, alexnet, linear):
         super().__init__()
@@ -44,7 +41,7 @@ class LPIPS(nn.Module):
     def forward(self, x):
         """x (N, 3, H, W), around [-1, 1] and not clamped -> (N, K)"""
         x, parts = (x - self.shift) / self.scale, []
-        with exactly(x.device):
+        with full_precision(x.device):
             for number, layer in enumerate(self.features[: LAYERS[-1] + 1]):
                 x = layer(x)
                 if number in LAYERS:
@@ -55,20 +52,20 @@ class LPIPS(nn.Module):
 
 
 class PairwiseMean:
-    """The mean LPIPS over all pairs of a group that comes one by one, for N groups at a time (Welford 1962)."""
+    """The mean LPIPS over all pairs of a group, for N groups at a time; one image of each at a time (Welford 1962)."""
 
     def __init__(self):
         self.count, self.mean, self.scatter = 0, 0.0, 0.0
 
     def add(self, embeddings):
-        """Take in the next one of each group: (N, K)."""
+        """Add the next image of each group: (N, K)."""
         self.count += 1
-        apart = embeddings - self.mean
-        self.mean = self.mean + apart / self.count
-        self.scatter = self.scatter + (apart * (embeddings - self.mean)).sum(1).cpu().double()
+        shift = embeddings - self.mean
+        self.mean = self.mean + shift / self.count
+        self.scatter = self.scatter + (shift * (embeddings - self.mean)).sum(1).cpu().double()
 
     def result(self):
-        """(N,): for each group, NaN where there are no pairs."""
+        """The mean of each group: (N,); NaN if there are no pairs."""
         if self.count < 2:
             return torch.full_like(self.scatter, float("nan"))
         return 2 / (self.count - 1) * self.scatter
@@ -77,7 +74,7 @@ class PairwiseMean:
 def calculate_lpips_given_images(group_of_images, network=None):
     """The mean LPIPS over all pairs of a list of images (N, 3, H, W) in [-1, 1], averaged over N: a float.
 
-    NaN where there is one only. network: an LPIPS; None: the published one, which may raise MissingWeights.
+    NaN for a list of one. network: an LPIPS; None: the published one, which may raise MissingWeights.
     """
     network = network or pretrained(str(group_of_images[0].device))
     if group_of_images[0].dtype == torch.float64:
@@ -97,7 +94,7 @@ def pretrained(device="cpu"):
 
 def linear_weights():
     """The linear weights v0.1 for AlexNet, of the package lpips: five tensors (1, C, 1, 1). Raises MissingWeights."""
-    package = importlib.util.find_spec("lpips")  # found, not imported: only its file is wanted
+    package = importlib.util.find_spec("lpips")  # not imported: only its file is needed
     try:
         path = Path(package.origin).parent / "weights" / "v0.1" / "alex.pth"
         return list(torch.load(path, map_location="cpu", weights_only=True).values())

@@ -3,31 +3,31 @@
 import http.client
 import pickle
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 
-FAILURES = (  # no network, another file at the address, a damaged file, weights of another network
+FAILURES = (  # no connection, another file at the address, a damaged file, weights of another network
     OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, pickle.UnpicklingError,
     http.client.HTTPException,
 )  # fmt: skip
 
 
 class MissingWeights(Exception):
-    """A file of weights that could neither be found nor fetched. The message says where to get and to put it."""
+    """A file of weights could be neither found nor downloaded. The message says where to get and put it."""
 
 
 def load_pretrained(build, weights):
-    """A torchvision network in eval mode with its published weights, downloaded where they are not there yet.
+    """A torchvision network in eval mode with its published weights, which are downloaded if they are missing.
 
-    build: makes the network without weights. weights: torchvision's entry, such as
-    AlexNet_Weights.IMAGENET1K_V1. Raises MissingWeights.
+    build(): the network without weights. weights: such as AlexNet_Weights.IMAGENET1K_V1. Raises MissingWeights.
     """
     path = weights_path(weights)
     try:
-        with _in_turn(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with nullcontext() if path.is_file() else FileLock(f"{path}.lock"):  # one process downloads, others wait
             state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
         with torch.device("meta"):  # its random initialisation would take longer than reading the file
             network = build()
@@ -40,25 +40,14 @@ def load_pretrained(build, weights):
     return network.eval().requires_grad_(False)
 
 
-@contextmanager
-def _in_turn(path):
-    """Let one process at a time fetch a file that is not there yet."""
-    if path.is_file():
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        yield
-
-
 def weights_path(weights):
-    """Where PyTorch keeps the file: TORCH_HOME, or ~/.cache/torch."""
+    """The path of PyTorch's copy of the file: in TORCH_HOME, or ~/.cache/torch."""
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
 
 
 @contextmanager
-def exactly(device):
-    """Within it networks compute in full precision, whatever the program chose for its own: scores must compare."""
+def full_precision(device):
+    """Let networks compute in full precision, whatever the run's precision is, so that scores can be compared."""
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
     before = [backend.fp32_precision for backend in backends]
     try:

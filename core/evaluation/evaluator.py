@@ -1,28 +1,27 @@
-"""Evaluation: every domain translated into every other, scored by FID, KID and LPIPS (paper, section 3).
+"""Evaluation: translate every domain into every other and score the outputs by FID, KID and LPIPS (paper, section 3).
 
 A task is an ordered pair of domains, src2trg. Every validation image of src is translated `outputs` times into
-trg, in styles of random codes (latent) or of validation images of trg (reference). FID and KID compare all of
-these pictures, in 8 bit, with all training images of trg; LPIPS is the mean distance between the pictures of
-one source, that is, diversity. Pictures are scored as they are made.
+trg, in styles of random codes (latent) or of validation images of trg (reference). FID and KID compare all
+outputs, in 8 bit, with all training images of trg. LPIPS is the mean distance between the outputs of one source:
+it measures diversity. Each batch of outputs is scored in memory; files are written for people only.
 """
 
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from itertools import permutations
+from itertools import chain, permutations
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import PIL
 import torch
 import torchvision
 from PIL import Image
 
 from core.data_loader import get_sample_loader, test_transform
-from core.evaluation.features import MOST_KEPT, FeatureAccumulator, read_features, write_features
-from core.images.folders import images_below, same_everywhere
+from core.evaluation.features import MOST_KEPT, FeatureAccumulator, distances, read_features, write_features
+from core.evaluation.scores import Scores
+from core.images.folders import check_same_on_all_ranks, images_below
 from core.images.io import to_uint8, write_image
 from core.model import Content
 from core.sampling import translate
@@ -30,69 +29,49 @@ from core.system import console, distributed
 from core.system.device import usable_cores
 from core.system.errors import UserError
 from core.system.files import make_folder, safe_name, sha256
-from core.system.memory import chunks
 from core.system.random import random_generator
 from metrics import fid, lpips
 from metrics.lpips import PairwiseMean
-from metrics.stats import (
-    frechet_distance,
-    frechet_distance_of_few,
-    kernel_distance,
-    symmetric_root,
-)  # fmt: skip
+from metrics.stats import symmetric_root
 from metrics.weights import MissingWeights, weights_path
 
 MODES = ("latent", "reference")
-FEW = 512  # up to here FID is quicker from the features than from their covariances
-
-
-class Scores(NamedTuple):
-    """Of a task: distances from real images, lower is better, and diversity, higher is. NaN: too few images."""
-
-    FID: float
-    KID: float
-    LPIPS: float
 
 
 class Evaluation:
-    """Scores networks on the images of folders with a sub-folder per domain.
+    """Scores networks on the images of folders with one sub-folder per domain.
 
-    domains: names in label order. train_dir: real images for FID and KID; val_dir: sources and references;
-    eval_dir: for the pictures, where save_images, and for statistics of the real ones, which are made once.
-    outputs: pictures per source and task. batch_size: sources at a time; LPIPS is a mean over such batches.
-    fit: calls work(size) with the number of images that may go through a network at once. leave_out: paths of
-    images that do not count. Raises MissingWeights where the metrics' networks are neither there nor to be had,
-    UserError where a sub-folder has no images.
+    domains: names in label order. train_dir: real images for FID and KID. val_dir: sources and references.
+    eval_dir: takes the outputs, if save_images, and the features of real images, which are computed once.
+    outputs: per source and task. batch_size: sources at a time; LPIPS is a mean over such batches.
+    inference_batch: a MicroBatch. skipped_images: paths to ignore. Raises MissingWeights, UserError.
     """
 
-    def __init__(self, domains, train_dir, val_dir, eval_dir, img_size, outputs, batch_size, device, fit,
-                 save_images=True, num_workers=0, leave_out=()):  # fmt: skip
-        self.domains, self.eval_dir, self.save_images = domains, Path(eval_dir), save_images
+    def __init__(self, domains, *, train_dir, val_dir, eval_dir, img_size, outputs, batch_size, device,
+                 inference_batch, save_images=True, num_workers=0, skipped_images=()):  # fmt: skip
+        self.domains, self.train_dir, self.val_dir, self.eval_dir = domains, train_dir, val_dir, Path(eval_dir)
         self.img_size, self.outputs, self.batch_size = img_size, outputs, batch_size
-        self.device, self.fit, self.num_workers = device, fit, num_workers
-        self.inception, self.lpips = load_metrics(str(device))
+        self.device, self.inference_batch = device, inference_batch
+        self.save_images, self.num_workers = save_images, num_workers
+        self.inception, self.lpips = load_metric_networks(str(device))
         make_folder(eval_dir)
-
-        def images(root):
-            return {name: [p for p in images_below(Path(root, name)) if p not in leave_out] for name in domains}
-
-        self.train_dir, self.val_dir = train_dir, val_dir
-        self.train, self.val = images(train_dir), images(val_dir)
+        self.train = images_by_domain(train_dir, domains, skipped_images)
+        self.val = images_by_domain(val_dir, domains, skipped_images)
         files = {"inception": weights_path(fid.WEIGHTS), "alexnet": weights_path(lpips.WEIGHTS)}
-        self.weights = {name: sha256(path)[:8] for name, path in files.items()}  # scores by others do not compare
-        self.pool = ThreadPoolExecutor(min(8, usable_cores()))  # for Pillow; torch has threads of its own
-        tasks = [f"{safe_name(src)}2{safe_name(trg)}" for src, trg in permutations(domains, 2)]
-        if len({task.casefold() for task in tasks}) < len(tasks):
+        self.weights = {name: sha256(path)[:8] for name, path in files.items()}  # other weights give other scores
+        self.pool = ThreadPoolExecutor(min(8, usable_cores()))  # for Pillow; torch has its own threads
+        tasks = [self._task_folder(src, trg).name.casefold() for src, trg in permutations(domains, 2)]
+        if len(set(tasks)) < len(tasks):
             raise UserError(f"tasks of the domains {', '.join(domains)} would have equal names: rename sub-folders")
         if distributed.is_main_process():
-            self._say_what_scores_are_worth()
+            self._warn_about_few_images()
 
     def check_images(self):
-        """Raise UserError where processes, on other machines say, see other images."""
+        """Raise UserError if processes, for example on other machines, find other images."""
         for root, images in ((self.train_dir, self.train), (self.val_dir, self.val)):
-            same_everywhere([path for paths in images.values() for path in paths], root)
+            check_same_on_all_ranks([path for paths in images.values() for path in paths], root)
 
-    def _say_what_scores_are_worth(self):
+    def _warn_about_few_images(self):
         few = [name for name, paths in self.val.items() if len(paths) < self.outputs]
         if few:
             console.warn(
@@ -109,58 +88,61 @@ class Evaluation:
     def run(self, nets, mode, seed, pause=lambda: None):
         """Scores of all tasks in a mode: {"cat2dog": Scores, ...}. pause(): called after each task.
 
-        Of several processes each translates a share of every task's images; the first compares them.
+        Each process translates a shard of every task's images; the main process computes the distances.
         """
-        found = {}
-        for trg in self.domains:  # a target's real images and references serve all its tasks
+        scores = {}
+        for trg in self.domains:  # all tasks of a target share its real images and references
             real = self.real_features(trg)
-            root = cache(lambda real=real: symmetric_root(real.cov.numpy()))  # once, where it is needed
+            root = cache(lambda real=real: symmetric_root(real.cov.numpy()))  # slow: once, and only if used
             references = self.reference_codes(nets.style_encoder, trg) if mode == "reference" else None
             for src in self.domains:
                 if src != trg:
                     fake, diversity = self.task(nets, src, trg, references, seed)
-                    distances = distributed.on_main_process(partial(_distances, real, fake, root))
-                    found[src, trg] = Scores(*distances, diversity)
+                    frechet, kernel = distributed.on_main_process(partial(distances, real, fake, root))
+                    scores[src, trg] = Scores(FID=frechet, KID=kernel, LPIPS=diversity)
                     pause()
-        return {f"{src}2{trg}": found[src, trg] for src, trg in permutations(self.domains, 2)}
+        return {f"{src}2{trg}": scores[src, trg] for src, trg in permutations(self.domains, 2)}
 
     @torch.no_grad()
     def task(self, nets, src, trg, references, seed):
-        """Translate the validation images of src into trg -> (Features of the pictures, LPIPS).
+        """Translate the validation images of src into trg -> (Features of the outputs, LPIPS).
 
         references: style codes to choose from (R, style_dim); None: styles of random codes.
         """
         mode = "latent" if references is None else "reference"
-        count, part = len(self.val[src]), self._share(self.val[src])
-        gathering = FeatureAccumulator(count * self.outputs, part.start * self.outputs)
-        diversity, number = torch.zeros(count, dtype=torch.float64), part.start
-        folder = self.eval_dir / f"{safe_name(src)}2{safe_name(trg)}" if self.save_images else None
-        distributed.on_main_process(lambda: folder and empty(folder))
+        accumulator = FeatureAccumulator(len(self.val[src]) * self.outputs)
+        diversity = torch.zeros(len(self.val[src]), dtype=torch.float64)
+        folder = self._task_folder(src, trg)
+        if self.save_images:
+            distributed.on_main_process(partial(_make_empty, folder))
+        batches = self._batches(self.val[src], test_transform(self.img_size), f"{mode} {src}2{trg}")
+        networks = {"generator": nets.generator, "inception": self.inception, "lpips_network": self.lpips}
+        translate_part = partial(translate_and_embed, prepare=self._to_inception, **networks)
         with distributed.sync_errors():
-            loader = self._loader(self.val[src][part], test_transform(self.img_size))
-            for x_src, _ in console.progress(loader, desc=f"{mode} {src}2{trg}", unit="batch"):
-                content = self.fit(partial(Content.of, nets, self._place(x_src)))
-                chances = [random_generator(seed, "eval", mode, src, trg, number + n) for n in range(len(x_src))]
+            for sources, x_src in batches:
+                content = Content.of(nets, x_src, self.inference_batch)
+                generators = [random_generator(seed, "eval", mode, src, trg, source) for source in sources]
                 if references is None:
-                    s_trg = self._random_codes(nets.mapping_network, self.domains.index(trg), chances)
+                    s_trg = self._random_styles(nets.mapping_network, self.domains.index(trg), generators)
                 else:
-                    s_trg = self._chosen(references, chances)  # (outputs, N, style_dim)
-                pairs, drawn = PairwiseMean(), []
+                    s_trg = self._choose_references(references, generators)
+                pairs, features = PairwiseMean(), []
                 for output, codes in enumerate(s_trg, start=1):
-                    images, embeddings, features = self.fit(partial(self._draw, nets.generator, content, codes))
-                    pairs.add(embeddings)
-                    drawn.append(features)
-                    if folder is not None:
-                        paths = [folder / f"{number + n:04d}_{output:02d}.png" for n in range(1, len(images) + 1)]
-                        list(self.pool.map(write_image, paths, images))
-                gathering.add(torch.stack(drawn, dim=1).flatten(0, 1))  # source by source, however batches are cut
-                diversity[number : number + len(x_src)] = pairs.result()
-                number += len(x_src)
-        batches = distributed.all_reduce_sum(diversity).split(self.batch_size)
-        return gathering.result(), torch.stack([batch.mean() for batch in batches]).mean().item()
+                    parts = self.inference_batch.run(translate_part, content, codes)
+                    images, embeddings, features_of_output = zip(*parts, strict=True)
+                    pairs.add(torch.cat(embeddings))
+                    features.append(torch.cat(features_of_output))
+                    if self.save_images:
+                        files = [folder / f"{source + 1:04d}_{output:02d}.png" for source in sources]
+                        list(self.pool.map(write_image, files, chain.from_iterable(images)))
+                features = torch.stack(features, dim=1).flatten(0, 1)  # (N * outputs, 2048), source by source
+                accumulator.add(features, sources[0] * self.outputs)
+                diversity[sources] = pairs.result()
+        means = [batch.mean() for batch in distributed.all_reduce_sum(diversity).split(self.batch_size)]
+        return accumulator.result(), torch.stack(means).mean().item()
 
     def about(self):
-        """Plain values that say what the scores were made with, for the record."""
+        """How the scores were computed, as plain values to save beside them."""
         return {
             "validation_images": {name: len(paths) for name, paths in self.val.items()},
             "training_images": {name: len(paths) for name, paths in self.train.items()},
@@ -173,103 +155,96 @@ class Evaluation:
         }
 
     def real_features(self, domain):
-        """Features of a domain's training images: from the disk, where they were made for the same files.
+        """Features of a domain's training images, from the disk if they were computed from the same files.
 
-        Of several processes only the first has them then.
+        Only the main process, which compares them, reads the file; in that case the others return None.
         """
-        known = []  # stays where it is: it is large
-        if distributed.on_main_process(
-            lambda: known.append(read_features(self._cache(domain))) or known[0] is not None
-        ):
-            return known[0] if known else None
-        paths, part = self.train[domain], self._share(self.train[domain])
-        gathering = FeatureAccumulator(len(paths), part.start)
         with distributed.sync_errors():
-            loader = self._loader(paths[part], partial(fid.eval_transform, img_size=self.img_size))
-            for x, _ in console.progress(loader, desc=f"real {domain}", unit="batch"):
-                gathering.add(self.fit(partial(self._features, self._place(x))))
-        found = gathering.result()
-        distributed.on_main_process(lambda: write_features(self._cache(domain), found))
-        return found
+            features = read_features(self._features_file(domain)) if distributed.is_main_process() else None
+        if distributed.on_main_process(lambda: features is not None):  # one flag to all: the features are large
+            return features
+        accumulator = FeatureAccumulator(len(self.train[domain]))
+        transform = partial(fid.eval_transform, img_size=self.img_size)
+        batches = self._batches(self.train[domain], transform, f"real {domain}")
+        with distributed.sync_errors():
+            for numbers, x in batches:
+                accumulator.add(torch.cat(self.inference_batch.run(self.inception, x)), numbers[0])
+        features = accumulator.result()
+        distributed.on_main_process(lambda: write_features(self._features_file(domain), features))
+        return features
 
-    def _cache(self, domain):
-        """Where the Features of a domain's training images are kept; the name tells what they were made of."""
+    def _features_file(self, domain):
+        """The file for the Features of a domain's training images; its name is a hash of what they depend on."""
         try:
             files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.train[domain]]
         except OSError as error:
             raise UserError(f"{error.filename} is gone ({error.strerror}): put it back or start anew") from error
-        made_of = json.dumps([files, self.img_size, self.weights["inception"]])
-        key = hashlib.blake2b(made_of.encode(), digest_size=8).hexdigest()
+        content = json.dumps([files, self.img_size, self.weights["inception"]])
+        key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         return self.eval_dir / f"real_{safe_name(domain)}_{key}.npz"
 
+    def _task_folder(self, src, trg):
+        return self.eval_dir / f"{safe_name(src)}2{safe_name(trg)}"
+
+    @torch.no_grad()
     def reference_codes(self, style_encoder, domain):
         """Styles of all validation images of a domain: (R, style_dim)."""
-        paths, part = self.val[domain], self._share(self.val[domain])
+        label, paths = self.domains.index(domain), self.val[domain]
         codes = torch.zeros(len(paths), style_encoder.unshared[0].out_features)
+        batches = self._batches(paths, test_transform(self.img_size), "references")
         with distributed.sync_errors():
-            loader = self._loader(paths[part], test_transform(self.img_size), self.domains.index(domain))
-            if paths[part]:
-                found = translate.reference_styles(style_encoder, loader, self.fit, self._place, shown=False)
-                codes[part] = found.codes.float().cpu()
-        return self._place(distributed.all_reduce_sum(codes))
+            for numbers, x_ref in batches:
+                y_ref = torch.full((len(x_ref),), label, device=self.device)
+                codes[numbers] = torch.cat(self.inference_batch.run(style_encoder, x_ref, y_ref)).float().cpu()
+        return distributed.all_reduce_sum(codes).to(self.device)
 
-    def _share(self, paths):
-        """Which of the images are this process's; networks see them in the same pieces as in a single process."""
-        size = distributed.all_reduce_max(self.fit(lambda size: size))
-        return distributed.shard(len(paths), size if self.batch_size % size == 0 else self.batch_size)
+    def _batches(self, paths, transform, title):
+        """Iterate over this process's shard of images: (numbers, x), their N indices in paths and (N, 3, H, W).
 
-    def _loader(self, paths, transform, label=0):
-        samples = [(path, label) for path in paths]
-        return get_sample_loader(samples, transform, self.batch_size, self.num_workers)
+        Call it outside of `sync_errors`, since it waits for the other processes; images are read in the iteration.
+        """
+        size = distributed.all_reduce_max(self.inference_batch.size)
+        unit = size if self.batch_size % size == 0 else self.batch_size  # networks get the same parts as in one process
+        samples = [(path, number) for number, path in enumerate(paths)][distributed.shard(len(paths), unit)]
+        loader = get_sample_loader(samples, transform, self.batch_size, self.num_workers)
+        batches = console.progress(loader, desc=title, unit="batch")
+        return ((numbers.tolist(), x.to(self.device)) for x, numbers in batches)
 
-    def _place(self, tensor):
-        return tensor.to(self.device)
-
-    def _random_codes(self, mapping_network, label, chances):
+    def _random_styles(self, mapping_network, label, generators):
         """Styles of random codes, `outputs` for each source: (outputs, N, style_dim)."""
         latent_dim = mapping_network.shared[0].in_features
-        z_trg = torch.stack([torch.randn(self.outputs, latent_dim, generator=chance) for chance in chances], dim=1)
+        z_trg = torch.stack([torch.randn(self.outputs, latent_dim, generator=g) for g in generators], dim=1)
         s_trg = translate.latent_styles(mapping_network, z_trg.flatten(0, 1), [label])  # (1, outputs * N, style_dim)
-        return s_trg.view(self.outputs, len(chances), -1)
+        return s_trg.view(self.outputs, len(generators), -1)
 
-    def _chosen(self, references, chances):
-        """For each source `outputs` of the references, different ones while there are: (outputs, N, style_dim).
+    def _choose_references(self, references, generators):
+        """Choose `outputs` references for each source, distinct if there are enough: (outputs, N, style_dim).
 
-        Each source has an order of its own, so that its choice depends neither on the batch nor on other sources.
+        Each source shuffles the references by itself, so that its choice depends on no other source.
         """
-        orders = torch.stack([torch.randperm(len(references), generator=chance) for chance in chances], dim=1)
+        orders = torch.stack([torch.randperm(len(references), generator=g) for g in generators], dim=1)  # (R, N)
         return references[orders[torch.arange(self.outputs) % len(references)]]
 
-    def _draw(self, generator, content, s_trg, size):
-        """Pictures in 8 bit (N, H, W, 3), their LPIPS embeddings (N, K) and Inception features (N, 2048)."""
-        drawn = []
-        for part in chunks(len(s_trg), size):
-            x_fake = generator.render(content[part], s_trg[part]).float()
-            images = to_uint8(x_fake)
-            x = fid.normalized(np.stack(list(self.pool.map(self._reduced, images))))
-            drawn.append((images, self.lpips(x_fake), self.inception(self._place(x))))
-        images, embeddings, features = zip(*drawn, strict=True)
-        return np.concatenate(images), torch.cat(embeddings), torch.cat(features)
-
-    def _reduced(self, image):
-        return fid.reduced(Image.fromarray(image), self.img_size)
-
-    def _features(self, x, size):
-        return torch.cat([self.inception(part) for part in x.split(size)])
+    def _to_inception(self, x_fake):
+        """Outputs (N, 3, H, W) in 8 bit (N, H, W, 3), and as Inception takes them (N, 3, 299, 299)."""
+        images = to_uint8(x_fake)
+        transform = partial(fid.eval_transform, img_size=self.img_size)
+        x_inception = torch.stack(list(self.pool.map(transform, map(Image.fromarray, images))))
+        return images, x_inception.to(self.device)
 
 
-def _distances(real, fake, root_of_real):
-    """FID and KID of two Features. root_of_real(): the root of the covariance of the real ones."""
-    if min(real.count, fake.count) <= FEW and max(real.count, fake.count) <= MOST_KEPT:
-        distance = frechet_distance_of_few(real.kept.numpy(), fake.kept.numpy())
-    else:
-        moments = (real.mean, real.cov, fake.mean, fake.cov)
-        distance = frechet_distance(*(m.numpy() for m in moments), root_of_real())
-    return distance, kernel_distance(real.kept, fake.kept)
+def translate_and_embed(content, s_trg, *, generator, inception, lpips_network, prepare):
+    """Translate N sources and embed the outputs -> (images, LPIPS embeddings (N, K), Inception features (N, 2048)).
+
+    prepare(x_fake) returns (images, outputs as Inception takes them). The dry run calls this on tensors without data.
+    """
+    x_fake = generator.render(content, s_trg)
+    images, x_inception = prepare(x_fake)
+    return images, lpips_network(x_fake.float()), inception(x_inception)
 
 
-def empty(folder):
-    """Make a folder of pictures, without those of an earlier evaluation. Raises UserError."""
+def _make_empty(folder):
+    """Make a folder for outputs, without those of an earlier evaluation. Raises UserError."""
     make_folder(folder)
     for old in folder.glob("[0-9]*_[0-9]*.png"):
         try:
@@ -278,16 +253,21 @@ def empty(folder):
             raise UserError(f"{old} cannot be replaced ({error.strerror}): close what holds it open") from error
 
 
+def images_by_domain(root, domains, skipped_images=()):
+    """The images of a folder with one sub-folder per domain: {name: sorted paths}, without skipped ones."""
+    return {name: [path for path in images_below(Path(root, name)) if path not in skipped_images] for name in domains}
+
+
 def check_scorable(domains, img_size):
-    """Raise UserError where there is nothing to be scored."""
+    """Raise UserError if there are too few domains, or too small images, to evaluate."""
     if len(domains) < 2 or img_size < 32:
         raise UserError(
             "evaluation needs two domains or more, and pictures of 32 px or more: --eval_every 0 goes without"
         )
 
 
-def load_metrics(device):
-    """[Inception, LPIPS] on a device, a text. Raises MissingWeights that names every file that is missing."""
+def load_metric_networks(device):
+    """[Inception, LPIPS] on a device, given by its name. Raises MissingWeights that names every missing file."""
     networks, missing = [], []
     for load in (fid.pretrained, lpips.pretrained):
         try:

@@ -1,7 +1,9 @@
-"""Faces brought into the place where CelebA-HQ has them (paper, appendix; the landmarks of core.wing)."""
+"""Faces turned, scaled and moved to where CelebA-HQ has them (paper, appendix; the landmarks of core.wing)."""
 
+import math
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +11,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from core.data_loader import test_transform
-from core.images.folders import images_below
+from core.images.folders import SAVED_SUFFIXES, images_below
 from core.images.grid import Grid
 from core.images.io import read_rgb, to_uint8, write_image
 from core.system import console
@@ -18,54 +20,69 @@ from core.system.files import system_errors
 from core.system.memory import chunks
 from core.wing import ANOTHER, LANDMARKS, SIZE, landmarks_of
 
-WEAK = 0.1  # what the masks take for nothing too: most heat maps of a face rise above it
+WEAK = 0.1  # most heat maps of a face exceed it; the masks ignore what is below it, too
 EYE_LEFT, EYE_RIGHT, MOUTH = [*range(60, 68), 96], [*range(68, 76), 97], [76, 82]
-SPREAD = [96, 97, 76, 82]  # pupils and corners of the mouth, whose distances from the centre tell the scale
+SPREAD = [96, 97, 76, 82]  # pupils and corners of the mouth, whose distances from the centre give the scale
 AT_ONCE = 8  # images through the network
 SHEET_CELL, SHEET_COLUMNS, SHEET_MOST = 192, 6, 600
-KEPT_FORMATS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 
 
-def align_folder(fan, mean_face, root, out_dir, img_size, resize, place, sheet=None, override=False):
-    """Align the faces in the images below root, each saved in out_dir under its own name.
+class AlignedFolder(NamedTuple):
+    """Numbers of images: written, skipped for lack of a readable face, and not read since their file exists."""
 
-    mean_face: landmarks (98, 2) in pixels of 256. resize: see core.images.squared. place: puts a tensor where the
-    network is. sheet: file for a picture of what was found. override: make anew what is there already. Returns how
-    many were (made, left out, there already). Raises UserError.
+    num_aligned: int
+    num_skipped: int
+    num_existing: int
+
+
+def align_folder(fan, mean_face, root, out_dir, img_size, resize, to_device, sheet=None, override=False):
+    """Align the faces in the images below root, each saved in out_dir under its own name -> AlignedFolder.
+
+    mean_face: landmarks (98, 2) in pixels of 256. resize: see core.images.io.squared. sheet: file for a contact
+    sheet of the images. override: replace aligned files that exist. Raises UserError.
     """
-    if sheet and Path(sheet).suffix.lower() not in KEPT_FORMATS:
+    if sheet and Path(sheet).suffix.lower() not in SAVED_SUFFIXES:
         raise UserError(f"--contact_sheet {sheet} is no name of a picture: end it with .jpg")
     targets = targets_of(root, out_dir)
     paths = [path for path, target in targets.items() if override or not target.exists()]
-    transform, shown, made = test_transform(img_size, resize), [], 0
+    reference, num_aligned, pairs = mean_face * (img_size / SIZE), 0, []
+    for images in _read_batches(paths, img_size, resize):
+        faces = find_faces(fan, to_device(torch.stack(list(images.values()))))
+        for path, (image, landmarks, is_face) in zip(images, faces, strict=True):
+            aligned = align(image, landmarks, reference) if is_face else None
+            if aligned is None:
+                console.warn(f"left out: {path} shows no face that can be found")
+            else:
+                write_image(targets[path], aligned)
+                num_aligned += 1
+            if sheet and len(pairs) < SHEET_MOST:
+                pairs.append([_small(x) for x in (with_landmarks(image, landmarks), aligned) if x is not None])
+    if pairs:
+        contact_sheet(pairs, sheet)
+    num_skipped = len(paths) - num_aligned
+    return AlignedFolder(num_aligned, num_skipped, num_existing=len(targets) - len(paths))
+
+
+def _read_batches(paths, img_size, resize):
+    """Yield {path: image (3, S, S) in [-1, 1]} of at most AT_ONCE images; warn about those that cannot be read."""
+    transform = test_transform(img_size, resize)
     with console.progress(total=len(paths), desc="aligning", unit="img") as bar:
-        for part in chunks(len(paths), AT_ONCE):
+        for batch in chunks(len(paths), AT_ONCE):
             images = {}
-            for path in paths[part]:
+            for path in paths[batch]:
                 try:
                     images[path] = transform(read_rgb(path, 2 * img_size))
                 except UserError as error:
                     console.warn(f"left out: {error}")
-            found = find_faces(fan, place(torch.stack(list(images.values())))) if images else []
-            for path, (image, landmarks, is_face) in zip(images, found, strict=True):
-                aligned = align(image, landmarks, mean_face * (img_size / SIZE)) if is_face else None
-                if aligned is None:
-                    console.warn(f"left out: {path} shows no face that can be found")
-                else:
-                    write_image(targets[path], aligned)
-                    made += 1
-                if sheet and len(shown) < SHEET_MOST:
-                    shown.append([_small(picture) for picture in (with_landmarks(image, landmarks), aligned)])
-            bar.update(part.stop - part.start)
-    if shown:
-        contact_sheet(shown, sheet)
-    return made, len(paths) - made, len(targets) - len(paths)
+            if images:
+                yield images
+            bar.update(batch.stop - batch.start)
 
 
 def targets_of(root, out_dir):
-    """{image below root: where it goes}: as it lies below root; PNG where its format would lose too much.
+    """{image below root: its file below out_dir}; a PNG where we do not write the image's own format.
 
-    Raises UserError where root has no images, out_dir lies in it, or two would get one name.
+    Raises UserError if root has no images, out_dir lies in it, or two images would get one name.
     """
     root, out_dir = Path(root), Path(out_dir)
     folder = root.parent if root.is_file() else root
@@ -74,12 +91,12 @@ def targets_of(root, out_dir):
     targets = {}
     for path in images_below(root, "inp_dir"):
         name = path.relative_to(folder)
-        targets[path] = out_dir / (name if name.suffix.lower() in KEPT_FORMATS else f"{name}.png")
+        targets[path] = out_dir / (name if name.suffix.lower() in SAVED_SUFFIXES else f"{name}.png")
     if not targets:
         raise UserError(f"--inp_dir {root} has no images: give a folder of photographs, or one of them")
-    twice = [str(target) for target, number in Counter(targets.values()).items() if number > 1]
-    if twice:
-        raise UserError(f"two images of --inp_dir {root} would both become {twice[0]}: rename one of them")
+    target, num_images = Counter(targets.values()).most_common(1)[0]
+    if num_images > 1:
+        raise UserError(f"two images of --inp_dir {root} would both become {target}: rename one of them")
     return targets
 
 
@@ -92,10 +109,9 @@ def find_faces(fan, x):
 
 
 def align(image, landmarks, reference):
-    """Turn, scale and move a face onto the reference.
+    """Turn, scale and move a face onto the reference -> uint8 (S, S, 3); None if the landmarks are those of no face.
 
-    image: uint8 (S, S, 3), S even. landmarks, reference: (98, 2), (x, y) in pixels of it -> uint8 (S, S, 3); None
-    where the landmarks do not lie like a face's.
+    image: uint8 (S, S, 3), S even. landmarks, reference: (98, 2), (x, y) in pixels of it.
     """
     size = len(image)
     matrix = similarity(landmarks + size // 2, reference)
@@ -110,7 +126,7 @@ def is_usable(matrix):
 def similarity(landmarks, reference):
     """The matrix (3, 3), on columns (x, y, 1), that turns, scales and moves landmarks (98, 2) onto the reference."""
     p, r = landmarks.mean(0), reference.mean(0)
-    with np.errstate(divide="ignore", invalid="ignore"):  # points that fall together: see `is_usable`
+    with np.errstate(divide="ignore", invalid="ignore"):  # points that coincide: see `is_usable`
         scale = (np.linalg.norm(reference[SPREAD] - r, axis=1) / np.linalg.norm(landmarks[SPREAD] - p, axis=1)).mean()
         (cos, sin), (cos_r, sin_r) = _axis(landmarks), _axis(reference)
     turn = scale * np.array([[cos * cos_r + sin * sin_r, sin * cos_r - cos * sin_r],
@@ -121,7 +137,7 @@ def similarity(landmarks, reference):
 
 
 def _axis(points):
-    """The direction from the left eye to the right one, as eyes and mouth tell it together: a unit vector."""
+    """The direction from the left eye to the right one, estimated from eyes and mouth: a unit vector."""
     left, right, mouth = (points[chosen].mean(0) for chosen in (EYE_LEFT, EYE_RIGHT, MOUTH))
     x, y = (left + right) / 2 - mouth
     axis = right - left - np.array([y, -x])
@@ -129,22 +145,22 @@ def _axis(points):
 
 
 def bordered(image):
-    """Half of the image's size on every side, reflected, and the more blurred the farther out: uint8 (2S, 2S, 3)."""
+    """Pad an image by half its size on every side: reflected, more blurred farther out -> uint8 (2S, 2S, 3)."""
     size = len(image)
     padded = np.pad(image, [(size // 2, size // 2)] * 2 + [(0, 0)], mode="reflect")
     half = np.asarray(Image.fromarray(padded).resize((size, size), Image.Resampling.BOX))
     half = ndimage.gaussian_filter(half, (size // 100, size // 100, 0), mode="nearest")
     blurred = np.asarray(Image.fromarray(half).resize((2 * size, 2 * size), Image.Resampling.BILINEAR))
-    place = np.arange(2 * size)
-    near = np.minimum(1, np.minimum(place, place[::-1]) / (size / 2))
+    pixels = np.arange(2 * size)
+    near = np.minimum(1, np.minimum(pixels, pixels[::-1]) / (size / 2))
     weight = np.minimum(near[:, None], near)[..., None] ** 4
     return (padded * weight + blurred * (1 - weight)).round().astype(np.uint8)
 
 
 def warp(image, matrix, size):
-    """The image under a matrix on its pixels' (x, y, 1), cut to size x size from the top left.
+    """Apply a matrix to the pixels' (x, y, 1), and crop size x size from the top left.
 
-    Cubic splines, which come closest to a Lanczos kernel; where the image shrinks it is drawn larger and reduced.
+    By cubic splines, which come closest to a Lanczos kernel. Draws larger and reduces if the image shrinks.
     """
     scale = np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
     finer = max(1, min(4, int(np.ceil(1 / scale))))
@@ -152,10 +168,8 @@ def warp(image, matrix, size):
     # From the centre of a pixel of the result to an index of the image, rows first.
     turn = back[:2, :2][::-1, ::-1] / finer
     shift = back[:2, 2][::-1] + back[:2, :2][::-1, ::-1] @ np.full(2, 0.5 / finer) - 0.5
-    drawn = [
-        ndimage.affine_transform(channel, turn, shift, (size * finer, size * finer), order=3, mode="nearest")
-        for channel in np.moveaxis(image.astype(np.float32), 2, 0)
-    ]
+    shape, channels = (size * finer, size * finer), np.moveaxis(image.astype(np.float32), 2, 0)
+    drawn = [ndimage.affine_transform(x, turn, shift, shape, order=3, mode="nearest") for x in channels]
     drawn = np.stack(drawn, axis=2).clip(0, 255).round().astype(np.uint8)
     return np.asarray(Image.fromarray(drawn).reduce(finer)) if finer > 1 else drawn
 
@@ -170,20 +184,15 @@ def with_landmarks(image, landmarks):
 
 
 def _small(image):
-    """A cell of the contact sheet."""
-    if image is None:
-        return None
     return np.asarray(Image.fromarray(image).resize((SHEET_CELL, SHEET_CELL), Image.Resampling.LANCZOS))
 
 
 def contact_sheet(pairs, path):
-    """Write a picture of pairs of cells (image, what came of it or None); white where nothing did."""
-    grid = Grid(-(-len(pairs) // SHEET_COLUMNS), 2 * SHEET_COLUMNS, SHEET_CELL)
+    """Write a grid of pairs: an image and, if it has a face, its aligned version."""
+    grid = Grid(math.ceil(len(pairs) / SHEET_COLUMNS), 2 * SHEET_COLUMNS, SHEET_CELL)
     for number, pair in enumerate(pairs):
         row, column = divmod(number, SHEET_COLUMNS)
-        for side, image in enumerate(pair):
-            if image is not None:
-                grid.put(row, 2 * column + side, image[None])
+        grid.put(row, 2 * column, pair)
     grid.save(path)
 
 

@@ -1,21 +1,20 @@
-"""What sample mode writes: grids, videos and single images, for one group of sources after the other."""
+"""The outputs of sample mode: grids, videos and single images of one group of sources after the other."""
 
 import json
-from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
 from core.images.io import write_image
 from core.report import page
 from core.sampling import translate, video
-from core.sampling.video import FORMATS
+from core.sampling.snapshots import SMALL
 from core.system import console
 from core.system.errors import UserError
 from core.system.files import atomic_write, safe_name
 
-SMALL, SMALL_WIDTH = "small", 1600  # folder for smaller versions of large grids, for the page; pixels
+SMALL_WIDTH = 1600  # pixels of the smaller versions of large grids
 MOST_SHOWN = 600  # single images on the page
-WHAT = {  # how names begin -> what the page says
+CAPTIONS = {  # how names begin -> caption on the page
     "reference": "Sources (top) in the style, and domain, of each reference (left)",
     "latent": "Sources (top) in random styles, a row for each seed",
     "video_ref": "From reference to reference",
@@ -24,17 +23,16 @@ WHAT = {  # how names begin -> what the page says
 
 
 class OutputWriter:
-    """Writes into `folder`. Names that are taken get the suffix _2, and so on: pages of one grid, and files of
-    different origin whose names would be the same.
+    """Writes into `folder`. A name that is taken, by another page of a grid for example, gets the suffix _2, and so on.
 
-    generator: G. fit: calls work(size) with the number of images that may go through G at once. domains:
-    names in label order. titled: whether grids name their rows and columns. video_format: mp4, gif or webp.
+    generator: G. domains: names in label order. titled: whether grids name their rows and columns.
+    video_format: mp4, gif or webp.
     """
 
-    def __init__(self, generator, folder, fit, domains, titled=False, video_format="mp4"):
-        self.generator, self.folder, self.fit = generator, Path(folder), fit
+    def __init__(self, generator, folder, inference_batch, domains, titled=False, video_format="mp4"):
+        self.generator, self.folder, self.inference_batch = generator, Path(folder), inference_batch
         self.domains, self.titled, self.video_format = domains, titled, video_format
-        self.taken, self.manifest = set(), {}  # names; name of a single image -> what it is
+        self.taken, self.manifest = set(), {}  # names; name of a single image -> its entry in the manifest
 
     def write(self, output, sources, styles):
         """Write one of --outputs: the sources in the styles."""
@@ -44,81 +42,65 @@ class OutputWriter:
             self.video(output, sources, styles)
         elif output == "reference":
             self.grid(output, sources, styles)
-        else:  # latent: a picture for each domain
+        else:  # latent: a grid for each domain
             for label in dict.fromkeys(styles.labels):
                 first = styles.labels.index(label)
-                part = styles.part(slice(first, first + styles.labels.count(label)))
-                self.grid(f"{output}_{safe_name(self.domains[label])}", sources, part)
+                of_domain = styles[first : first + styles.labels.count(label)]
+                self.grid(f"{output}_{safe_name(self.domains[label])}", sources, of_domain)
 
     def grid(self, name, sources, styles):
-        """Sources by styles, in as many pictures as need be."""
-        for rows in translate.grid_pages(len(sources.shown), len(styles.labels), sources.shown.shape[1]):
-            path = self._free(name, ".jpg")
-            self.fit(partial(self._grid, path, sources, styles.part(rows)))
+        """Write sources by styles, as one grid or several pages."""
+        columns = 1 + len(sources)
+        for page_rows in translate.grid_pages(len(sources), len(styles), sources.shown.shape[1]):
+            path = self._free_path(name, ".jpg")
+            rows = self._rows(path.name, sources, styles[page_rows])
+            grid = translate.style_grid(sources, styles[page_rows], rows, self.domains if self.titled else None)
+            grid.save(path)
+            grid.save_small(self.folder / SMALL / path.name, columns, max(16, SMALL_WIDTH // columns))
             console.info(f"Wrote {path}")
 
-    def _grid(self, path, sources, styles, size):
-        rows = self._rows(path.name, sources, styles, size)
-        grid = translate.style_grid(sources, styles, rows, self.domains if self.titled else None)
-        grid.save(path)
-        columns = 1 + len(sources.shown)
-        grid.save_small(self.folder / SMALL / path.name, columns, max(16, SMALL_WIDTH // columns))
-
     def video(self, name, sources, styles):
-        """The sources in one style melting into the next, wherever two of a domain follow one another."""
-        path = self._free(name, f".{self.video_format}")
-        self.fit(partial(self._video, path, sources, styles, video.style_pairs(styles.labels)))
+        """Write the sources in one style interpolated to the next, for each two successive styles of one domain."""
+        path, pairs = self._free_path(name, f".{self.video_format}"), video.style_pairs(styles.labels)
+        frames = video.video_frames(self.generator, sources, styles, pairs, self.inference_batch)
+        frames = console.progress(frames, total=video.frame_count(pairs), desc=path.name, unit="frame")
+        video.write_video(path, frames)
         console.info(f"Wrote {path}")
 
-    def _video(self, path, sources, styles, pairs, size):
-        frames = video.video_frames(self.generator, sources, styles, pairs, size)
-        total = video.frame_count(pairs)
-        video.write_video(path, console.progress(frames, total=total, desc=path.name, unit="frame"))
-
     def images(self, sources, styles):
-        """A PNG for each source and style."""
-        paths = [
-            [self._free(f"{source}__{safe_name(self.domains[label])}__{style}", ".png") for source in sources.names]
-            for label, style in zip(styles.labels, styles.names, strict=True)
-        ]
-        self.fit(partial(self._images, paths, sources, styles))
-
-    def _images(self, paths, sources, styles, size):
-        rows = self._rows("images", sources, styles, size)
-        for row, files, label, origin in zip(rows, paths, styles.labels, styles.origins, strict=True):
-            for path, image, source in zip(files, row, sources.paths, strict=True):
+        """Write a PNG for each source and style."""
+        rows = self._rows("images", sources, styles)
+        for row, label, style, origin in zip(rows, styles.labels, styles.names, styles.origins, strict=True):
+            domain = self.domains[label]
+            for image, source, source_path in zip(row, sources.names, sources.paths, strict=True):
+                path = self._free_path(f"{source}__{safe_name(domain)}__{style}", ".png")
                 write_image(path, image)
-                entry = {"file": path.name, "source": str(source), "domain": self.domains[label], **origin}
-                self.manifest[path.name] = json.dumps(entry)
+                self.manifest[path.name] = {"file": path.name, "source": str(source_path), "domain": domain, **origin}
 
     def finish(self, settings=()):
-        """Write manifest.jsonl, which says what the single images are, and the page index.html of all there is.
+        """Write manifest.jsonl, a list of the single images, and the page index.html, which shows all outputs.
 
-        Both tell of earlier runs, too, as far as their files still stand. settings: (flag, value) rows for the page.
+        Both include outputs of earlier runs whose files still exist. settings: (flag, value) rows for the page.
         """
         if self.manifest:
-            self._write_manifest()
-        if self.manifest or self.taken:
+            path = self.folder / "manifest.jsonl"
+            entries = _listed_files(path) | self.manifest
+            with atomic_write(path) as temporary:
+                temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries.values()), encoding="utf-8")
+            console.info(f"Wrote {len(self.manifest)} images and {path}")
+        if self.taken:
             try:
                 write_page(self.folder, settings)
-            except UserError as error:  # what it would show is there
+                console.info(f"Wrote {self.folder / 'index.html'}, a page that shows them")
+            except UserError as error:  # the outputs themselves are written
                 console.warn(str(error))
-                return
-            console.info(f"Wrote {self.folder / 'index.html'}, a page that shows them")
 
-    def _write_manifest(self):
-        path, number = self.folder / "manifest.jsonl", len(self.manifest)
-        lines = {**_standing(path), **self.manifest}
-        with atomic_write(path) as temporary:
-            temporary.write_text("\n".join(lines.values()) + "\n", encoding="utf-8")
-        console.info(f"Wrote {number} images and {path}")
+    def _rows(self, title, sources, styles):
+        rows = translate.translate_rows(self.generator, sources, styles.codes, self.inference_batch)
+        return console.progress(rows, total=len(styles), desc=title, unit="style")
 
-    def _rows(self, title, sources, styles, size):
-        rows = translate.translate_rows(self.generator, sources, styles.codes, size)
-        return console.progress(rows, total=len(styles.labels), desc=title, unit="style")
-
-    def _free(self, name, suffix):
-        """A path that nothing of this run has; capitals do not tell files apart on every system."""
+    def _free_path(self, name, suffix):
+        """A path that this run has not used; some file systems ignore upper and lower case."""
         names = chain([f"{name}{suffix}"], (f"{name}_{number}{suffix}" for number in count(2)))
         free = next(text for text in names if text.casefold() not in self.taken)
         self.taken.add(free.casefold())
@@ -127,46 +109,56 @@ class OutputWriter:
 
 def write_page(folder, settings):
     """Write {folder}/index.html: grids and videos, the newest first, then single images by domain."""
-    singles = [json.loads(line) for line in _standing(folder / "manifest.jsonl").values()]
-    known = {entry["file"] for entry in singles}
-    found = [path for path in folder.iterdir() if path.name not in known and _what(path)]
-    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    sections = []
-    for title, kinds in (("Videos", FORMATS), ("Grids", (".jpg",))):
-        items = [_shown(path) for path in found if path.suffix in kinds]
-        if items:
-            sections.append(page.gallery(title, items, cell=480))
-    for domain in sorted({entry["domain"] for entry in singles}):
-        of_it = [entry for entry in singles if entry["domain"] == domain]
-        note = f"The first {MOST_SHOWN} of {len(of_it)}; the others lie beside this page." * (len(of_it) > MOST_SHOWN)
-        items = [page.picture(entry["file"], _caption(entry)) for entry in of_it[:MOST_SHOWN]]
-        sections.append(page.gallery(f"Into {domain}", items, note, cell=150))
+    sections, singles = [], _listed_files(folder / "manifest.jsonl")
+    for title, suffixes in (("Videos", video.FORMATS), ("Grids", [".jpg"])):
+        paths = [path for path in folder.iterdir() if path.suffix in suffixes and _caption(path)]
+        if paths:
+            paths.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+            sections.append(page.gallery(title, [_output_item(path) for path in paths], cell=480))
+    for domain in sorted({entry["domain"] for entry in singles.values()}):
+        images = [entry for entry in singles.values() if entry["domain"] == domain]
+        note = f"The first {MOST_SHOWN} of {len(images)}; the others lie beside this page."
+        items = [_image_item(entry) for entry in images[:MOST_SHOWN]]
+        sections.append(page.gallery(f"Into {domain}", items, note if len(images) > MOST_SHOWN else "", cell=150))
     page.write_page(folder / "index.html", "StarGAN v2: results", [*sections, *page.about(settings)])
 
 
-def _what(path):
-    """What a file shows, by how its name begins; an empty text for what is not ours."""
-    stem = max((stem for stem in WHAT if path.stem.startswith(stem)), key=len, default="")
-    return WHAT.get(stem, "") if path.suffix in (".jpg", *FORMATS) else ""
+def _caption(path):
+    """The caption of a grid or video, by how its name begins; an empty text for other files."""
+    return next((caption for beginning, caption in CAPTIONS.items() if path.stem.startswith(beginning)), "")
 
 
-def _shown(path):
-    small = Path(SMALL, path.name)
-    small = small if (path.parent / small).exists() else None
-    return page.picture(path.name, f"{path.name}: {_what(path)}", small)
+def _output_item(path):
+    small = Path(SMALL, path.name) if (path.parent / SMALL / path.name).exists() else None
+    return page.picture(path.name, f"{path.name}: {_caption(path)}", small)
 
 
-def _caption(entry):
+def _image_item(entry):
     style = f"seed {entry['seed']}" if "seed" in entry else f"as {Path(entry['reference']).name}"
-    return f"{Path(entry['source']).name}, {style}"
+    return page.picture(entry["file"], f"{Path(entry['source']).name}, {style}")
 
 
-def _standing(manifest):
-    """The lines of an earlier manifest whose files are still there: {name: line}."""
+def _listed_files(manifest):
+    """The entries of an earlier manifest whose files still exist: {name: entry}."""
     try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-        rows = [(json.loads(line), line) for line in lines]
-        entries = {row["file"]: line for row, line in rows if {"source", "domain"} <= set(row)}
-        return {name: line for name, line in entries.items() if (manifest.parent / name).exists()}
+        rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+        entries = {row["file"]: row for row in rows if {"source", "domain"} <= set(row)}
+        return {name: entry for name, entry in entries.items() if (manifest.parent / name).exists()}
     except (OSError, ValueError, LookupError, TypeError):
-        return {}  # there is none, or it is not ours
+        return {}  # there is no manifest, or another program wrote it
+
+
+def possible_outputs(wanted, styles):
+    """Of (output, kind of styles) pairs those that can be made; warns about the others. Raises UserError for none.
+
+    styles: {kind: Styles}. A video needs two consecutive styles of one domain.
+    """
+    possible = [(output, kind) for output, kind in wanted
+                if not output.startswith("video") or video.style_pairs(styles[kind].labels)]  # fmt: skip
+    impossible = [output for output, kind in wanted if (output, kind) not in possible]
+    sentence = f"no {', '.join(impossible)}: a video needs two references, or two seeds, of one domain"
+    if not possible:
+        raise UserError(sentence)
+    if impossible:
+        console.warn(sentence)
+    return possible

@@ -1,7 +1,6 @@
-"""The interpolation video: styles of a domain melt into one another, all sources follow.
+"""The interpolation video: each style of a domain is interpolated to the next one, for all sources at once.
 
-Frames are made one at a time and go straight to the encoder, so memory does not grow with length (but for
-.webp, whose encoder keeps the compressed frames to the end).
+Each frame goes to the encoder as soon as it is drawn. Only that of .webp keeps compressed frames to the end.
 """
 
 from fractions import Fraction
@@ -17,18 +16,16 @@ from core.system.files import atomic_write
 
 FRAMES_PER_SECOND = Fraction(25, 2)
 GAP = 32  # black columns between the references and the sources
-MAX_SIDE = 16_383  # what the encoders take
+MAX_SIDE = 16_383  # pixels that the encoders accept
 FORMATS = {  # suffix -> codec, pixels, meaning of the pixels, settings of the codec, settings of the file
     # Wide frames are large: looking 5 frames ahead in place of 40 saves a quarter of a gigabyte and no quality.
-    ".mp4": (
-        "libx264", "yuv420p", "itu709", {"crf": "18", "preset": "veryfast", "rc-lookahead": "5"},
-        {"movflags": "+faststart"},
-    ),
+    ".mp4": ("libx264", "yuv420p", "itu709",
+             {"crf": "18", "preset": "veryfast", "rc-lookahead": "5"}, {"movflags": "+faststart"}),
     ".gif": ("gif", "pal8", None, {}, {"loop": "0"}),
     ".webp": ("libwebp_anim", "yuv420p", "itu601", {"quality": "90"}, {"loop": "0"}),
 }  # fmt: skip
 ALPHAS = (0.0, *torch.sigmoid(torch.arange(-5, 5, 0.5)).tolist(), 1.0)  # 22 different frames of a pair
-HOLD = 10  # frames for which a pair's last one stands, and at the end once more
+HOLD = 10  # how many times a pair's last frame is shown; at the end of the video as often again
 
 
 def style_pairs(labels):
@@ -37,39 +34,39 @@ def style_pairs(labels):
 
 
 def frame_count(pairs):
-    """How many frames the video of these pairs has, at 12.5 a second."""
+    """Number of frames in the video of these pairs, at 12.5 a second."""
     return len(pairs) * (len(ALPHAS) - 1 + HOLD) + HOLD
 
 
 def most_sources(size):
-    """How many sources of `size` pixels fit into a frame that the encoders take; 1 at least."""
+    """Number of sources of `size` pixels that fit into a frame the encoders accept, at least 1."""
     return max(1, (MAX_SIDE - size - GAP) // size)
 
 
-def video_frames(generator, sources, styles, pairs, batch):
+def video_frames(generator, sources, styles, pairs, inference_batch):
     """Yield the frames, uint8 (2H, W + 32 + S * W, 3), or without the references' window (2H, S * W, 3).
 
-    pairs: as from `style_pairs`, not empty. Nothing is translated twice: a frame that stands is the same
-    array again, and a pair that begins where the last one ended takes over its translations.
+    pairs: as from `style_pairs`, not empty. Nothing is translated twice: a frame that is held is the same array
+    again, and a pair that begins with the last style of the previous pair reuses its translations.
     """
     above = _side_by_side(sources.shown)
-    reached, row = None, None  # the style in which the last frame shows the sources, and they in it
+    last_style, row = None, None  # the style of the last frame, and the sources in it
     for previous, following in pairs:
         codes = [torch.lerp(styles.codes[previous], styles.codes[following], alpha) for alpha in ALPHAS]
-        known = [row] if reached == previous else []
-        rows = chain(known, translate_rows(generator, sources, codes[len(known) :], batch))
+        reused = [row] if last_style == previous else []
+        rows = chain(reused, translate_rows(generator, sources, codes[len(reused) :], inference_batch))
         for alpha, row in zip(ALPHAS, rows, strict=True):
             frame = np.concatenate([above, _side_by_side(row)])  # (2H, S * W, 3)
             if styles.shown is not None:
                 window = _window(styles.shown[previous], styles.shown[following], alpha)
                 frame = np.concatenate([window, frame], axis=1)
             yield from [frame] * (HOLD if alpha == 1 else 1)
-        reached = following
+        last_style = following
     yield from [frame] * HOLD
 
 
 def _window(previous, following, alpha):
-    """The references scrolling by, one above the other: (2H, W + 32, 3)."""
+    """Two references, one above the other, scrolled by alpha: (2H, W + 32, 3)."""
     size = len(previous)
     top = int(size * (1 - alpha))
     window = np.zeros((2 * size, size + GAP, 3), np.uint8)
@@ -78,18 +75,17 @@ def _window(previous, following, alpha):
 
 
 def write_video(path, frames):
-    """Encode uint8 frames (H, W, 3) of even sides, 12.5 a second, as the suffix says: .mp4 is H.264 in yuv420p,
-    .gif and .webp are animated pictures that repeat for ever.
+    """Encode uint8 frames (H, W, 3) of even sides, 12.5 a second, in the format of the suffix, see FORMATS.
 
-    The file takes its name once it is whole. Raises KeyError for another suffix, UserError where it cannot be written.
+    .gif and .webp loop. Raises UserError if the file cannot be written.
     """
-    import av  # here, since training never needs it
+    import av  # slow to import, and training never needs it
 
     codec, pixels, colours, settings, file_settings = FORMATS[Path(path).suffix]
     with atomic_write(path) as temporary, av.open(str(temporary.absolute()), "w", options=file_settings) as container:
         stream = container.add_stream(codec, rate=FRAMES_PER_SECOND, options=settings)
         stream.pix_fmt = pixels
-        if codec == "libx264":  # untagged colours would be left to each player's guess
+        if codec == "libx264":  # else each player guesses what the colours mean
             context = stream.codec_context
             context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
         last = None
@@ -99,24 +95,22 @@ def write_video(path, frames):
             if array is not last and pixels == "pal8":
                 frame = av.VideoFrame.from_ndarray(_with_palette(array), format=pixels)
             elif array is not last:
-                frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
-                    format=pixels, dst_colorspace=colours
-                )
+                rgb = av.VideoFrame.from_ndarray(array, format="rgb24")
+                frame = rgb.reformat(format=pixels, dst_colorspace=colours)
             frame.pts, frame.time_base, last = number, 1 / FRAMES_PER_SECOND, array
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
 def _with_palette(array):
-    """A picture in 256 colours of its own: indices (H, W), colours (256, 4) as alpha, red, green, blue."""
-    image = Image.fromarray(array)
-    some = np.ascontiguousarray(array[::3, ::3])  # every ninth pixel tells as much in a ninth of the time
-    chosen = Image.fromarray(some).quantize(256)
-    colours = np.array(chosen.getpalette(), np.uint8).reshape(-1, 3)
+    """An image in its own 256 colours: indices (H, W), colours (256, 4) as alpha, red, green, blue."""
+    some = np.ascontiguousarray(array[::3, ::3])  # every ninth pixel gives as good a palette in a ninth of the time
+    reduced = Image.fromarray(some).quantize(256)
+    colours = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)
     palette = np.full((256, 4), 255, np.uint8)
     palette[: len(colours), 1:] = colours
     # Dithering would make still parts flicker.
-    return np.asarray(image.quantize(palette=chosen, dither=Image.Dither.NONE)), palette
+    return np.asarray(Image.fromarray(array).quantize(palette=reduced, dither=Image.Dither.NONE)), palette
 
 
 def _side_by_side(images):
