@@ -1,8 +1,8 @@
-"""Cost of several processes: time of an iteration, bytes between them, and two ways of averaging gradients.
+"""Cost of several processes: time of an iteration, bytes between them, and two ways to average gradients.
 
 python -m benchmarks.distributed                       1, 2, 4 processes on this machine's CPU
 python -m benchmarks.distributed --link 0.25           as if their network carried 0.25 GB/s
-It starts the processes itself, all on this machine.
+The benchmark starts the processes itself, all on this machine.
 """
 
 import argparse
@@ -26,26 +26,20 @@ from benchmarks.train_step import make_inputs, step
 from core.solver import Solver
 from core.system import distributed
 
-VARIANTS = ("buckets", "DDP")
+VARIANTS = ("flat", "DDP")  # one all_reduce_mean after backward; DistributedDataParallel
 
 
 class Link:
-    """A network that carries `speed` bytes a second, in place of the machine's memory."""
+    """dist.all_reduce over a network that carries `speed` bytes a second."""
 
     def __init__(self, speed):
-        self.speed, self.free, self.all_reduce = speed, 0.0, dist.all_reduce
+        self.speed, self.all_reduce = speed, dist.all_reduce
 
-    def __call__(self, tensor, *args, async_op=False):
-        """dist.all_reduce, in place, not done before the link has carried what a ring sends: 2 (n - 1) / n of it."""
-        work, count = self.all_reduce(tensor, *args, async_op=True), distributed.world_size()
-        sent = tensor.nbytes * 2 * (count - 1) / count  # by each process, in a ring
-        self.free = max(self.free, time.monotonic()) + sent / self.speed
-        arrival = Munch(wait=partial(self._wait, work, self.free))
-        return arrival if async_op else arrival.wait()
-
-    @staticmethod
-    def _wait(work, arrival):
-        work.wait()
+    def __call__(self, tensor, *args):
+        """Reduce in place, and return when the link could have carried what each process of a ring sends."""
+        count = distributed.world_size()
+        arrival = time.monotonic() + tensor.nbytes * 2 * (count - 1) / count / self.speed
+        self.all_reduce(tensor, *args)
         time.sleep(max(0.0, arrival - time.monotonic()))
 
 
@@ -56,44 +50,45 @@ class Objective(nn.Module):
         super().__init__()
         self.learners = nn.ModuleList(learners)
 
-    def forward(self, loss_of, batch):
-        """loss_of(batch): (loss, {name: part}), scalars."""
-        return loss_of(batch)
+    def forward(self, loss_fn, *args):
+        """loss_fn(*args): (loss, terms, meters), as for `Solver._update`."""
+        return loss_fn(*args)
 
 
-def update_by_ddp(solver, wrapped, prefix, learners, loss_of, inputs):
-    """Solver.update, gradients averaged by DistributedDataParallel. wrapped: {learners: it}, filled here."""
-    for name, network in solver.nets.items():
-        network.requires_grad_(name in learners)
-    if learners not in wrapped:
-        wrapped[learners] = DistributedDataParallel(Objective([solver.nets[name] for name in learners]))
-    for name in learners:
-        solver.optims[name].zero_grad()
-    loss, parts = wrapped[learners](loss_of, inputs)
+def update_by_ddp(solver, wrapped, name, loss_fn, batch, mode, iteration, learners):
+    """Solver._update, gradients averaged by DistributedDataParallel. wrapped: {learners: it}, filled here."""
+    for network_name, network in solver.nets.items():
+        network.requires_grad_(network_name in learners)
+    key = tuple(learners)
+    if key not in wrapped:
+        wrapped[key] = DistributedDataParallel(Objective([solver.nets[learner] for learner in learners]))
+    for learner in learners:
+        solver.optims[learner].zero_grad()
+    loss, terms, _ = wrapped[key](loss_fn, batch, mode, iteration)
     loss.backward()
-    distributed.all_reduce_mean(list(parts.values()))
-    solver._step(prefix, learners, [p.grad for p in wrapped[learners].parameters()], parts)
-    return {prefix + name: part for name, part in parts.items()}
+    distributed.all_reduce_mean(list(terms.values()))
+    solver._step(name, learners, [p.grad for p in wrapped[key].parameters()], list(terms.values()), iteration)
+    return {name + term: value for term, value in terms.items()}
 
 
 def measure(options):
-    """In each process: {variant: (seconds of each iteration, bytes of an iteration)}, and the bytes of gradients."""
+    """Return ({variant: (seconds of each iteration, bytes of an iteration)}, bytes of gradients) in each process."""
     torch.set_num_threads(options.threads)
     line = f"--mode train --num_domains 3 --w_hpf 0 --device {options.device} --img_size {options.img_size} "
     line += f"--channel_base {options.channel_base} --batch_size {options.batch_size}"
-    found = {}
+    results = {}
     with ExitStack() as patches:
         patches.enter_context(distributed.process_group())
         if options.link and distributed.world_size() > 1:
             patches.enter_context(mock.patch.object(dist, "all_reduce", Link(options.link * 1e9)))
         for name in options.variants if distributed.world_size() > 1 else options.variants[:1]:
             solver = Solver(program.parse_args(line.split()))
-            whole = make_inputs(solver.args, solver.device)
+            whole = make_inputs(solver.config, solver.device)
             inputs = Munch({key: tensor[distributed.shard(options.batch_size)] for key, tensor in whole.items()})
             seconds = []
             if name == "DDP":
-                solver.update = partial(update_by_ddp, solver, {})
-            for iteration in range(2):  # kernels are chosen, and the buckets of DDP
+                solver._update = partial(update_by_ddp, solver, {})
+            for iteration in range(2):  # warm-up: PyTorch chooses kernels, and DDP its buckets
                 step(solver, name, inputs, iteration)
             before = traffic()
             for iteration in range(options.iterations):
@@ -102,18 +97,18 @@ def measure(options):
                 step(solver, name, inputs, iteration)
                 seconds.append(time.perf_counter() - began)
             distributed.all_reduce_max(0)
-            found[name] = seconds, (traffic() - before) / options.iterations
-    return found, gradient_bytes(solver)
+            results[name] = seconds, (traffic() - before) / options.iterations
+    return results, gradient_bytes(solver)
 
 
 def gradient_bytes(solver):
-    """What the four updates of an iteration compute: D twice, G twice, F and E once."""
+    """Return the bytes of gradients of the four updates of an iteration: D twice, G twice, F and E once."""
     size = {name: sum(p.nbytes for p in net.parameters()) for name, net in solver.nets.items()}
     return 2 * size["discriminator"] + 2 * size["generator"] + size["mapping_network"] + size["style_encoder"]
 
 
 def traffic():
-    """Bytes that have gone through the loopback network; NaN where the system does not tell."""
+    """Return the bytes that went through the loopback network so far; NaN where the system has no counter."""
     try:
         (line,) = (text for text in Path("/proc/net/dev").read_text().splitlines() if text.strip().startswith("lo:"))
     except OSError:
@@ -122,7 +117,7 @@ def traffic():
 
 
 def launch(options, world):
-    """`measure` in `world` processes -> what the first one returns. Raises ChildFailedError where one fails."""
+    """Run `measure` in `world` processes -> the result of rank 0. Raises ChildFailedError where one fails."""
     config = LaunchConfig(
         1, 1, world, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="spawn"
     )
@@ -130,7 +125,7 @@ def launch(options, world):
 
 
 def main():
-    """Print a row for each number of processes and way of averaging: seconds and MB of an iteration."""
+    """Print seconds and MB of an iteration for each number of processes and way to average."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -146,9 +141,9 @@ def main():
     print(f"{options.threads} threads each" + (f", link of {options.link:g} GB/s" if options.link else ""))
     print(f"{'processes':>9} {'gradients':<16}{'s/it':>8}{'best':>8}{'MB/it sent':>12}{'least':>8}{'ratio':>7}")
     for world in options.ranks:
-        found, size = launch(options, world)
+        results, size = launch(options, world)
         least = 2 * (world - 1) * size  # all of them together, in a ring
-        for name, (seconds, sent) in found.items():
+        for name, (seconds, sent) in results.items():
             ratio = f"{sent / least:>7.3f}" if least else ""
             median = statistics.median(seconds)
             print(

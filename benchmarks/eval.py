@@ -36,7 +36,7 @@ from metrics.weights import load_pretrained, weights_path
 
 
 def fill_cache(folder):
-    """Random weights under the names that torchvision expects; TORCH_HOME becomes the folder."""
+    """Save random weights under the names that torchvision expects; TORCH_HOME becomes the folder."""
     os.environ["TORCH_HOME"] = str(folder)
     networks = {AlexNet_Weights.IMAGENET1K_V1: torchvision.models.alexnet(),
                 Inception_V3_Weights.IMAGENET1K_V1: fid.build_inception()}  # fmt: skip
@@ -52,31 +52,28 @@ def count_images(counts, **networks):
 
 
 @torch.no_grad()
-def evaluate_plainly(solver, evaluation, inception):
-    """Both modes as the reference computes them -> {mode: (mean FID, mean LPIPS)}."""
-    nets, args = solver.nets_ema, solver.args
-    means = {}
+def evaluate_plainly(nets, evaluation, inception):
+    """Compute both modes as the reference does. inception: (N, 3, 299, 299) -> (N, 2048)."""
     for mode in MODES:
-        pairs = permutations(evaluation.domains, 2)
-        scores = [task_plainly(nets, args, evaluation, inception, mode, *pair) for pair in pairs]
-        means[mode] = np.mean(scores, axis=0)
-    return means
+        for src, trg in permutations(evaluation.domains, 2):
+            task_plainly(nets, evaluation, inception, mode, src, trg)
 
 
-def task_plainly(nets, args, evaluation, inception, mode, src, trg):
-    """One task as the reference computes it -> (FID, LPIPS). inception: (N, 3, 299, 299) -> (N, 2048)."""
-    label = evaluation.domains.index(trg)
+def task_plainly(nets, evaluation, inception, mode, src, trg):
+    """One task as the reference computes it -> (FID, LPIPS)."""
+    label, img_size = evaluation.domains.index(trg), evaluation.img_size
+    latent_dim = nets.mapping_network.shared[0].in_features
     distances, folder = [], evaluation.eval_dir / f"plain_{src}2{trg}"
     folder.mkdir(parents=True, exist_ok=True)
-    x_src = torch.cat([x for x, _ in evaluation._loader(evaluation.val[src], test_transform(args.img_size))])
-    x_ref = torch.cat([x for x, _ in evaluation._loader(evaluation.val[trg], test_transform(args.img_size))])
-    for first in range(0, len(x_src), args.val_batch_size):
-        x = x_src[first : first + args.val_batch_size]
+    transform = test_transform(img_size)
+    x_src, x_ref = (torch.stack([transform(read_rgb(p)) for p in evaluation.val[name]]) for name in (src, trg))
+    for first in range(0, len(x_src), evaluation.batch_size):
+        x = x_src[first : first + evaluation.batch_size]
         y = torch.full((len(x),), label)
         group = []
-        for output in range(args.num_outs_per_domain):
+        for output in range(evaluation.outputs):
             if mode == "latent":
-                s_trg = nets.mapping_network(torch.randn(len(x), args.latent_dim), y)
+                s_trg = nets.mapping_network(torch.randn(len(x), latent_dim), y)
             else:
                 s_trg = nets.style_encoder(x_ref[torch.randperm(len(x_ref))[: len(x)]], y)
             x_fake = nets.generator(x, s_trg)
@@ -87,10 +84,11 @@ def task_plainly(nets, args, evaluation, inception, mode, src, trg):
         distances.append(np.mean(pairs))
     moments = []
     for paths in (evaluation.train[trg], sorted(folder.iterdir())):
-        images = [fid.eval_transform(read_rgb(path), args.img_size) for path in paths]
+        images = [fid.eval_transform(read_rgb(path), img_size) for path in paths]
         features = torch.cat([inception(torch.stack(images[i : i + 32])) for i in range(0, len(images), 32)])
-        moments.append((features.double().mean(0).numpy(), np.cov(features.double().numpy(), rowvar=False)))
-    return frechet_distance(*moments[0], *moments[1]), np.mean(distances)
+        moments += [features.double().mean(0).numpy(), np.cov(features.double().numpy(), rowvar=False)]
+    mu, cov, mu2, cov2 = moments
+    return frechet_distance(mu, cov, mu2, cov2), np.mean(distances)
 
 
 def main():
@@ -102,7 +100,7 @@ def main():
     parser.add_argument("--val", type=int, default=6, help="validation images per domain")
     parser.add_argument("--outputs", type=int, default=10, help="outputs per source")
     options = parser.parse_args()
-    console.info = lambda text="": None  # the table is what is wanted
+    console.info = lambda text="": None  # print nothing but the table
     console.warn = console.info
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -115,28 +113,27 @@ def main():
         line = [str(text) for flag, value in flags.items() for text in (f"--{flag}", value)]
         solver = Solver(program.parse_args(["--mode", "eval", *line]))
         evaluation = solver.evaluation()
-        counts = Counter()
-        G = solver.nets_ema.generator
-        counted = {"alexnet": evaluation.lpips, "inception": evaluation.inception}
-        counted |= {"encode": G.encode[0], "render": G.to_rgb}
+        counts, G = Counter(), solver.nets_ema.generator
+        counted = {"alexnet": evaluation.lpips, "inception": evaluation.inception,
+                   "encode": G.encode[0], "render": G.to_rgb}  # fmt: skip
         count_images(counts, **counted)
         inception = load_pretrained(fid.build_inception, fid.WEIGHTS)  # as torchvision has it
         inception.fc, inception.transform_input = torch.nn.Identity(), False
         count_images(counts, inception=inception)
-        found = {}
+        results = {}
         for variant in ("plain", "streaming"):
             counts.clear()
             began = time.perf_counter()
             if variant == "plain":
                 with plain.plain_arithmetic():
-                    evaluate_plainly(solver, evaluation, inception)
+                    evaluate_plainly(solver.nets_ema, evaluation, inception)
             else:
                 solver.evaluate(step=0, evaluation=evaluation)
-            found[variant] = (time.perf_counter() - began, dict(counts))
+            results[variant] = (time.perf_counter() - began, dict(counts))
     print(f"{'':<12}{'seconds':>10}{'times':>10}" + "".join(f"{name:>10}" for name in counted) + "  images through")
-    for variant, (seconds, passed) in found.items():
+    for variant, (seconds, passed) in results.items():
         cells = "".join(f"{passed.get(name, 0):>10}" for name in counted)
-        print(f"{variant:<12}{seconds:>10.1f}{found['plain'][0] / seconds:>10.2f}{cells}")
+        print(f"{variant:<12}{seconds:>10.1f}{results['plain'][0] / seconds:>10.2f}{cells}")
 
 
 if __name__ == "__main__":

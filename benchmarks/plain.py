@@ -46,7 +46,7 @@ def plain_arithmetic():
 
 def train_step(solver, inputs, iteration):
     """`Solver.train_step` without its savings: the same losses and weights. Use within plain_arithmetic."""
-    nets, args, x_src, y_org, y_trg = solver.nets, solver.args, inputs.x_src, inputs.y_src, inputs.y_ref
+    nets, args, x_src, y_org, y_trg = solver.nets, solver.config, inputs.x_src, inputs.y_src, inputs.y_ref
     G, E, D = nets.generator, nets.style_encoder, nets.discriminator
     losses = {}
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-import main as program
 from benchmarks.judge import correlation, look, read_faces, train_judge
-from core.checkpoint.describe import recall
 from core.checkpoint.io import newest_step, saved_steps
 from core.checkpoint.steps import NETS_EMA
+from core.cli.args import parse_given
+from core.cli.resolve import loaded_config
 from core.solver import Solver
 from core.system.errors import UserError
 from core.system.files import atomic_write
@@ -37,9 +37,7 @@ AT_ONCE = 16  # sources
 def load_networks(checkpoint_dir, step, device="auto"):
     """The averages of a step, ready to use -> Solver. Raises UserError where they are missing or damaged."""
     line = ["--mode", "sample", "--checkpoint_dir", checkpoint_dir, "--resume_iter", step, "--device", device]
-    args = program.parse_args([str(word) for word in line])
-    recall(args, NETS_EMA, step)
-    solver = Solver(args)
+    solver = Solver(loaded_config(parse_given([str(word) for word in line])))
     solver.load(step)
     return solver
 
@@ -74,7 +72,7 @@ def measure(solver, judge, faces, mode, seed=0):
     for y_trg in range(len(DOMAINS)):
         sources, members = (y != y_trg).nonzero()[:, 0], (y == y_trg).nonzero()[:, 0]
         chosen = members[torch.randint(len(members), (len(sources), OUTPUTS), generator=generator)]
-        latent = torch.randn(len(sources), OUTPUTS, solver.args.latent_dim, generator=generator)
+        latent = torch.randn(len(sources), OUTPUTS, solver.config.latent_dim, generator=generator)
         codes = latent if mode == "latent" else x[chosen]
         x_fake, distance = translate(solver, x[sources], y[sources], y_trg, codes, mode)
         seen, seen_factors = look(judge, x_fake.flatten(0, 1))
@@ -156,7 +154,7 @@ def report(options):
     for step in steps:
         solver = load_networks(options.checkpoint_dir, step)
         if judge is None:
-            size = solver.args.img_size
+            size = solver.config.img_size
             judge = train_judge(*read_faces(options.data, "train", size))
             faces = read_faces(options.data, "val", size)
             own = measure_judge(judge, faces)

@@ -8,6 +8,7 @@ python -m benchmarks.sample --variants plain fused "fused --precision bf16" --de
 import argparse
 import tempfile
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,19 +19,22 @@ from PIL import Image
 
 import main as program
 from benchmarks import plain
+from core.checkpoint import CheckpointIO
+from core.checkpoint.steps import NETS_EMA
 from core.data_loader import get_sample_loader, test_transform
 from core.images.io import to_uint8
 from core.sampling import translate, video
 from core.solver import Solver
 from core.system import console
 from core.system.device import describe_device
-from core.system.memory import peak_memory
+from core.system.memory import MicroBatch, peak_memory
 
 DOMAINS = 3
+BATCH_SIZE = 8
 
 
 def make_images(folder, count, size):
-    """Smooth random PNG pictures, size x size, in a folder that is there -> their paths."""
+    """Write smooth random PNG images, size x size, into an existing folder -> their paths."""
     generator = np.random.default_rng(count)
     paths = [folder / f"{number:04d}.png" for number in range(count)]
     for path in paths:
@@ -40,30 +44,27 @@ def make_images(folder, count, size):
 
 
 def make_solver(options, variant, folder):
-    """A Solver with random weights, saved once so that it loads them as it always does."""
+    """A Solver with random weights, saved as step 1, which `Solver.sample` loads."""
     width = ["--channel_base", options.channel_base, "--img_size", options.img_size]
     line = ["--device", options.device, "--num_domains", DOMAINS, "--w_hpf", 0, *width, *variant.split()[1:]]
     line += ["--resume_iter", 1, "--checkpoint_dir", folder, "--result_dir", folder / "results"]
-    args = program.parse_args(["--mode", "sample", *map(str, line)])
-    solver = Solver(args)
-    if not solver.archive.steps():
-        solver.save(1)
+    solver = Solver(program.parse_args(["--mode", "sample", *map(str, line)]))
+    CheckpointIO(folder, NETS_EMA, **solver.nets_ema).save(1)
     return solver
 
 
 @torch.no_grad()
-def sample_plainly(solver, loaders):
+def sample_plainly(solver, folder, loaders):
     """Grid and video with a whole pass of G for all sources in each frame, as the reference draws them."""
-    nets = solver.nets_ema
-    x_src = solver._place(torch.cat([x for x, _ in loaders.src]))
-    placed = ((solver._place(x_ref), solver._place(y_ref)) for x_ref, y_ref in loaders.ref)
-    references = translate.read_references(nets.style_encoder, placed)
-    sources = translate.Sources(None, to_uint8(x_src))
+    nets, to_device = solver.nets_ema, partial(torch.Tensor.to, device=solver.device)
+    x_src = to_device(torch.cat([x for x, _ in loaders.src]))
+    inference_batch = MicroBatch(BATCH_SIZE, BATCH_SIZE)
+    references = translate.reference_styles(nets.style_encoder, loaders.ref, inference_batch, to_device)
+    sources = translate.Sources(content=None, shown=to_uint8(x_src))
 
     def row(s_trg):
         return to_uint8(nets.generator(x_src, s_trg.expand(len(x_src), -1)))
 
-    folder = Path(solver.args.result_dir)
     translate.style_grid(sources, references, map(row, references.codes)).save(folder / "reference.jpg")
     pairs = video.style_pairs(references.labels)
     steps = [*video.ALPHAS, *[1.0] * (video.HOLD - 1)]
@@ -76,25 +77,22 @@ def sample_plainly(solver, loaders):
 
 
 def run(options, variant, folder, samples):
-    """Seconds of a variant, from the images on the disk to the pictures on the disk, and peak memory in bytes."""
-    solver = make_solver(options, variant, folder)
-    loaders = Munch({name: get_sample_loader(s, test_transform(options.img_size), 8, 0) for name, s in samples.items()})
-    work = partial(solver.sample, loaders)
+    """Seconds of a variant, from input images to output files on the disk, and peak memory in bytes."""
+    solver, transform = make_solver(options, variant, folder), test_transform(options.img_size)
+    loaders = Munch({name: get_sample_loader(s, transform, BATCH_SIZE, num_workers=0) for name, s in samples.items()})
+    sample, arithmetic = solver.sample, nullcontext()
     if variant.startswith("plain"):
         solver.load(1)
-        work = partial(sample_plainly, solver, loaders)
+        sample, arithmetic = partial(sample_plainly, solver, folder / "results"), plain.plain_arithmetic()
     peak_memory(solver.device, reset=True)
     began = time.perf_counter()
-    if variant.startswith("plain"):
-        with plain.plain_arithmetic():
-            work()
-    else:
-        work()
+    with arithmetic:
+        sample(loaders)
     return time.perf_counter() - began, peak_memory(solver.device)
 
 
 def main():
-    """Run the variants in turn, and print the best seconds of each, peak memory and how much faster it is."""
+    """Run the variants in turn, and print the best seconds of each, peak memory and speed-up over the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--img_size", type=int, default=256)
@@ -104,7 +102,7 @@ def main():
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--variants", nargs="+", default=["plain", "fused", "fused --precision bf16"])
     options = parser.parse_args()
-    console.info = lambda text="": None  # the table is what is wanted
+    console.info = lambda text="": None  # print the table only
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = make_images(folder, options.sources + options.references, options.img_size)
@@ -116,19 +114,17 @@ def main():
         print(f"{where}, torch {torch.__version__}, {options.img_size} px, {options.sources} sources, ", end="")
         print(f"{options.references} references: grid and video of {frames} frames, best of {options.runs}")
         print(f"{'variant':<32}{'seconds':>9}{'GB':>7}{'times':>7}")
-        seconds = {variant: [] for variant in options.variants}
-        peaks = dict.fromkeys(options.variants, 0)
         few = {"src": samples["src"][:1], "ref": samples["ref"][:2]}
         for variant in options.variants:
-            run(options, variant, folder, few)  # warm up: kernels are chosen, libraries loaded
+            run(options, variant, folder, few)  # warm-up: PyTorch chooses kernels and loads libraries
+        results = {variant: [] for variant in options.variants}
         for _ in range(options.runs):
             for variant in options.variants:
-                second, peak = run(options, variant, folder, samples)
-                seconds[variant].append(second)
-                peaks[variant] = max(peaks[variant], peak)
-        first = min(seconds[options.variants[0]])
-        for variant, found in seconds.items():
-            print(f"{variant:<32}{min(found):>9.1f}{peaks[variant] / 1e9:>7.2f}{first / min(found):>7.2f}")
+                results[variant].append(run(options, variant, folder, samples))
+        baseline = min(results[options.variants[0]])[0]
+        for variant, pairs in results.items():
+            seconds, peak = min(pairs)[0], max(peak for _, peak in pairs)
+            print(f"{variant:<32}{seconds:>9.1f}{peak / 1e9:>7.2f}{baseline / seconds:>7.2f}")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def step(solver, variant, inputs, iteration):
 def count_flops(options, variant):
     """FLOPs per image of an iteration."""
     solver = make_solver(options, variant.split()[0])
-    inputs = make_inputs(solver.args, solver.device)
+    inputs = make_inputs(solver.config, solver.device)
     with Counter() as counter:
         step(solver, variant.split()[0], inputs, 0)
     return counter.flops / options.batch_size
@@ -72,7 +72,7 @@ def measure(options, variants):
     for number in range(options.runs + 1):
         for variant in variants:
             solver = make_solver(options, variant)
-            inputs = make_inputs(solver.args, solver.device)
+            inputs = make_inputs(solver.config, solver.device)
             if number == 0 or "--compile" in variant or solver.device.type == "cuda":
                 step(solver, variant, inputs, 0)  # warm up: kernels are chosen, compiled, memory is mapped
             peak_memory(solver.device, reset=True)

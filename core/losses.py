@@ -1,6 +1,7 @@
 """The objective of StarGAN v2 (paper, section 2.2, equations 1 to 5).
 
-Pure functions of networks and tensors. Each returns (loss, {name: detached part}).
+Pure functions of networks and tensors. A loss is a mean over images; beside it stand its terms and meters, which are
+no part of it, as {name: detached scalar}.
 """
 
 import torch
@@ -27,46 +28,50 @@ def r1_penalty(logits, x_real):
 
 
 def discriminator_loss(discriminator, x_real, y_org, x_fake, y_trg, lambda_reg):
-    """What D learns: real images of y_org from fakes of y_trg, with R1. x_fake carries no graph."""
+    """D tells real images of y_org from fakes of y_trg, with R1. x_fake carries no graph.
+
+    Returns (loss, {"real", "fake", "reg"}, {}): D has no meters.
+    """
     x_real = x_real.detach().requires_grad_()  # R1 differentiates by the image
-    with torch.autocast(x_real.device.type, enabled=False):  # and squares small numbers: never in bf16
+    with torch.autocast(x_real.device.type, enabled=False):  # R1 squares small numbers: never in bf16
         real_logits = discriminator(x_real, y_org)
         reg = r1_penalty(real_logits, x_real)
-    parts = {
+    terms = {
         "real": adversarial_loss(real_logits, 1),
         "fake": adversarial_loss(discriminator(x_fake, y_trg), 0),
         "reg": reg,
     }
-    loss = parts["real"] + parts["fake"] + lambda_reg * parts["reg"]
-    return loss, _detached(parts)
+    loss = terms["real"] + terms["fake"] + lambda_reg * terms["reg"]
+    return loss, _detached(terms), {}
 
 
 def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_ds, lambda_cyc, masks=None):
-    """What G (and F, E) learn: to fool D, show the style, differ between styles, keep the source.
+    """G (with F and E) fools D, shows the style, differs between styles and keeps the source.
 
-    s_trg (N, style_dim) is the style to show and may carry a graph; s_trg2 is the other style that
-    the output must differ from, and x_fake2 made of it is a constant. masks: those of x_src, if it shows faces.
+    s_trg (N, style_dim) is the style to show and may carry a graph. s_trg2 is the other style that the output must
+    differ from; x_fake2, made of it, is a constant. masks: those of x_src, if it shows faces.
+    Returns (loss, {"adv", "sty", "ds", "cyc"}, {"src": distance of x_fake from x_src, 0 where nothing changes}).
     """
     generator, encoder = nets.generator, nets.style_encoder
     content = generator.content(x_src, masks)
     x_fake = generator.render(content, s_trg)
     with torch.no_grad():
         x_fake2 = generator.render(content.detach(), s_trg2)
-    x_rec = generator(x_fake, encoder(x_src, y_org), face_masks(nets, x_fake))
-    parts = {
+    x_rec = generator.render(generator.content(x_fake, face_masks(nets, x_fake)), encoder(x_src, y_org))
+    terms = {
         "adv": adversarial_loss(nets.discriminator(x_fake, y_trg), 1),  # equation 1
         "sty": distance(encoder(x_fake, y_trg), s_trg),  # equation 2
         "ds": distance(x_fake, x_fake2),  # equation 3
         "cyc": distance(x_rec, x_src),  # equation 4
     }
-    loss = parts["adv"] + lambda_sty * parts["sty"] - lambda_ds * parts["ds"] + lambda_cyc * parts["cyc"]
-    return loss, _detached(parts | {"src": distance(x_fake.detach(), x_src)})  # no loss: 0 where nothing is changed
+    loss = terms["adv"] + lambda_sty * terms["sty"] - lambda_ds * terms["ds"] + lambda_cyc * terms["cyc"]
+    return loss, _detached(terms), {"src": distance(x_fake.detach(), x_src)}
 
 
 def _at_least_single(x):
-    """Half precision, which autocast may hand over, is too coarse to sum up in."""
+    """x in single precision or better: half precision, which autocast may return, is too coarse for sums."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _detached(parts):
-    return {name: part.detach() for name, part in parts.items()}
+def _detached(terms):
+    return {name: term.detach() for name, term in terms.items()}

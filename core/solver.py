@@ -1,4 +1,4 @@
-"""The Solver owns networks, moving averages, optimizers and checkpoints, and trains and samples."""
+"""The Solver owns networks, moving averages, optimizers and checkpoints: it trains, samples and evaluates."""
 
 import time
 from contextlib import nullcontext
@@ -10,273 +10,281 @@ from munch import Munch
 from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from core.checkpoint import init_from
-from core.checkpoint.describe import network_config, target_labels
+from core.checkpoint.init_from import load_source
 from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, StepFiles
-from core.cli.args import changed_flags, style_kinds
+from core.cli.config import RunConfig
 from core.evaluation.evaluator import MODES, Evaluation, check_scorable
 from core.evaluation.scores import score_table, write_scores
 from core.images.folders import domain_names
 from core.losses import discriminator_loss, generator_loss
 from core.model import Content, build_model, compile_networks
 from core.sampling import translate, video
-from core.sampling.outputs import OutputWriter
+from core.sampling.outputs import OutputWriter, possible_outputs
 from core.sampling.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
-from core.system import console, device, distributed, random
+from core.system import console, distributed
+from core.system.device import autocast, select_device, set_precision
 from core.system.errors import UserError
 from core.system.files import make_folder
 from core.system.memory import MicroBatch, chunks, images_at_once
-from core.training import loop, slow_start
+from core.system.random import random_generator
+from core.training.loop import TrainLoop
+from core.training.slow_start import lr_factors, scaled_update
 from metrics.weights import MissingWeights
 
 
 class Solver:
-    """args: the Namespace of main.parse_args, with num_domains settled.
+    """args: a RunConfig, or a Namespace of main.parse_args as for a training that starts.
 
-    nets, nets_ema, optims: Munch of name -> module, moving average, Adam. Modes other than train need
-    the averages only, so nets and optims are then empty. For faces (w_hpf > 0) nets and nets_ema hold one and the
-    same `fan`, which is never trained; its weights come from a checkpoint, else from args.wing_path. Raises UserError
-    where device, precision or batch size cannot be had.
+    nets, nets_ema, optims: Munch of name -> module, moving average, Adam. Modes other than train need the averages
+    only, so nets and optims are then empty. For faces (w_hpf > 0) nets and nets_ema hold one and the same `fan`, which
+    is never trained; its weights come from a checkpoint, else from --wing_path. meters: what the last iteration
+    measured beside its losses. on_meta: leave the networks where they are built, on the meta device, for a dry run.
+    Raises UserError where device, precision or batch size cannot be had.
     """
 
-    def __init__(self, args):
-        self.args = args
-        self.device = device.select_device(args.device)
-        device.set_precision(args.precision, self.device)
-        learned = distributed.local_batch_size(args.batch_size) if args.mode == "train" else args.batch_size
-        self.micro_batch = MicroBatch(args.micro_batch, learned)
-        self.drawing = MicroBatch(args.micro_batch, args.batch_size)  # of pictures, where nothing is learned
-        if args.micro_batch == "auto":
-            self.drawing.size = images_at_once(self.device, args.img_size, args.batch_size)
-        self.nets, self.nets_ema = build_model(args)
-        if args.mode != "train":
+    def __init__(self, args, on_meta=False):
+        config = args if isinstance(args, RunConfig) else RunConfig.from_args(args)
+        self.config, self.device = config, select_device(config.device)
+        set_precision(config.precision, self.device)
+        is_training = config.mode == "train"
+        batch_size = distributed.local_batch_size(config.batch_size) if is_training else config.batch_size
+        self.micro_batch = MicroBatch(config.micro_batch, batch_size)
+        self.inference_batch = MicroBatch(config.micro_batch, config.batch_size)
+        if config.micro_batch == "auto":
+            self.inference_batch.size = images_at_once(self.device, config.img_size, config.batch_size)
+        self.nets, self.nets_ema = build_model(config)
+        if not is_training:
             self.nets = Munch()
-        order = torch.channels_last if args.channels_last else torch.contiguous_format
-        for network in [*self.nets.values(), *self.nets_ema.values()]:
-            network.to(self.device, memory_format=order)
-        if args.compile:
+        memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        for network in () if on_meta else (*self.nets.values(), *self.nets_ema.values()):
+            network.to(self.device, memory_format=memory_format)
+        if config.compile:
             compile_networks(self.nets or self.nets_ema)
         self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items() if name != "fan"})
-        self.average = get_ema_multi_avg_fn(args.ema_decay)
+        self.ema = get_ema_multi_avg_fn(config.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
-        self.archive = StepFiles(Path(args.checkpoint_dir), groups)
-        self.paces = slow_start.paces(args, self.nets) if args.init_iters and args.inherited else {}
-        self.is_slow = False  # whether what was inherited learns more slowly now
+        self.files = StepFiles(Path(config.checkpoint_dir), groups)
+        self.lr_factors = {}  # of the first --init_iters iterations
+        if config.init_iters and config.inherited:
+            self.lr_factors = lr_factors(self.nets, config.inherited, config.names_by_label, config.init_lr_scale)
+        self.meters = {}
         self.bad_updates, self.bad_in_a_row = {}, {}  # name of an update -> how many were skipped
 
     def _adam(self, name, network):
-        args = self.args
+        config = self.config
         return torch.optim.Adam(
             network.parameters(),
-            lr=args.f_lr if name == "mapping_network" else args.lr,
-            betas=(args.beta1, args.beta2),
-            weight_decay=args.weight_decay,
+            lr=config.f_lr if name == "mapping_network" else config.lr,
+            betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
             fused=True,
         )
 
+    # Checkpoints
+
     def save(self, step):
-        """Write the files of a step into args.checkpoint_dir. Raises UserError where the disk is full or gone."""
-        self.archive.save(step, network_config(self.args, step))
-        console.info(f"Saved step {step} in {self.args.checkpoint_dir}")
+        """Write the files of a step into --checkpoint_dir. Raises UserError where the disk is full or gone."""
+        self.files.save(step, self.config.for_checkpoint(step))
+        console.info(f"Saved step {step} in {self.config.checkpoint_dir}")
 
     def load(self, step):
-        """Load a step of args.checkpoint_dir in all processes. Raises UserError where it is missing or does not fit."""
-        distributed.on_main_process(lambda: self.archive.load(step, {"fan": self.load_wing}))
-        self.share()
-        console.info(f"Loaded step {step} from {self.args.checkpoint_dir}")
+        """Load a step of --checkpoint_dir in all processes. Raises UserError where it is missing or does not fit."""
+        distributed.on_main_process(lambda: self.files.load(step, optional={"fan": self._load_wing}))
+        self.broadcast()
+        console.info(f"Loaded step {step} from {self.config.checkpoint_dir}")
 
     def begin(self):
-        """Take over the networks of args.init_from, if any, and the face network's weights. Raises UserError."""
-        if self.args.inherited:
-            init_from.load(self.nets, self.nets_ema, self.args)
-        if not (self.args.inherited and self.args.inherited["fan"]):
-            self.load_wing()
+        """Load what a training begins with: the networks of --init_from and the face network. Raises UserError."""
+        inherited = self.config.inherited
+        if inherited:
+            names = self.config.names_by_label
+            distributed.on_main_process(lambda: load_source(self.nets, self.nets_ema, inherited, names))
+        if not (inherited and inherited["fan"]):
+            distributed.on_main_process(self._load_wing)
+        self.broadcast()
 
-    def load_wing(self):
-        """Load the face network from args.wing_path, if there is one to be loaded. Raises UserError."""
+    def _load_wing(self):
         if "fan" in self.nets_ema:
-            from core.wing import load_wing
+            from core.wing import load_wing  # only faces need it
 
-            load_wing(self.nets_ema.fan, self.args.wing_path)
+            load_wing(self.nets_ema.fan, self.config.wing_path)
 
-    def share(self):
-        """Make networks and optimizers of all processes those of the first."""
-        for module in self.archive.modules() if distributed.world_size() > 1 else ():
+    def broadcast(self):
+        """Make networks and optimizers of all processes those of the main one."""
+        if distributed.world_size() == 1:
+            return
+        for module in self.files.modules():
             state = distributed.on_main_process(module.state_dict)
             if not distributed.is_main_process():
                 module.load_state_dict(state)
 
     # Training
 
+    def train(self, loaders):
+        """Train from --resume_iter to --total_iters on Munch(src, ref, val) of DataLoaders."""
+        TrainLoop(self, loaders).run()
+
     def train_step(self, inputs, iteration):
         """One whole iteration: two updates of D, two of G (the first one with F and E), the averages.
 
-        inputs: Munch from InputFetcher's mode "train"; iteration counts from 0. Returns {loss name:
-        scalar tensor}, detached and not yet waited for, and G/lambda_ds of the next iteration. Beside them
-        `meters` holds what no loss uses: G/latent_src and G/ref_src, the distance of outputs to their source.
+        inputs: Munch from InputFetcher's mode "train". iteration counts from 0. Returns {loss name: scalar tensor},
+        detached, without waiting for the device, and G/lambda_ds of the next iteration. `meters` then holds what
+        is no part of a loss: G/latent_src and G/ref_src, the distance of outputs to their source.
         """
-        nets, args = self.nets, self.args
-        self.is_slow = iteration < args.init_iters
-        inputs = Munch({name: self._place(tensor) for name, tensor in inputs.items()})
-        inputs.content = self._content(inputs.x_src)  # G stands still in both updates of D
-        lambda_ds = self.lambda_ds(iteration)
-
-        def loss_d(batch, style_network, code):
-            with torch.no_grad():
-                x_fake = nets.generator.render(batch.content, style_network(batch[code], batch.y_ref))
-            return discriminator_loss(
-                nets.discriminator, batch.x_src, batch.y_src, x_fake, batch.y_ref, args.lambda_reg
-            )
-
-        def loss_g(batch, style_network, code):
-            s_trg = style_network(batch[code], batch.y_ref)
-            with torch.no_grad():
-                s_trg2 = style_network(batch[f"{code}2"], batch.y_ref)
-            weights = (args.lambda_sty, lambda_ds, args.lambda_cyc)
-            images = (batch.x_src, batch.y_src, batch.y_ref)
-            return generator_loss(nets, *images, s_trg, s_trg2, *weights, batch.content.masks)
-
-        latent = {"style_network": nets.mapping_network, "code": "z_trg"}
-        reference = {"style_network": nets.style_encoder, "code": "x_ref"}
-        everyone = ("generator", "mapping_network", "style_encoder")
-        losses = {}
-        losses |= self.update("D/latent_", ("discriminator",), partial(loss_d, **latent), inputs)
-        losses |= self.update("D/ref_", ("discriminator",), partial(loss_d, **reference), inputs)
-        losses |= self.update("G/latent_", everyone, partial(loss_g, **latent), inputs)
-        losses |= self.update("G/ref_", ("generator",), partial(loss_g, **reference), inputs)
+        batch = self._to_device(inputs)
+        with torch.no_grad(), self.autocast():  # G does not change in the updates of D
+            batch.content = Content.of(self.nets, batch.x_src, self.micro_batch)
+        losses, self.meters = {}, {}
+        losses |= self._update("D/latent_", self._d_loss, batch, "latent", iteration, ["discriminator"])
+        losses |= self._update("D/ref_", self._d_loss, batch, "ref", iteration, ["discriminator"])
+        everyone = ["generator", "mapping_network", "style_encoder"]
+        losses |= self._update("G/latent_", self._g_loss, batch, "latent", iteration, everyone)
+        losses |= self._update("G/ref_", self._g_loss, batch, "ref", iteration, ["generator"])
         self.update_averages()
-        self.meters = {name: losses.pop(name) for name in list(losses) if name.endswith("_src")}
         return losses | {"G/lambda_ds": self.lambda_ds(iteration + 1)}
 
-    def update(self, prefix, learners, loss_of, inputs):
-        """Step the learners down loss_of(inputs); the other networks stand still, without weight gradients.
+    def _d_loss(self, batch, mode, _iteration):
+        with torch.no_grad():
+            x_fake = self.nets.generator.render(batch.content, self._style(batch, mode))
+        return discriminator_loss(
+            self.nets.discriminator, batch.x_src, batch.y_src, x_fake, batch.y_ref, self.config.lambda_reg
+        )
 
-        loss_of returns (loss, {name: part}), means over images. Returns {prefix + name: part}.
+    def _g_loss(self, batch, mode, iteration):
+        s_trg = self._style(batch, mode)  # first: older PyTorch would reuse casts of weights without a graph
+        with torch.no_grad():
+            s_trg2 = self._style(batch, mode, second=True)
+        return generator_loss(
+            self.nets, batch.x_src, batch.y_src, batch.y_ref, s_trg, s_trg2,
+            self.config.lambda_sty, self.lambda_ds(iteration), self.config.lambda_cyc, batch.content.masks,
+        )  # fmt: skip
+
+    def _style(self, batch, mode, second=False):
+        """Style codes (N, style_dim) in y_ref, of random codes (latent) or of references (ref)."""
+        if mode == "latent":
+            return self.nets.mapping_network(batch.z_trg2 if second else batch.z_trg, batch.y_ref)
+        return self.nets.style_encoder(batch.x_ref2 if second else batch.x_ref, batch.y_ref)
+
+    def _update(self, name, loss_fn, batch, mode, iteration, learners):
+        """Step the learners down loss_fn(batch, mode, iteration); the other networks get no weight gradients.
+
+        loss_fn returns (loss, terms, meters), means over images. The batch passes in parts of `micro_batch` images,
+        whose weighted gradients add up exactly, since no network mixes images. Returns {name + term: value}.
         """
-        for name, network in self.nets.items():
-            network.requires_grad_(name in learners)
-        parts = self.micro_batch.fit(lambda size: self._accumulate(learners, loss_of, inputs, size))
-        parameters = [p for name in learners for p in self.nets[name].parameters()]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        distributed.all_reduce_mean([*gradients, *parts.values()])
-        self._step(prefix, learners, gradients, parts)
-        return {prefix + name: part for name, part in parts.items()}
+        for network_name, network in self.nets.items():
+            network.requires_grad_(network_name in learners)
+        count = len(batch.x_src)
+        for attempt in self.micro_batch.attempts():
+            with attempt:
+                loss, values = None, {}  # None: an attempt that failed left its graph
+                for learner in learners:
+                    self.optims[learner].zero_grad()
+                for images in chunks(count, self.micro_batch.size):
+                    weight = (images.stop - images.start) / count
+                    with self.autocast():
+                        part = Munch({key: value[images] for key, value in batch.items()})
+                        loss, terms, meters = loss_fn(part, mode, iteration)
+                    (weight * loss).backward()
+                    values = {k: values.get(k, 0) + weight * value for k, value in (terms | meters).items()}
+        gradients = [p.grad for learner in learners for p in self.nets[learner].parameters() if p.grad is not None]
+        distributed.all_reduce_mean([*gradients, *values.values()])
+        self._step(name, learners, gradients, [values[term] for term in terms], iteration)
+        self.meters |= {name + meter: values[meter] for meter in meters}
+        return {name + term: values[term] for term in terms}
 
-    def _step(self, prefix, learners, gradients, parts):
-        """Step the learners; where a gradient or a part of the loss is no number nobody moves, and that is counted."""
-        norm = get_total_norm(gradients)
-        bad = (~(norm + sum(parts.values())).isfinite()).float()
-        self.bad_updates[prefix] = self.bad_updates.get(prefix, 0) + bad
-        self.bad_in_a_row[prefix] = (self.bad_in_a_row.get(prefix, 0) + 1) * bad
-        for name in learners:
-            self.optims[name].found_inf = bad  # on the device, as for a GradScaler: fused Adam then does not step
-            slow = self.is_slow and name in self.paces
-            with slow_start.slowed(self.nets[name], self.paces[name]) if slow else nullcontext():
-                self.optims[name].step()
+    def _step(self, name, learners, gradients, terms, iteration):
+        """Step the learners. Where a gradient or a term of the loss is NaN or infinite, count and skip the update.
 
-    def _accumulate(self, learners, loss_of, inputs, size):
-        """Leave the gradient of the batch's loss in the learners, `size` images at a time; return its parts.
-
-        Losses are means over images and no network mixes images, so weighted pieces add up exactly.
+        All on the device: fused Adam reads `found_inf`, as for a GradScaler, and then does not step.
         """
-        for name in learners:
-            self.optims[name].zero_grad()
-        count, parts = len(inputs.x_src), {}
-        for images in chunks(count, size):
-            share = (images.stop - images.start) / count
-            with self._arithmetic():
-                loss, piece = loss_of(Munch({name: value[images] for name, value in inputs.items()}))
-            (share * loss).backward()
-            parts = {name: parts.get(name, 0) + share * part for name, part in piece.items()}
-        return parts
+        bad = (~(get_total_norm(gradients) + sum(terms)).isfinite()).float()
+        self.bad_updates[name] = self.bad_updates.get(name, 0) + bad
+        self.bad_in_a_row[name] = (self.bad_in_a_row.get(name, 0) + 1) * bad
+        for learner in learners:
+            self.optims[learner].found_inf = bad
+            factors = self.lr_factors.get(learner) if iteration < self.config.init_iters else None
+            with scaled_update(self.nets[learner], factors) if factors else nullcontext():
+                self.optims[learner].step()
 
-    @torch.no_grad()
-    def _content(self, x_src):
-        def content(size):
-            with self._arithmetic():
-                return Content.of(self.nets, x_src, size)
+    def autocast(self):
+        """The context that networks run in: the precision of the run."""
+        return autocast(self.device, self.config.precision)
 
-        return self.micro_batch.fit(content)
-
-    def _arithmetic(self):
-        return device.autocast(self.device, self.args.precision)
-
-    def _place(self, tensor):
-        """A tensor on the device, images in the order the networks want."""
-        if tensor.ndim == 4 and self.args.channels_last:
-            return tensor.to(self.device, memory_format=torch.channels_last)
-        return tensor.to(self.device)
+    def _to_device(self, inputs):
+        """A tensor, or each of a Munch, on the device; images in the memory format that the networks want."""
+        if isinstance(inputs, dict):
+            return Munch({name: self._to_device(tensor) for name, tensor in inputs.items()})
+        if inputs.ndim == 4 and self.config.channels_last:
+            return inputs.to(self.device, memory_format=torch.channels_last)
+        return inputs.to(self.device)
 
     @torch.no_grad()
     def update_averages(self):
-        """Average G, F and E over iterations: args.ema_decay of what was, the rest of what is (paper, appendix B)."""
+        """Average G, F and E over iterations: --ema_decay of the average, the rest of the network (appendix B)."""
         for name in self.nets_ema.keys() - {"fan"}:
             average = self.nets_ema[name]
-            self.average(list(average.parameters()), list(self.nets[name].parameters()), None)
+            self.ema(list(average.parameters()), list(self.nets[name].parameters()), None)
 
     def lambda_ds(self, iteration):
-        """The weight of diversity falls linearly to zero (paper, appendix B); a function of the iteration."""
-        return self.args.lambda_ds * max(0.0, 1 - iteration / self.args.ds_iter)
-
-    def train(self, loaders):
-        """Train from args.resume_iter to args.total_iters on Munch(src, ref, val) of DataLoaders."""
-        loop.run(self, loaders)
+        """The weight of diversity in an iteration: it falls linearly to zero (paper, appendix B)."""
+        return self.config.lambda_ds * max(0.0, 1 - iteration / self.config.ds_iter)
 
     def snapshot(self, step, inputs):
-        """Write the pictures of a step from fixed inputs and codes, so that steps can be compared."""
-        self.drawing.fit(partial(self._snapshot, step, inputs))
-
-    def _snapshot(self, step, inputs, size):
-        args = self.args
-        inputs = Munch({name: self._place(tensor) for name, tensor in inputs.items()})
-        codes = random.random_generator(args.seed, "snapshot")
-        z_trg = torch.randn(args.num_outs_per_domain, args.latent_dim, generator=codes).to(self.device)
-        with self._arithmetic():
-            for name, grid in snapshot_grids(self.nets_ema, inputs, z_trg, args.num_domains, size):
+        """Write the images of a step from fixed inputs and codes, so that steps can be compared."""
+        config, folder = self.config, Path(self.config.sample_dir)
+        codes = random_generator(config.seed, "snapshot")
+        z_trg = torch.randn(config.num_outs_per_domain, config.latent_dim, generator=codes).to(self.device)
+        with self.autocast():
+            grids = snapshot_grids(
+                self.nets_ema, self._to_device(inputs), z_trg, config.num_domains, self.inference_batch
+            )
+            for name, grid in grids:
                 file = f"{step:06d}_{name}.jpg"
-                grid.save(Path(args.sample_dir, file))
-                grid.save_small(Path(args.sample_dir, SMALL, file), SMALL_COLUMNS, SMALL_CELL)
+                grid.save(folder / file)
+                grid.save_small(folder / SMALL / file, SMALL_COLUMNS, SMALL_CELL)
 
     # Evaluation
 
     def evaluation(self):
-        """What scores networks on the images of args. Raises UserError where its pretrained networks are missing."""
+        """What scores networks on the images of the run. Raises UserError where its pretrained networks are missing."""
+        config = self.config
         with distributed.sync_errors():
-            found = self._evaluation()
-        found.check_images()
-        return found
-
-    def _evaluation(self):
-        args = self.args
-        domains = args.domains or domain_names(args.val_img_dir, "val_img_dir")
-        check_scorable(domains, args.img_size)
-        folders = (args.train_img_dir, args.val_img_dir, args.eval_dir)
-        sizes = (args.img_size, args.num_outs_per_domain, args.val_batch_size)
-        options = (self.device, self.drawing.fit, args.save_eval_images, args.num_workers, args.left_out)
-        try:
-            return Evaluation(domains, *folders, *sizes, *options)
-        except MissingWeights as error:
-            hint = "; --eval_every 0 trains without evaluation" if args.mode == "train" else ""
-            raise UserError(f"{error}{hint}") from error
+            domains = config.domains or domain_names(config.val_img_dir, "val_img_dir")
+            check_scorable(domains, config.img_size)
+            try:
+                evaluation = Evaluation(
+                    list(domains),
+                    train_dir=config.train_img_dir, val_dir=config.val_img_dir, eval_dir=config.eval_dir,
+                    img_size=config.img_size, outputs=config.num_outs_per_domain, batch_size=config.val_batch_size,
+                    device=self.device, inference_batch=self.inference_batch, save_images=config.save_eval_images,
+                    num_workers=config.num_workers, skipped_images=config.skipped_images,
+                )  # fmt: skip
+            except MissingWeights as error:
+                hint = "; --eval_every 0 trains without evaluation" if config.mode == "train" else ""
+                raise UserError(f"{error}{hint}") from error
+        evaluation.check_images()
+        return evaluation
 
     def evaluate(self, step=None, evaluation=None, pause=lambda: None):
         """Score the averages, write the JSON files and print the table; return {mode: {metric: mean}}.
 
-        step: what the networks are; None: the step args.resume_iter is loaded. pause(): called after each task.
+        step: what the networks are; None: the step --resume_iter is loaded. pause(): called after each task.
         """
-        args = self.args
+        config = self.config
         evaluation = evaluation or self.evaluation()  # before anything is loaded or drawn
         if step is None:
-            step = args.resume_iter
+            step = config.resume_iter
             self.load(step)
         means, by_mode = {}, {}
         for mode in MODES:
-            began = time.monotonic()
-            run = partial(evaluation.run, self.nets_ema, mode, pause=pause)
-            with self._arithmetic():
-                by_mode[mode] = {seed: run(seed) for seed in args.eval_seeds or [args.seed]}
-            about = evaluation.about() | {"precision": args.precision, "seconds": round(time.monotonic() - began, 1)}
-            write = partial(write_scores, args.eval_dir, step, mode, by_mode[mode], about)
+            start = time.monotonic()
+            with self.autocast():
+                by_mode[mode] = {
+                    seed: evaluation.run(self.nets_ema, mode, seed, pause)
+                    for seed in config.eval_seeds or [config.seed]
+                }
+            about = evaluation.about() | {"precision": config.precision, "seconds": round(time.monotonic() - start, 1)}
+            write = partial(write_scores, config.eval_dir, step, mode, by_mode[mode], about)
             means[mode] = distributed.on_main_process(write)
         score_table(step, by_mode)
         return means
@@ -284,44 +292,38 @@ class Solver:
     # Sampling
 
     def sample(self, loaders):
-        """Write args.outputs into args.result_dir, with the networks of the step args.resume_iter.
+        """Write --outputs into --result_dir, with the networks of the step --resume_iter.
 
         loaders: Munch(src, ref) of DataLoaders of (x, y). The labels of src do not matter; ref is needed by
         outputs in the style of references only. Names are those of the data set's `samples`, (path, label).
         """
-        args, nets, fit = self.args, self.nets_ema, self.drawing.fit
-        self.load(args.resume_iter)
-        make_folder(args.result_dir)
-        domains = args.domains or [str(label) for label in range(args.num_domains)]
-        results = OutputWriter(nets.generator, args.result_dir, fit, domains, args.labels, args.video_format)
-        wanted = [(output, kind) for output in args.outputs for kind in style_kinds(args, output)]
+        config, nets = self.config, self.nets_ema
+        self.load(config.resume_iter)
+        make_folder(config.result_dir)
+        writer = OutputWriter(
+            nets.generator, config.result_dir, self.inference_batch,
+            domains=config.names_by_label, titled=config.labels, video_format=config.video_format,
+        )  # fmt: skip
+        wanted = [(output, kind) for output in config.outputs for kind in config.style_kinds(output)]
         try:
-            with self._arithmetic():
-                styles = {kind: self._styles(kind, loaders, domains) for kind in {kind for _, kind in wanted}}
-                wanted = _possible(wanted, styles)
-                most = video.most_sources(args.img_size)
-                for sources in translate.source_groups(nets, loaders.src, most, fit, self._place):
+            with self.autocast():
+                styles = {kind: self._styles(kind, loaders) for kind in {kind for _, kind in wanted}}
+                wanted = possible_outputs(wanted, styles)
+                for sources in translate.source_groups(
+                    nets, loaders.src, video.most_sources(config.img_size), self.inference_batch, self._to_device
+                ):
                     for output, kind in wanted:
-                        results.write(output, sources, styles[kind])
+                        writer.write(output, sources, styles[kind])
         finally:
-            results.finish(changed_flags(args))  # what was written before an unreadable source is whole, and listed
+            writer.finish(config.changed_flags())  # what was written before an unreadable source is whole, and listed
 
-    def _styles(self, kind, loaders, domains):
-        """The styles of the references, or of args.seeds, in the domains of args.target_domains."""
-        args, nets = self.args, self.nets_ema
+    def _styles(self, kind, loaders):
+        """The styles of the references, or of --seeds, in the domains of --target_domains."""
+        config, nets = self.config, self.nets_ema
         if kind == "reference":
-            shown = not {"reference", "video_ref"}.isdisjoint(args.outputs)
-            return translate.reference_styles(nets.style_encoder, loaders.ref, self.drawing.fit, self._place, shown)
-        labels = target_labels(args.target_domains, domains) or range(args.num_domains)
-        return translate.seed_styles(nets.mapping_network, labels, args.seeds, args.psi, args.latent_dim)
-
-
-def _possible(wanted, styles):
-    """The outputs of (output, kind of styles) that can be made. Raises UserError where that is none."""
-    lone = [output for output, kind in wanted if "video" in output and not video.style_pairs(styles[kind].labels)]
-    sentence = f"no {', '.join(lone)}: a video needs two references, or two seeds, of one domain"
-    if len(lone) == len(wanted):
-        raise UserError(sentence)
-    if lone:
-        console.warn(sentence)
-    return [(output, kind) for output, kind in wanted if output not in lone]
+            shown = not {"reference", "video_ref"}.isdisjoint(config.outputs)
+            return translate.reference_styles(
+                nets.style_encoder, loaders.ref, self.inference_batch, self._to_device, shown=shown
+            )
+        labels = config.target_labels() or range(config.num_domains)
+        return translate.seed_styles(nets.mapping_network, labels, config.seeds, config.psi, config.latent_dim)

@@ -1,124 +1,221 @@
-"""What a run goes on from, and on which images: settled by the first process before anything is built."""
+"""From the flags on the command line to one resolved configuration: which step, which domains, which images."""
 
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from core.checkpoint.describe import recall, settle_domains
-from core.checkpoint.init_from import adopt
-from core.checkpoint.io import newest_step
-from core.checkpoint.resume import find_flaw, newest_whole_step
+from core.checkpoint.describe import describe
+from core.checkpoint.init_from import describe_source, is_source
+from core.checkpoint.io import newest_step, read_checkpoint
+from core.checkpoint.resume import check_whole, step_to_resume
 from core.checkpoint.steps import NETS_EMA
+from core.cli.config import RunConfig, merge
+from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, RESUMED_FLAGS, check_values, parse_value
+from core.cli.presets import SETTINGS
 from core.images.check import check_images
-from core.images.folders import domain_names
-from core.system import console, distributed
+from core.images.folders import domain_names, sub_folders
+from core.system import console
+from core.system.distributed import has_begun, local_batch_size, on_main_process
 from core.system.errors import UserError
 
 
-def for_training(args):
-    """Choose the step to go on from, hold the folders against it, look at the images; return whether to go on."""
-    return _by_first(args, _training)
+def resolve(given):
+    """The RunConfig of the flags on a command line, {name: value}; the same in all processes.
+
+    Raises UserError where checkpoint, folders or images do not suit the flags.
+    """
+    work = {"train": _training, "sample": _sampling, "eval": _evaluation, "align": RunConfig.from_given}[given["mode"]]
+    fields = on_main_process(lambda: vars(work(given)))  # plain values, which processes can exchange
+    return RunConfig(**fields | {"skipped_images": frozenset(map(Path, fields["skipped_images"]))})
 
 
-def for_evaluation(args):
-    """Choose the step to score, and hold the folders against it."""
-    _by_first(args, _evaluation)
-
-
-def step(args):
-    """Choose the newest step where none is asked for, and take from it what the networks are."""
-    if args.resume_iter in (0, "latest"):
-        args.resume_iter = newest_step(args.checkpoint_dir, NETS_EMA)
-    recall(args, NETS_EMA, args.resume_iter)
-
-
-def _by_first(args, settled):
-    """Let the first process settle args, and give all what it makes of them; return what it returns."""
-
-    def work():
-        before = dict(vars(args))
-        answer = settled(args)
-        changed = {name: value for name, value in vars(args).items() if value != before.get(name)}
-        return answer, changed | {"left_out": list(map(str, args.left_out))}
-
-    answer, changed = distributed.on_main_process(work)
-    vars(args).update(changed, left_out=set(map(Path, changed["left_out"])))
-    return answer
-
-
-def _training(args):
-    if not _start(args):
-        return False
-    _inherit(args)
-    has_fan = args.resume_iter or (args.inherited and args.inherited["fan"])
-    if args.w_hpf > 0 and not has_fan:
+def _training(given):
+    """A training. If its last iteration is done, nothing but its flags is resolved."""
+    flags = merge(given)
+    folder, is_latest = Path(flags["checkpoint_dir"]), flags["resume_iter"] == "latest" or has_begun()
+    step = step_to_resume(folder, "latest" if is_latest else flags["resume_iter"], mend=not flags["dry_run"])
+    config = resumed_config(given, step) if step else beginning_config(given)
+    if step and not is_latest:
+        check_whole(folder, step)
+    if step >= config.total_iters:
+        if not is_latest:
+            raise UserError(f"step {step} has reached --total_iters {config.total_iters}: raise --total_iters")
+        console.info(f"Step {step} in {folder} is the last one: nothing is left to do")
+        return config
+    if config.w_hpf > 0 and not step and not (config.inherited and config.inherited["fan"]):
         from core.wing import find_wing  # only faces need it
 
-        find_wing(args.wing_path)
-    distributed.local_batch_size(args.batch_size)
-    _folders(args)
-    for flag in ("train_img_dir", "val_img_dir"):
-        cache = Path(args.checkpoint_dir, f".{flag}.json")
-        found = check_images(getattr(args, flag), flag, args.img_size, cache, args.num_workers, args.dry_run)
-        args.left_out |= found
-    return True
+        find_wing(config.wing_path)
+    local_batch_size(config.batch_size)  # raises where the processes cannot share the batch
+    config = _with_domains(config)
+    return replace(config, skipped_images=_unreadable_images(config))
 
 
-def _inherit(args):
-    """Take from the file args.init_from what the networks are, where training begins."""
-    if args.resume_iter:
-        gone_on = args.inherited and Path(args.inherited["file"])
-        if args.init_from is not None and not (gone_on and gone_on.resolve() == Path(args.init_from).resolve()):
-            console.warn(
-                f"--init_from {args.init_from} is ignored, since training goes on from step {args.resume_iter}"
-            )
-        return
-    if args.init_from is None:
-        vain = ", ".join(f"--{name}" for name in sorted({"init_iters", "init_lr_scale"} & args.given))
-        if vain:
-            raise UserError(f"{vain} says how what --init_from gives is to learn: give that, too, or leave it out")
-        return
-    if "init_lr_scale" in args.given and not args.init_iters:
+def _sampling(given):
+    config = loaded_config(given)
+    needs_names = "ref_dir" in given or any("reference" in config.style_kinds(output) for output in config.outputs)
+    return name_domains(config, sub_folders(config.ref_dir) if needs_names else [])
+
+
+def _evaluation(given):
+    return _with_domains(loaded_config(given))
+
+
+def loaded_config(given):
+    """A run that loads a step and trains nothing: the newest step where none is asked for."""
+    flags = merge(given)
+    step = flags["resume_iter"]
+    if step in (0, "latest"):
+        step = newest_step(flags["checkpoint_dir"], NETS_EMA)
+    description, where = _describe_step(given, step)
+    config = RunConfig.from_given(given, description.networks, domains=description.domains)
+    return _checked(config.with_flags(resume_iter=step), where)
+
+
+def resumed_config(given, step):
+    """A training that continues from a step, with the settings that the step was made with."""
+    description, where = _describe_step(given, step)
+    saved = description.networks
+    if description.settings is not None:  # else the file is another program's, or of an earlier version
+        saved = saved | saved_settings(given, description, where)
+    fields = {"domains": description.domains, "inherited": description.inherited}
+    config = _checked(RunConfig.from_given(given, saved, **fields).with_flags(resume_iter=step), where)
+    if config.init_from is not None and not is_source(config.init_from, config.inherited):
+        console.warn(f"--init_from {config.init_from} is ignored, since training goes on from step {step}")
+    return config
+
+
+def beginning_config(given):
+    """A training that begins: with networks of its own, or with those of --init_from."""
+    config = RunConfig.from_given(given).with_flags(resume_iter=0)
+    if config.init_from is None:
+        unused = ", ".join(f"--{name}" for name in sorted({"init_iters", "init_lr_scale"} & given.keys()))
+        if unused:
+            raise UserError(f"{unused} says how what --init_from gives is to learn: give that, too, or leave it out")
+        return config
+    if "init_lr_scale" in given and not config.init_iters:
         raise UserError(
             "--init_lr_scale counts for the first --init_iters iterations, of which there are none: give both"
         )
-    if Path(args.init_from).resolve().parent == Path(args.checkpoint_dir).resolve():
+    if Path(config.init_from).resolve().parent == Path(config.checkpoint_dir).resolve():
         raise UserError(
-            f"--init_from {args.init_from} lies in --checkpoint_dir, whose steps a training that begins sets aside: "
+            f"--init_from {config.init_from} lies in --checkpoint_dir, whose steps a training that begins sets aside: "
             "give it another --checkpoint_dir, or go on from that step with --resume_iter"
         )
-    args.inherited = adopt(args)
+    assumed = {name: config.flags[name] for name in NETWORK_FLAGS}
+    must_agree = {name: value for name, value in given.items() if name != "num_domains"}  # heads are matched by name
+    description, inherited = describe_source(config.init_from, assumed, must_agree, config.domain_names)
+    networks = {name: value for name, value in description.networks.items() if name != "num_domains"}
+    config = RunConfig.from_given(given, networks, inherited=inherited).with_flags(resume_iter=0)
+    return _checked(config, f"--init_from {inherited['file']}")
 
 
-def _start(args):
-    """Choose the step to go on from, and take its settings. Returns whether anything is left to do."""
-    folder, latest = Path(args.checkpoint_dir), args.resume_iter == "latest" or distributed.has_begun()
-    if latest:
-        args.resume_iter = newest_whole_step(folder, mend=not args.dry_run) or 0
-        if not args.resume_iter:
-            console.info(f"No step in {folder} yet: training begins")
-    if args.resume_iter:
-        recall(args, NETS_EMA, args.resume_iter)
-        flaw = "" if latest else find_flaw(folder, args.resume_iter)
-        if flaw:
-            raise UserError(f"step {args.resume_iter} in {folder} cannot be gone on from: {flaw}")
-    over = args.resume_iter >= args.total_iters
-    if over and not latest:
-        raise UserError(f"step {args.resume_iter} has reached --total_iters {args.total_iters}: raise --total_iters")
-    if over:
-        console.info(f"Step {args.resume_iter} in {folder} is the last one: nothing is left to do")
-    return not over
+def _describe_step(given, step):
+    """The Description of a step's files, and what messages call the step."""
+    flags = merge(given)
+    where = f"step {step} in {flags['checkpoint_dir']}"
+    states = read_checkpoint(flags["checkpoint_dir"], NETS_EMA, step, mapped=True)
+    return describe(states, where, {name: flags[name] for name in NETWORK_FLAGS}, given), where
 
 
-def _evaluation(args):
-    step(args)
-    _folders(args)
+def saved_settings(given, description, where):
+    """A checkpoint's flags of the training. Raises UserError where one was given that changes results, but for
+    --override; other flags that differ are listed."""
+    preset = description.preset if description.preset in list(SETTINGS) else None
+    if given.get("preset") not in (None, preset):
+        raise UserError(f"--preset is {given['preset']}, but {where} was made with {preset or 'none'}: leave it out")
+    with _naming(where):
+        saved = {name: parse_value(name, description.settings[name])
+                 for name in RESUMED_FLAGS if name in description.settings}  # fmt: skip
+    changed = {
+        name: f"--{name} {given[name]} in place of {value}"
+        for name, value in saved.items()
+        if given.get(name, value) != value
+    }
+    refused = [text for name, text in changed.items() if name in AFFECTS_RESULTS]
+    if refused and not given.get("override"):
+        raise UserError(
+            f"{where} was made with other settings ({', '.join(refused)}): leave them out to go on with it, or add "
+            "--override"
+        )
+    if changed:
+        console.info(f"Changed since {where}: {', '.join(changed.values())}")
+    return saved | {"preset": preset}  # the preset's own settings are among those saved
 
 
-def _folders(args):
-    """Hold the sub-folders of the training and validation set against what is known of the domains."""
+def _checked(config, where):
+    with _naming(where):
+        check_values(config.flags)
+    return config
+
+
+@contextmanager
+def _naming(where):
+    """Say of a wrong value which checkpoint it comes from."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where} cannot be used: {error}") from error
+
+
+def _with_domains(config):
+    """The config with the domains that the training and validation folders have. Raises UserError where they differ."""
     for flag in ("train_img_dir", "val_img_dir"):
-        folder = getattr(args, flag)
-        settle_domains(args, domain_names(folder, flag), f"--{flag} {folder}")
-    if Path(args.train_img_dir).resolve() == Path(args.val_img_dir).resolve():
+        folder = config.flags[flag]
+        config = settle_domains(config, domain_names(folder, flag), f"--{flag} {folder}")
+    if Path(config.train_img_dir).resolve() == Path(config.val_img_dir).resolve():
         console.warn(
             "--train_img_dir and --val_img_dir are the same: pictures of a run then show what it has learned from"
         )
+    return config
+
+
+def settle_domains(config, names, where):
+    """The config with the sub-folders of a folder as its domains. where: names the folder in messages.
+
+    Raises UserError where they contradict --num_domains or domains that are known.
+    """
+    if config.domains is not None:
+        if names != list(config.domains):
+            raise UserError(
+                f"{where} has the sub-folders {', '.join(names)}, but the domains are {', '.join(config.domains)}: "
+                "make them the same, or give another folder"
+            )
+        return config
+    is_given = "num_domains" in config.given
+    if (is_given or config.resume_iter) and config.num_domains != len(names):
+        said = "--num_domains is" if is_given else "the checkpoint's number of domains is"
+        raise UserError(
+            f"{said} {config.num_domains}, but {where} has {len(names)} sub-folders "
+            f"({', '.join(names)}): make the two agree"
+        )
+    return replace(config.with_flags(num_domains=len(names)), domains=tuple(names))
+
+
+def name_domains(config, folders):
+    """The config of sampling with names for its domains: those of the checkpoint, else --domain_names, else those of
+    the references' sub-folders where there are as many, else numbers. Raises UserError where names contradict."""
+    names, number, known = config.domain_names, config.num_domains, config.domains
+    if names and len(names) != number:
+        raise UserError(f"--domain_names has {len(names)} names, but the checkpoint has {number} domains: name each")
+    if names and known and names != list(known):
+        raise UserError(f"--domain_names is {','.join(names)}, but the checkpoint has {','.join(known)}: leave it out")
+    if known:
+        return replace(config, domains_origin="as the checkpoint names them")
+    if names:
+        return replace(config, domains=tuple(names), domains_origin="named by --domain_names")
+    if len(folders) == number:
+        origin = "named as the sub-folders of --ref_dir, since the checkpoint knows no names"
+        return replace(config, domains=tuple(folders), domains_origin=origin)
+    numbers = tuple(map(str, range(number)))
+    return replace(config, domains=numbers, domains_origin="numbered, since the checkpoint knows no names")
+
+
+def _unreadable_images(config):
+    """Training and validation images that cannot be read, as texts. Raises UserError where they are too many."""
+    unreadable = []
+    for flag in ("train_img_dir", "val_img_dir"):
+        cache = Path(config.checkpoint_dir, f".{flag}.json")
+        folder, size = config.flags[flag], config.img_size
+        unreadable += check_images(folder, flag, size, cache, config.num_workers, config.dry_run)
+    return list(map(str, unreadable))

@@ -1,15 +1,14 @@
-"""--dry_run: what a command line would do, cost and write, told without doing it."""
+"""--dry_run: what a command line would do, cost and write, printed without doing it."""
 
 import math
 import shutil
 from pathlib import Path
 
-from core.checkpoint import init_from
+from core.checkpoint.init_from import print_source
 from core.checkpoint.steps import FILES
-from core.cli.args import SETTINGS_THAT_MATTER, as_typed
-from core.dry_run import cost as costs
-from core.evaluation.evaluator import MODES, check_scorable
-from core.images.folders import images_below
+from core.cli.flags import as_typed, dry_run_flags
+from core.dry_run import cost
+from core.evaluation.evaluator import MODES, check_scorable, images_by_domain
 from core.report.train_log import LINES, OPTIONS
 from core.sampling.snapshots import PSIS, check_grid_side
 from core.sampling.video import most_sources
@@ -23,116 +22,123 @@ from metrics.weights import weights_path
 BYTES_OF_JPEG, BYTES_OF_PNG = 0.4, 2.0  # a pixel of a photograph on the disk, about
 
 
-def training(args):
-    """Tell what training would do. Under torchrun costs are those of each process."""
-    share = distributed.local_batch_size(args.batch_size)
-    check_grid_side(args.val_batch_size, args.num_outs_per_domain, args.num_domains, args.img_size)
-    scored = times_due(args.resume_iter, args.total_iters, args.eval_every)
-    if scored:
-        check_scorable(args.domains, args.img_size)
+def training(config):
+    """Print what training would do; under torchrun the costs of each process. Raises UserError as training would."""
+    batch_size = distributed.local_batch_size(config.batch_size)
+    check_grid_side(config.val_batch_size, config.num_outs_per_domain, config.num_domains, config.img_size)
+    num_scored = times_due(config.resume_iter, config.total_iters, config.eval_every)
+    if num_scored:
+        check_scorable(config.domains, config.img_size)
     if not distributed.release_other_ranks():
         return
-    _settings(args)
-    if args.inherited and not args.resume_iter:
-        init_from.tell(args)
-    device, base = _begin(args)
-    cost, pictures = costs.training(args, share), costs.snapshot(args)
-    iterations = args.total_iters - args.resume_iter
-    _flops(f"an iteration of {share} images", cost.flops, share)
-    _flops(f"all {iterations:,} iterations", cost.flops * iterations)
-    _memory(device, base, "training", cost.peak)
-    if args.sample_every:
-        _memory(device, base, "with snapshots", max(cost.peak, cost.held + pictures.peak - pictures.held))
-    _files(_training_files(args, scored))
-    if scored:
+    _settings(config)
+    if config.inherited and not config.resume_iter:
+        print_source(config.inherited, config.domains)
+    device, base = _begin(config)
+    iterations = config.total_iters - config.resume_iter
+    iteration, snapshot = cost.training(config, batch_size), cost.snapshot(config)
+    _flops(f"an iteration of {batch_size} images", iteration.flops, batch_size)
+    _flops(f"all {iterations:,} iterations", iteration.flops * iterations)
+    _memory(device, base, "training", iteration.peak)
+    if config.sample_every:
+        with_snapshots = iteration.held + snapshot.peak - snapshot.held
+        _memory(device, base, "with snapshots", max(iteration.peak, with_snapshots))
+    _files(_training_files(config, iterations, num_scored))
+    if num_scored:
         _weights("; --eval_every 0 trains without evaluation")
 
 
-def _training_files(args, scored):
-    """Rows (where, what, bytes or None) of what a training writes that scores so many steps."""
-    iterations = args.total_iters - args.resume_iter
-    saves = math.ceil(iterations / args.save_every) if args.save_every else 1
-    kept = min(saves, args.keep_checkpoints + 1) if args.keep_checkpoints else saves
+def _training_files(config, iterations, num_scored):
+    """Yield (where, what, bytes or None) of what a training writes that scores so many steps."""
+    num_saved = math.ceil(iterations / config.save_every) if config.save_every else 1
+    if config.keep_checkpoints:
+        num_saved = min(num_saved, config.keep_checkpoints + 1)
     names = ", ".join(template.replace("{:06d}", "{step}") for template in FILES)
-    snapshots = times_due(args.resume_iter, args.total_iters, args.sample_every)
-    rows = 1 + args.val_batch_size + len(PSIS) * (1 + args.num_outs_per_domain * min(args.num_domains, 5)) + 4
-    pixels = snapshots * rows * args.val_batch_size * args.img_size**2
-    files = [
-        (args.checkpoint_dir, f"{kept:,} times {names}", kept * costs.saved_bytes(args)),
-        (args.sample_dir, f"index.html, {snapshots:,} times {2 + len(PSIS)} pictures", pixels * BYTES_OF_JPEG),
-        (args.log_dir or args.sample_dir, f"{LINES}, {OPTIONS}", None),
-    ]
-    return [*files, (args.eval_dir, f"scores of {scored} steps, and pictures", None)] if scored else files
+    snapshots = times_due(config.resume_iter, config.total_iters, config.sample_every)
+    latent_rows = 1 + config.num_outs_per_domain * min(config.num_domains, 5)
+    rows = 1 + config.val_batch_size + len(PSIS) * latent_rows + 4
+    pixels = snapshots * rows * config.val_batch_size * config.img_size**2
+    yield config.checkpoint_dir, f"{num_saved:,} times {names}", num_saved * cost.saved_bytes(config)
+    yield config.sample_dir, f"index.html, {snapshots:,} times {2 + len(PSIS)} pictures", pixels * BYTES_OF_JPEG
+    yield config.log_dir or config.sample_dir, f"{LINES}, {OPTIONS}", None
+    if num_scored:
+        yield config.eval_dir, f"scores of {num_scored} steps, and pictures", None
 
 
-def sampling(args, sources, styles):
-    """Tell what sampling would do. sources: how many images. styles: {kind: how many}."""
-    _settings(args)
-    device, base = _begin(args)
-    together = min(sources, most_sources(args.img_size))
-    cost = costs.sampling(args, together, max(styles.values()))
-    _flops(f"{together} sources in one style", cost.flops, together)
-    _memory(device, base, "sampling", cost.peak)
-    _files([(args.result_dir, f"index.html, {', '.join(args.outputs)} of {sources} sources", None)])
+def sampling(config, samples):
+    """Print what sampling would do. samples: {"src" and, if needed, "ref": [(path, label), ...]}."""
+    num_styles = len(config.seeds) * len(config.target_labels() or range(config.num_domains))
+    if "ref" in samples:
+        labels = [label for _, label in samples["ref"]]
+        console.domain_line("References", config.domains, labels)
+        kinds = {kind for output in config.outputs for kind in config.style_kinds(output)}
+        num_styles = max(num_styles, len(labels)) if "seed" in kinds else len(labels)
+    _settings(config)
+    device, base = _begin(config)
+    num_sources = len(samples["src"])
+    group = min(num_sources, most_sources(config.img_size))
+    translation = cost.sampling(config, group, num_styles)
+    _flops(f"{group} sources in one style", translation.flops, group)
+    _memory(device, base, "sampling", translation.peak)
+    _files([(config.result_dir, f"index.html, {', '.join(config.outputs)} of {num_sources} sources", None)])
 
 
-def evaluation(args):
-    """Tell what an evaluation would do. Raises UserError where a domain has no images."""
+def evaluation(config):
+    """Print what an evaluation would do. Raises UserError where a domain has no images."""
     if not distributed.release_other_ranks():
         return
-    check_scorable(args.domains, args.img_size)
-    _settings(args)
-    counts = {}
+    check_scorable(config.domains, config.img_size)
+    _settings(config)
     for flag in ("train_img_dir", "val_img_dir"):  # those of the second one are translated
-        counts = {name: len(images_below(Path(getattr(args, flag), name))) for name in args.domains}
+        images = images_by_domain(config.flags[flag], config.domains)
+        counts = {name: len(paths) for name, paths in images.items()}
         console.info(f"--{flag}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items()))
-    device, base = _begin(args)
-    outputs = args.num_outs_per_domain
-    made = sum(counts.values()) * (len(counts) - 1) * outputs
-    together = min(args.val_batch_size, max(counts.values()))
-    cost = costs.evaluation(args, together, max(counts.values()))
-    _flops("an output and its scores", cost.flops / together)
-    _flops(f"all {made * len(MODES):,} outputs", cost.flops / together * made * len(MODES))
-    _memory(device, base, "evaluation", cost.peak)
+    device, base = _begin(config)
+    num_outputs = sum(counts.values()) * (len(counts) - 1) * config.num_outs_per_domain
+    batch_size = min(config.val_batch_size, max(counts.values()))
+    batch = cost.evaluation(config, batch_size, max(counts.values()))
+    _flops("an output and its scores", batch.flops / batch_size)
+    _flops(f"all {num_outputs * len(MODES):,} outputs", batch.flops / batch_size * num_outputs * len(MODES))
+    _memory(device, base, "evaluation", batch.peak)
     _weights()
-    pictures = f" and {made:,} pictures" if args.save_eval_images else ""
-    size = made * args.img_size**2 * BYTES_OF_PNG if args.save_eval_images else None
-    _files([(args.eval_dir, f"scores{pictures} of {len(counts) * (len(counts) - 1)} tasks", size)])
+    pictures = f" and {num_outputs:,} pictures" if config.save_eval_images else ""
+    size = num_outputs * config.img_size**2 * BYTES_OF_PNG if config.save_eval_images else None
+    _files([(config.eval_dir, f"scores{pictures} of {len(counts) * (len(counts) - 1)} tasks", size)])
 
 
-def alignment(args):
-    """Tell what align would do. Raises UserError where there is nothing to align."""
+def alignment(config):
+    """Print what align would do. Raises UserError where there is nothing to align."""
     from core.sampling.align import targets_of  # only faces need it
 
-    _settings(args)
-    targets = targets_of(args.inp_dir, args.out_dir)
-    total, there = len(targets), sum(target.exists() for target in targets.values())
+    _settings(config)
+    targets = targets_of(config.inp_dir, config.out_dir)
+    total, num_existing = len(targets), sum(target.exists() for target in targets.values())
     console.info(f"--inp_dir: {total:,} images")
-    device, base = _begin(args, networks=False)
-    cost = costs.alignment(args)
-    _flops("a face", cost.flops)
-    _memory(device, base, "aligning", cost.peak)
-    left = total if args.override else total - there
-    size = left * args.img_size**2 * BYTES_OF_JPEG
-    _files([(args.out_dir, f"{left:,} faces, fewer where none is found; {total - left:,} are there", size)])
+    device, base = _begin(config, has_networks=False)
+    face = cost.alignment(config)
+    _flops("a face", face.flops)
+    _memory(device, base, "aligning", face.peak)
+    num_left = total if config.override else total - num_existing
+    files = f"{num_left:,} faces, fewer where none is found; {total - num_left:,} are there"
+    _files([(config.out_dir, files, num_left * config.img_size**2 * BYTES_OF_JPEG)])
 
 
-def _settings(args):
+def _settings(config):
     console.info("Settings (* given):")
-    names = SETTINGS_THAT_MATTER[args.mode]
+    names = dry_run_flags(config.mode)
     width = max(map(len, names))
     for name in names:
-        console.info(f"  {'*' if name in args.given else ' '} {name:<{width}}  {as_typed(getattr(args, name))}")
+        console.info(f"  {'*' if name in config.given else ' '} {name:<{width}}  {as_typed(config.flags[name])}")
 
 
-def _begin(args, networks=True):
-    """Say where it would run and which networks; return the device and the bytes that the program holds already."""
-    device = select_device(args.device)
-    check_precision(args.precision, device)
+def _begin(config, has_networks=True):
+    """Print device and networks; return the device and the bytes of memory that the program holds already."""
+    device = select_device(config.device)
+    check_precision(config.precision, device)
     base = 0 if device.type == "cuda" else resident()
-    console.info(f"Device: {describe_device(device)}, precision: {args.precision}")
-    if networks:
-        console.network_table(costs.networks(args))
+    console.info(f"Device: {describe_device(device)}, precision: {config.precision}")
+    if has_networks:
+        console.network_table(cost.networks(config))
     return device, base
 
 
@@ -142,21 +148,20 @@ def _flops(what, flops, images=None):
 
 
 def _memory(device, base, what, peak):
-    needed, there = base + costs.SCRATCH * peak, memory_of(device)
-    of = f" of {there / 1e9:.1f} GB" if there else ""
+    needed, available = base + cost.SCRATCH * peak, memory_of(device)
+    of = f" of {available / 1e9:.1f} GB" if available else ""
     console.info(f"Peak memory, {what}: about {needed / 1e9:.2f} GB{of}")
-    if there and needed > there:
+    if available and needed > available:
         console.warn(
             "that does not fit: lower --micro_batch (the same update in less memory), --val_batch_size or widths"
         )
 
 
 def _weights(hint=""):
-    absent = [weights for weights in (fid.WEIGHTS, lpips.WEIGHTS) if not weights_path(weights).is_file()]
-    for weights in absent:
-        console.warn(
-            f"scores need {weights_path(weights)}, which is not there: it will be fetched from {weights.url}{hint}"
-        )
+    for weights in (fid.WEIGHTS, lpips.WEIGHTS):
+        path = weights_path(weights)
+        if not path.is_file():
+            console.warn(f"scores need {path}, which is not there: it will be fetched from {weights.url}{hint}")
 
 
 def _files(rows):

@@ -1,44 +1,44 @@
-"""A slow start for what --init_from gave: in the first iterations its parameters move less than the others."""
+"""A slow start for networks of --init_from: for the first iterations they move less than what is new."""
 
 from contextlib import contextmanager
 
 import torch
 
-from core.checkpoint.init_from import AVERAGED, _head, _last, heads
+from core.checkpoint.init_from import AVERAGED, head_label, last_layer, match_heads
 
 
-def paces(args, nets):
-    """By how much less what was inherited moves: {network: {parameter's name: args.init_lr_scale}}.
+def lr_factors(nets, inherited, domains, scale):
+    """By what the updates of inherited parameters are multiplied: {network: {parameter's name: scale}}.
 
-    Of D's last layer it is a tensor, 1 in the rows of new domains. What is not named moves as it would.
+    For D's last layer it is a tensor, 1 in the rows of new domains. Parameters that are not named move as usual.
+    inherited, domains: see `core.checkpoint.init_from.load_source`.
     """
-    labels, scale, found = heads(args), args.init_lr_scale, {}
-    for name in (*AVERAGED, *["discriminator"] * args.inherited["discriminator"]):
-        last = _last(nets[name].state_dict())
-        found[name] = {}
+    labels, factors = match_heads(inherited, domains), {}
+    for name in (*AVERAGED, "discriminator") if inherited["discriminator"] else AVERAGED:
+        last = last_layer(nets[name].state_dict())
+        factors[name] = {}
         for key, parameter in nets[name].named_parameters():
-            label, _ = _head(key)
-            if label is None or label in labels:
-                found[name][key] = scale
             if key in last:
                 rows = [scale if label in labels else 1.0 for label in range(len(parameter))]
                 shape = (-1, *[1] * (parameter.ndim - 1))
-                found[name][key] = torch.tensor(rows, dtype=parameter.dtype).view(shape)
-    return found
+                factors[name][key] = torch.tensor(rows, dtype=parameter.dtype).view(shape)
+            elif head_label(key) in (None, *labels):
+                factors[name][key] = scale
+    return factors
 
 
 @contextmanager
-def slowed(network, paces):
-    """Within it the parameters that `paces` names move by their pace times what an optimizer's step would move them.
+def scaled_update(network, factors):
+    """Within the context, an optimizer's step moves the named parameters by their factor times the step.
 
-    Adam's step is proportional to the learning rate, so this is a lower one, for single tensors or rows of them,
-    without groups of parameters, which checkpoints of the reference do not have.
+    Adam's step is proportional to the learning rate. So this is a lower learning rate for single tensors, or rows of
+    them, without groups of parameters, which checkpoints of the reference do not have.
     """
-    before = {key: parameter.detach().clone() for key, parameter in network.named_parameters() if key in paces}
+    before = {key: parameter.detach().clone() for key, parameter in network.named_parameters() if key in factors}
     yield
     with torch.no_grad():
         for key, parameter in network.named_parameters():
-            if key in paces:
-                pace = paces[key]
-                pace = pace.to(parameter) if isinstance(pace, torch.Tensor) else pace
-                parameter.copy_(torch.lerp(before[key], parameter, pace))
+            if key in factors:
+                factor = factors[key]
+                factor = factor.to(parameter) if isinstance(factor, torch.Tensor) else factor
+                parameter.copy_(torch.lerp(before[key], parameter, factor))
