@@ -18,6 +18,7 @@ from benchmarks import plain
 from core.data_loader import get_train_loader
 from core.dry_run.cost import Counter
 from core.solver import Solver
+from core.system.device import describe_device
 from core.system.memory import peak_memory
 
 CPU_VARIANTS = ("plain", "fused", "fused --precision bf16")
@@ -91,7 +92,7 @@ def report_steps(options):
     """Print FLOPs, seconds and peak memory of each variant, and how much faster than the first it is."""
     device = torch.device(options.device)
     variants = options.variants or (CUDA_VARIANTS if device.type == "cuda" else CPU_VARIANTS)
-    print(f"{device.describe_device(device)}, torch {torch.__version__}, {options.img_size} px, ", end="")
+    print(f"{describe_device(device)}, torch {torch.__version__}, {options.img_size} px, ", end="")
     print(f"batch {options.batch_size}, micro_batch {options.micro_batch}, median of {options.runs}")
     flops = {form: count_flops(options, form) for form in dict.fromkeys(v.split()[0] for v in variants)}
     found = measure(options, variants)
