@@ -46,15 +46,16 @@ def train(given):
 def start_training(config):
     """Munch(src, ref, val) of DataLoaders, and a Solver. Raises UserError where processes see different images."""
     with sync_errors():
-        solver = start_solver(config)
+        is_on_cuda = select_device(config.device).type == "cuda"
         images = {"seed": config.seed, "skipped_images": config.skipped_images}
         train_loader = partial(
             get_train_loader, config.train_img_dir, img_size=config.img_size, batch_size=config.batch_size,
             prob=config.randcrop_prob, num_workers=config.num_workers, start=config.resume_iter,
-            stop=config.total_iters, pin_memory=solver.device.type == "cuda", **images,
+            stop=config.total_iters, pin_memory=is_on_cuda, **images,
         )  # fmt: skip
         val = get_test_loader(config.val_img_dir, config.img_size, config.val_batch_size, num_workers=0, **images)
         loaders = Munch(src=train_loader(which="source"), ref=train_loader(which="reference"), val=val)
+        solver = start_solver(config)
     check_same_on_all_ranks([path for path, _ in loaders.src.dataset.dataset.samples], config.train_img_dir)
     console.domain_line("Domains", config.domains, loaders.src.dataset.targets)
     console.domain_line("Validation", config.domains, val.dataset.targets)
@@ -67,15 +68,15 @@ def sample(given):
     if not release_other_ranks():
         return
     config = resolve(given)
-    kinds = {kind for output in config.outputs for kind in config.style_kinds(output)}
+    kinds = config.all_style_kinds()
     labels = config.target_labels()
     samples = {"src": [(path, 0) for path in find_sources(config.src_dir, config.result_dir)]}
     if "reference" in kinds:
-        samples["ref"] = find_references(config.ref_dir, list(config.domains), labels)
+        samples["ref"] = find_references(config.ref_dir, config.names_by_label, labels)
     for flag in {"seeds", "psi"} & set(config.given) if "seed" not in kinds else ():
         outputs = ",".join(config.outputs)
         console.warn(f"--{flag} is for latent, video_latent and images: --outputs {outputs} ignores it")
-    console.info(f"Domains: {', '.join(config.domains)} ({config.domains_origin})")
+    console.info(f"Domains: {', '.join(config.names_by_label)} ({config.domains_origin})")
     console.info("Images: " + ", ".join(f"{len(images)} {name}" for name, images in samples.items()))
     if config.dry_run:
         report.sampling(config, samples)
@@ -127,8 +128,8 @@ def align(given):
 
 def start_solver(config):
     """A Solver; prints what it runs on and its networks. Raises UserError."""
+    console.info(f"Device: {describe_device(select_device(config.device))}, precision: {config.precision}")
     solver = Solver(config)
-    console.info(f"Device: {describe_device(solver.device)}, precision: {config.precision}")
     console.network_table(solver.nets or solver.nets_ema)
     return solver
 

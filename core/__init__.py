@@ -1,1 +1,1 @@
-"""StarGAN v2: networks, objective, data, training and sampling. See README.md for the map."""
+"""StarGAN v2: networks, objective, data, training and sampling. See docs/architecture.md for the map."""

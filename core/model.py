@@ -43,16 +43,16 @@ class Content:
     @staticmethod
     def join(contents):
         """One content of the images of several, in their order."""
-        first = contents[0]
-        return Content(
-            torch.cat([content.features for content in contents]),
-            {size: torch.cat([content.skips[size] for content in contents]) for size in first.skips},
-            first.masks and tuple(map(torch.cat, zip(*(content.masks for content in contents), strict=True))),
-        )
+        features = torch.cat([content.features for content in contents])
+        skips = {size: torch.cat([content.skips[size] for content in contents]) for size in contents[0].skips}
+        masks = None
+        if contents[0].masks is not None:
+            masks = tuple(map(torch.cat, zip(*(content.masks for content in contents), strict=True)))
+        return Content(features, skips, masks)
 
     def _each(self, change):
         skips = {size: change(skip) for size, skip in self.skips.items()}
-        return Content(change(self.features), skips, self.masks and tuple(map(change, self.masks)))
+        return Content(change(self.features), skips, None if self.masks is None else tuple(map(change, self.masks)))
 
 
 class Generator(nn.Module):
@@ -96,7 +96,7 @@ class Generator(nn.Module):
                 mask = F.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False)
                 skips[size] = self.hpf(mask * x)
             x = block(x)
-        return Content(x, skips, masks and tuple(masks))
+        return Content(x, skips, None if masks is None else tuple(masks))
 
     def render(self, content, s):
         """The half that sees the style: Content of N images, s (N, style_dim) -> (N, 3, H, W), unclamped.

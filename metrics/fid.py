@@ -11,6 +11,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 from PIL import Image, ImageOps
@@ -19,7 +20,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.models import Inception_V3_Weights
 from torchvision.models.inception import BasicConv2d
-from torchvision.transforms.functional import normalize, to_tensor
 
 from metrics.stats import Moments, frechet_distance, kernel_distance
 from metrics.weights import MissingWeights, full_precision, load_pretrained
@@ -31,10 +31,21 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def eval_transform(image, img_size):
-    """A PIL image as Inception takes it: resized to img_size, then to (3, 299, 299), normalised as for ImageNet."""
+    """A PIL image as Inception takes it: (3, 299, 299)."""
+    return normalize(resize(image, img_size)[None])[0]
+
+
+def resize(image, img_size):
+    """A PIL image at img_size, then at Inception's size: uint8 (299, 299, 3)."""
     for size in (img_size, INPUT_SIZE):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return normalize(to_tensor(image), MEAN, DEVIATION)
+    return np.array(image)
+
+
+def normalize(images):
+    """uint8 images (N, 299, 299, 3) -> (N, 3, 299, 299), normalised as for ImageNet."""
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
 
 
 class Inception(nn.Module):

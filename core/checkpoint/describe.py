@@ -14,7 +14,7 @@ class Description(NamedTuple):
     domains: list | None  # names in label order, where it knows them
     settings: dict | None = None  # flags of its training as they were saved, not checked; None: another program's file
     preset: object = None
-    inherited: dict | None = None  # see core.checkpoint.init_from.describe_source
+    inherited: object = None  # not checked, see `saved_source`
 
 
 def describe(states, where, assumed, given):
@@ -43,12 +43,12 @@ def describe(states, where, assumed, given):
             raise UserError(f"{where} contradicts itself: {difference}; use another file")
     if not isinstance(config.get("settings"), dict):
         return Description(networks, domains)
-    return Description(networks, domains, config["settings"], config.get("preset"), _inherited(config, where))
+    return Description(networks, domains, config["settings"], config.get("preset"), config.get("inherited"))
 
 
-def _inherited(config, where):
-    """What a config says of a run that began with --init_from; None of another run."""
-    inherited = config.get("inherited")
+def saved_source(description, where):
+    """What a training inherited from --init_from; None where it began by itself. Raises UserError."""
+    inherited = description.inherited
     kinds = {"file": str, "domains": (list, type(None)), "discriminator": bool, "fan": bool}
     has_keys = isinstance(inherited, dict) and inherited.keys() == kinds.keys()
     if inherited is not None and not (has_keys and all(isinstance(inherited[k], kind) for k, kind in kinds.items())):
@@ -68,7 +68,7 @@ def identify(states, where, assumed):
         trunk = _count(E, "shared.{}.conv2.weight", start=1)
         img_size = 4 * 2**trunk  # halved down to 4 px
         high_pass = _count(G, "encode.{}.conv1.weight") - 2 == trunk - 1  # one more halving than without
-        w_hpf = float(high_pass) * (assumed["w_hpf"] or 1)
+        w_hpf = float(assumed["w_hpf"] or 1) if high_pass else 0.0
         if "hpf.filter" in G:
             weight = 8 / G["hpf.filter"][1, 1].item()  # in fp32
             w_hpf = w_hpf if math.isclose(w_hpf, weight, rel_tol=1e-5) else float(f"{weight:.6g}")

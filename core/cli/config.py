@@ -48,10 +48,12 @@ class RunConfig:
     def from_args(cls, args, **fields):
         """The config of a Namespace of main.parse_args, as for a training that starts.
 
-        A Namespace does not say which flags were on the command line: those that differ from their defaults count.
+        A Namespace does not say which flags were on the command line: those that differ from their defaults, or from
+        the preset's, count.
         """
         flags = {name: getattr(args, name) for name in FLAGS}
-        given = tuple(name for name, value in defaults().items() if flags[name] != value)
+        default = merge({"mode": args.mode, "preset": args.preset})
+        given = tuple(name for name, value in flags.items() if value != default[name])
         return cls(flags=flags, given=given, **fields)
 
     def with_flags(self, **flags):
@@ -63,6 +65,10 @@ class RunConfig:
         """The domains' names in label order; numbers where nothing names them."""
         return list(self.domains or map(str, range(self.num_domains)))
 
+    def all_style_kinds(self):
+        """Where all outputs of sampling take their styles from."""
+        return {kind for output in self.outputs for kind in self.style_kinds(output)}
+
     def target_labels(self):
         """Labels of --target_domains, in their order; None where it was left out. Raises UserError."""
         if self.target_domains is None:
@@ -70,8 +76,7 @@ class RunConfig:
         domains = self.names_by_label
         unknown = [name for name in self.target_domains if name not in domains]
         if unknown:
-            unnamed = domains == [str(label) for label in range(len(domains))]
-            hint = "; to choose by name, name them in label order by --domain_names" if unnamed else ""
+            hint = "" if self.domains else "; to choose by name, name them in label order by --domain_names"
             raise UserError(f"--target_domains {','.join(unknown)}: choose of the domains {', '.join(domains)}{hint}")
         return [domains.index(name) for name in self.target_domains]
 

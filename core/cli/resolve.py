@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from core.checkpoint.describe import describe
+from core.checkpoint.describe import describe, saved_source
 from core.checkpoint.init_from import describe_source, is_source
 from core.checkpoint.io import newest_step, read_checkpoint
 from core.checkpoint.resume import check_whole, step_to_resume
@@ -34,7 +34,7 @@ def _training(given):
     flags = merge(given)
     folder, is_latest = Path(flags["checkpoint_dir"]), flags["resume_iter"] == "latest" or has_begun()
     step = step_to_resume(folder, "latest" if is_latest else flags["resume_iter"], mend=not flags["dry_run"])
-    config = resumed_config(given, step) if step else beginning_config(given)
+    config = config_of_step(given, step) if step else beginning_config(given)
     if step and not is_latest:
         check_whole(folder, step)
     if step >= config.total_iters:
@@ -42,6 +42,8 @@ def _training(given):
             raise UserError(f"step {step} has reached --total_iters {config.total_iters}: raise --total_iters")
         console.info(f"Step {step} in {folder} is the last one: nothing is left to do")
         return config
+    if step and config.init_from is not None and not is_source(config.init_from, config.inherited):
+        console.warn(f"--init_from {config.init_from} is ignored, since training goes on from step {step}")
     if config.w_hpf > 0 and not step and not (config.inherited and config.inherited["fan"]):
         from core.wing import find_wing  # only faces need it
 
@@ -53,7 +55,7 @@ def _training(given):
 
 def _sampling(given):
     config = loaded_config(given)
-    needs_names = "ref_dir" in given or any("reference" in config.style_kinds(output) for output in config.outputs)
+    needs_names = "ref_dir" in given or "reference" in config.all_style_kinds()
     return name_domains(config, sub_folders(config.ref_dir) if needs_names else [])
 
 
@@ -64,25 +66,22 @@ def _evaluation(given):
 def loaded_config(given):
     """A run that loads a step and trains nothing: the newest step where none is asked for."""
     flags = merge(given)
-    step = flags["resume_iter"]
-    if step in (0, "latest"):
-        step = newest_step(flags["checkpoint_dir"], NETS_EMA)
-    description, where = _describe_step(given, step)
-    config = RunConfig.from_given(given, description.networks, domains=description.domains)
-    return _checked(config.with_flags(resume_iter=step), where)
+    if flags["resume_iter"] in (0, "latest"):
+        return config_of_step(given, newest_step(flags["checkpoint_dir"], NETS_EMA))
+    return config_of_step(given, flags["resume_iter"])
 
 
-def resumed_config(given, step):
-    """A training that continues from a step, with the settings that the step was made with."""
-    description, where = _describe_step(given, step)
-    saved = description.networks
-    if description.settings is not None:  # else the file is another program's, or of an earlier version
-        saved = saved | saved_settings(given, description, where)
-    fields = {"domains": description.domains, "inherited": description.inherited}
-    config = _checked(RunConfig.from_given(given, saved, **fields).with_flags(resume_iter=step), where)
-    if config.init_from is not None and not is_source(config.init_from, config.inherited):
-        console.warn(f"--init_from {config.init_from} is ignored, since training goes on from step {step}")
-    return config
+def config_of_step(given, step):
+    """A run that loads a step. A training continues with the settings that the step was made with."""
+    flags = merge(given)
+    where = f"step {step} in {flags['checkpoint_dir']}"
+    states = read_checkpoint(flags["checkpoint_dir"], NETS_EMA, step, mapped=True)
+    description = describe(states, where, {name: flags[name] for name in NETWORK_FLAGS}, given)
+    settings, inherited = {}, None
+    if given["mode"] == "train" and description.settings is not None:  # None: another program's or an earlier file
+        settings, inherited = saved_settings(given, description, where), saved_source(description, where)
+    config = RunConfig.from_given(given, settings, domains=description.domains, inherited=inherited)
+    return _checked(config.with_flags(resume_iter=step, **description.networks), where)
 
 
 def beginning_config(given):
@@ -106,16 +105,8 @@ def beginning_config(given):
     must_agree = {name: value for name, value in given.items() if name != "num_domains"}  # heads are matched by name
     description, inherited = describe_source(config.init_from, assumed, must_agree, config.domain_names)
     networks = {name: value for name, value in description.networks.items() if name != "num_domains"}
-    config = RunConfig.from_given(given, networks, inherited=inherited).with_flags(resume_iter=0)
+    config = RunConfig.from_given(given, inherited=inherited).with_flags(resume_iter=0, **networks)
     return _checked(config, f"--init_from {inherited['file']}")
-
-
-def _describe_step(given, step):
-    """The Description of a step's files, and what messages call the step."""
-    flags = merge(given)
-    where = f"step {step} in {flags['checkpoint_dir']}"
-    states = read_checkpoint(flags["checkpoint_dir"], NETS_EMA, step, mapped=True)
-    return describe(states, where, {name: flags[name] for name in NETWORK_FLAGS}, given), where
 
 
 def saved_settings(given, description, where):
@@ -184,9 +175,9 @@ def settle_domains(config, names, where):
         return config
     is_given = "num_domains" in config.given
     if (is_given or config.resume_iter) and config.num_domains != len(names):
-        said = "--num_domains is" if is_given else "the checkpoint's number of domains is"
+        source = "--num_domains is" if is_given else "the checkpoint's number of domains is"
         raise UserError(
-            f"{said} {config.num_domains}, but {where} has {len(names)} sub-folders "
+            f"{source} {config.num_domains}, but {where} has {len(names)} sub-folders "
             f"({', '.join(names)}): make the two agree"
         )
     return replace(config.with_flags(num_domains=len(names)), domains=tuple(names))
@@ -195,20 +186,19 @@ def settle_domains(config, names, where):
 def name_domains(config, folders):
     """The config of sampling with names for its domains: those of the checkpoint, else --domain_names, else those of
     the references' sub-folders where there are as many, else numbers. Raises UserError where names contradict."""
-    names, number, known = config.domain_names, config.num_domains, config.domains
+    names, number, saved = config.domain_names, config.num_domains, config.domains
     if names and len(names) != number:
         raise UserError(f"--domain_names has {len(names)} names, but the checkpoint has {number} domains: name each")
-    if names and known and names != list(known):
-        raise UserError(f"--domain_names is {','.join(names)}, but the checkpoint has {','.join(known)}: leave it out")
-    if known:
+    if names and saved and names != list(saved):
+        raise UserError(f"--domain_names is {','.join(names)}, but the checkpoint has {','.join(saved)}: leave it out")
+    if saved:
         return replace(config, domains_origin="as the checkpoint names them")
     if names:
         return replace(config, domains=tuple(names), domains_origin="named by --domain_names")
     if len(folders) == number:
         origin = "named as the sub-folders of --ref_dir, since the checkpoint knows no names"
         return replace(config, domains=tuple(folders), domains_origin=origin)
-    numbers = tuple(map(str, range(number)))
-    return replace(config, domains=numbers, domains_origin="numbered, since the checkpoint knows no names")
+    return replace(config, domains_origin="numbered, since the checkpoint knows no names")
 
 
 def _unreadable_images(config):

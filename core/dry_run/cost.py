@@ -39,7 +39,7 @@ class Counter(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.flops = self.held = self.peak = 0
-        self.known = set()  # ids of storages that are alive
+        self.live = set()  # ids of storages that are alive
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -54,14 +54,14 @@ class Counter(TorchDispatchMode):
 
     def _note(self, storage):
         key, size = id(storage), storage.nbytes()
-        if key not in self.known:
-            self.known.add(key)
+        if key not in self.live:
+            self.live.add(key)
             self.held += size
             self.peak = max(self.peak, self.held)
             weakref.finalize(storage, self._forget, key, size)
 
     def _forget(self, key, size):
-        self.known.discard(key)
+        self.live.discard(key)
         self.held -= size
 
 
@@ -142,7 +142,7 @@ def _translation(config, sources, canvas):
         held = counter.held
         content = Content.of(solver.nets_ema, _images(config, sources, solver.device), solver.inference_batch)
         s_trg = torch.empty(config.style_dim, device=solver.device)
-        translate.render(solver.nets_ema.generator, content, s_trg, solver.inference_batch)
+        translate.render(solver.nets_ema.generator, content, s_trg, solver.inference_batch, convert=torch.numel)
         return Cost(flops=counter.flops, held=held, peak=counter.peak + canvas)
 
 

@@ -70,9 +70,8 @@ def sampling(config, samples):
     num_styles = len(config.seeds) * len(config.target_labels() or range(config.num_domains))
     if "ref" in samples:
         labels = [label for _, label in samples["ref"]]
-        console.domain_line("References", config.domains, labels)
-        kinds = {kind for output in config.outputs for kind in config.style_kinds(output)}
-        num_styles = max(num_styles, len(labels)) if "seed" in kinds else len(labels)
+        console.domain_line("References", config.names_by_label, labels)
+        num_styles = max(num_styles, len(labels)) if "seed" in config.all_style_kinds() else len(labels)
     _settings(config)
     device, base = _begin(config)
     num_sources = len(samples["src"])
@@ -169,8 +168,8 @@ def _files(rows):
     for where, what, size in rows:
         about = f", about {_number(size)}B" if size else ""
         console.info(f"  {where}: {what}{about}")
-        place = Path(where).resolve()
-        free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+        folder = Path(where).resolve()
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if size and size > free:
             console.warn(f"that is more than the {_number(free)}B that are free there")
 

@@ -13,6 +13,7 @@ from functools import cache, partial
 from itertools import chain, permutations
 from pathlib import Path
 
+import numpy as np
 import PIL
 import torch
 import torchvision
@@ -228,9 +229,9 @@ class Evaluation:
     def _to_inception(self, x_fake):
         """Outputs (N, 3, H, W) in 8 bit (N, H, W, 3), and as Inception takes them (N, 3, 299, 299)."""
         images = to_uint8(x_fake)
-        transform = partial(fid.eval_transform, img_size=self.img_size)
-        x_inception = torch.stack(list(self.pool.map(transform, map(Image.fromarray, images))))
-        return images, x_inception.to(self.device)
+        resize = partial(fid.resize, img_size=self.img_size)
+        resized = np.stack(list(self.pool.map(resize, map(Image.fromarray, images))))
+        return images, fid.normalize(resized).to(self.device)
 
 
 def translate_and_embed(content, s_trg, *, generator, inception, lpips_network, prepare):

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 
 from core.images.grid import JPEG_MAX_SIDE, Grid
@@ -54,17 +55,16 @@ def cycle_grid(nets, inputs, inference_batch):
     """Rows: sources, references, sources in the references' styles, and those translated back."""
     x_src, x_ref = inputs.x_src, inputs.x_ref
     parts = inference_batch.run(partial(_cycle, nets), x_src, inputs.y_src, x_ref, inputs.y_ref)
-    x_fake, x_rec = (torch.cat(images) for images in zip(*parts, strict=True))
     grid = Grid(4, len(x_src), x_src.shape[-1])
-    for row, images in enumerate((x_src, x_ref, x_fake, x_rec)):
-        grid.put(row, 0, to_uint8(images))
+    for row, images in enumerate(zip(*parts, strict=True)):
+        grid.put(row, 0, np.concatenate(images))
     return grid
 
 
 def _cycle(nets, x_src, y_src, x_ref, y_ref):
-    """Sources (N, 3, H, W) in the styles of the references, and translated back into their own."""
+    """Sources and references (N, 3, H, W), sources in the references' styles, and those translated back; in 8 bit."""
     s_ref = nets.style_encoder(x_ref, y_ref)
     s_src = nets.style_encoder(x_src, y_src)
     x_fake = nets.generator(x_src, s_ref, face_masks(nets, x_src))
     x_rec = nets.generator(x_fake, s_src, face_masks(nets, x_fake))
-    return x_fake, x_rec
+    return [to_uint8(x) for x in (x_src, x_ref, x_fake, x_rec)]

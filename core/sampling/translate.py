@@ -5,7 +5,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -120,17 +119,16 @@ def seed_styles(mapping_network, domains, seeds, psi, latent_dim):
     return replace(in_domains(codes, domains), names=names, origins=origins)
 
 
-def render(generator, content, s_trg, inference_batch):
-    """Content of N images in one style s_trg (style_dim,) -> list of parts of the images (N, 3, H, W), unclamped."""
-    return inference_batch.run(partial(generator.render, s=s_trg[None]), content)
+def render(generator, content, s_trg, inference_batch, convert=to_uint8):
+    """Content of N images in one style s_trg (style_dim,) -> [convert(x_fake), ...] of parts of the images."""
+    return inference_batch.run(lambda part: convert(generator.render(part, s_trg[None])), content)
 
 
 @torch.no_grad()
 def translate_rows(generator, sources, codes, inference_batch):
     """For each of the style codes (R, style_dim), yield all sources in it: uint8 (S, H, W, 3)."""
     for s_trg in codes:
-        x_fake = render(generator, sources.content, s_trg, inference_batch)
-        yield np.concatenate([to_uint8(part) for part in x_fake])
+        yield np.concatenate(render(generator, sources.content, s_trg, inference_batch))
 
 
 def style_grid(sources, styles, rows, domains=None):
@@ -144,7 +142,7 @@ def style_grid(sources, styles, rows, domains=None):
         prefix = "" if column else "seed "
         named = zip(styles.labels, styles.names, strict=True)
         row_titles = ["", *(f"{domains[label]}\n{prefix}{name}" for label, name in named)]
-        column_titles = [""] * column + list(sources.names)
+        column_titles = ([""] if column else []) + list(sources.names)
     grid = Grid(1 + len(styles), column + len(sources), sources.shown.shape[1], row_titles, column_titles)
     grid.put(0, column, sources.shown)
     for number, row in enumerate(rows, start=1):

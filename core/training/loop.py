@@ -63,6 +63,7 @@ class TrainLoop:
                             self.monitor.count_iteration(waited, time.monotonic() - start)
                             if due(self.done, config.print_every):
                                 self.monitor.log_losses(self.done, losses | self.solver.meters, self.num_skipped)
+                        del inputs, losses  # whose memory is of use for what is due
                         self._do_what_is_due()
                 state = "trained to the end"
             except Stopped as stop:
@@ -94,7 +95,9 @@ class TrainLoop:
         with distributed.sync_errors():
             self.monitor = Monitor(solver, self.loaders, branches=has_moved or not start)
         src, ref, val = self.loaders.src, self.loaders.ref, self.loaders.val
-        self.inputs = InputFetcher(src, ref, config.latent_dim, "train", config.seed, start, solver.device)
+        self.inputs = InputFetcher(
+            src, ref, config.latent_dim, mode="train", seed=config.seed, start=start, device=solver.device
+        )
         self.fixed_inputs = None  # the same at every snapshot
         with distributed.sync_errors():
             if distributed.is_main_process():

@@ -60,6 +60,7 @@ def test_the_shipped_model_can_be_finetuned_with_a_new_domain(faces, tmp_path, c
     ("flags", "said"),
     [
         ("--init_from nowhere.ckpt", "--init_from nowhere.ckpt does not exist"),
+        ("--init_from .", "--init_from . does not exist"),
         ("--init_from README.md", "--init_from README.md is damaged or not a checkpoint"),
         ("--init_from {file} --domain_names a,b,c", "--domain_names is a,b,c, but --init_from"),
         ("--init_from {file} --img_size 64", "--img_size is 64, but --init_from"),

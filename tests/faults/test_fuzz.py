@@ -16,7 +16,7 @@ import main
 from core.checkpoint.io import CheckpointIO
 from core.checkpoint.steps import NETS_EMA
 from core.cli.args import build_parser
-from core.cli.resolve import loaded_config, resumed_config
+from core.cli.resolve import config_of_step
 from core.images.io import glance, read_rgb
 from core.solver import Solver
 from core.system.errors import UserError
@@ -89,7 +89,7 @@ def test_damaged_checkpoints_raise_user_errors_and_execute_nothing(tmp_path, mon
 
     def load():
         given = {"mode": chance.choice(("sample", "train")), "checkpoint_dir": str(tmp_path), "resume_iter": 1}
-        resumed_config(given, 1) if given["mode"] == "train" else loaded_config(given)
+        config_of_step(given, 1)
         CheckpointIO(tmp_path, NETS_EMA, **solver.nets_ema).load(1)
 
     ways = (cut, flip, overwrite, shuffle_zip, lambda data, chance: foreign(data, chance, trap))

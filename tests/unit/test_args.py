@@ -1,6 +1,7 @@
 import pytest
 
 import main
+from core.cli.config import RunConfig
 from tests.command import config_of
 
 
@@ -77,6 +78,21 @@ def test_comma_separated_lists_are_parsed():
 def test_style_kinds_follow_from_outputs_and_flags(line, kinds):
     config = config_of("sample", *line.split())
     assert config.style_kinds(config.outputs[0]) == kinds
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        ("--outputs images", ["reference"]),
+        ("--outputs images --seeds 3", ["seed"]),
+        ("--preset demo --outputs images --seeds 3", ["seed"]),
+        ("--preset demo --outputs images --seeds 3 --ref_dir x", ["reference", "seed"]),
+    ],
+)
+def test_a_namespace_keeps_what_was_on_the_command_line(line, kinds):
+    """As far as it differs from the defaults, which a preset changes."""
+    config = RunConfig.from_args(main.parse_args(["--mode", "sample", *line.split()]))
+    assert config.style_kinds("images") == kinds
 
 
 def test_changed_flags_are_shown_as_typed():

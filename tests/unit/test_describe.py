@@ -91,7 +91,7 @@ def test_foreign_files_are_refused_with_one_sentence(kind, tmp_path, monkeypatch
 def named(num_domains, found=(), known=None, *line):
     config = name_domains(config_of("sample", *line, domains=known).with_flags(num_domains=num_domains), list(found))
     assert ("no names" in config.domains_origin) == (not known and not config.domain_names)
-    return list(config.domains)
+    return config.names_by_label
 
 
 def test_domain_names_come_from_checkpoint_then_flag_then_folders():
@@ -118,7 +118,7 @@ def test_target_labels_follow_domain_names():
     with pytest.raises(UserError, match="--target_domains lion: choose of the domains cat, dog, wild$"):
         target_labels(["cat", "lion"], domains)
     with pytest.raises(UserError, match="choose of the domains 0, 1; .*--domain_names"):
-        target_labels(["cat"], ["0", "1"])
+        target_labels(["cat"], None)
 
 
 def settled(found, *line):

@@ -13,7 +13,7 @@ def out_of_memory():
     torch.empty(2**60, dtype=torch.uint8)
 
 
-def fit(micro_batch, work):
+def run_until_it_fits(micro_batch, work):
     """Attempt work(size) until it fits into memory."""
     for attempt in micro_batch.attempts():
         with attempt:
@@ -47,23 +47,23 @@ def test_micro_batch_halves_when_memory_runs_out(capsys):
             out_of_memory()
         return f"done with {size}"
 
-    assert fit(micro_batch, work) == "done with 2"
+    assert run_until_it_fits(micro_batch, work) == "done with 2"
     assert tried == [8, 4, 2]
     assert "memory ran out: going on with 4 images" in capsys.readouterr().err
-    assert fit(micro_batch, work) == "done with 2" and tried == [8, 4, 2, 2], "halved for good"
+    assert run_until_it_fits(micro_batch, work) == "done with 2" and tried == [8, 4, 2, 2], "halved for good"
 
 
 def test_micro_batch_raises_other_errors_and_out_of_memory_at_its_minimum():
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        fit(memory.MicroBatch("auto", 1), lambda size: out_of_memory())
+        run_until_it_fits(memory.MicroBatch("auto", 1), lambda size: out_of_memory())
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        fit(memory.MicroBatch(4, 8), lambda size: out_of_memory())
+        run_until_it_fits(memory.MicroBatch(4, 8), lambda size: out_of_memory())
 
     def broken(size):
         raise RuntimeError("another matter")
 
     with pytest.raises(RuntimeError, match="another matter"):
-        fit(memory.MicroBatch("auto", 8), broken)
+        run_until_it_fits(memory.MicroBatch("auto", 8), broken)
 
 
 def test_micro_batch_is_at_most_the_batch():

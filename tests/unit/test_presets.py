@@ -6,7 +6,7 @@ from core.checkpoint.steps import NETS_EMA
 from core.cli.args import parse_given
 from core.cli.config import defaults
 from core.cli.presets import SETTINGS
-from core.cli.resolve import loaded_config, resumed_config
+from core.cli.resolve import config_of_step, loaded_config
 from core.solver import Solver
 from tests.command import config_of
 
@@ -64,7 +64,7 @@ def test_training_the_demo_does_not_write_beside_the_shipped_checkpoint():
 def test_resuming_uses_the_preset_of_the_checkpoint(tmp_path):
     made = save(tmp_path)
     line = ["--mode", "train", "--print_every", "1", "--checkpoint_dir", str(tmp_path)]
-    resumed = resumed_config(parse_given(line), 7)
+    resumed = config_of_step(parse_given(line), 7)
     assert resumed.preset == "demo" and resumed.print_every == 1 and resumed.lambda_ds == 3
     assert resumed.batch_size == made.batch_size and resumed.ds_iter == made.ds_iter and resumed.img_size == 64
     assert resumed.sample_dir == main.parse_args(["--mode", "train"]).sample_dir
@@ -73,7 +73,7 @@ def test_resuming_uses_the_preset_of_the_checkpoint(tmp_path):
     content = torch.load(path, weights_only=True)
     content["config"]["preset"] = ["of", "tomorrow"]
     torch.save(content, path)
-    assert resumed_config(parse_given(line), 7).preset is None
+    assert config_of_step(parse_given(line), 7).preset is None
 
 
 def test_sampling_ignores_a_different_preset(tmp_path):

@@ -90,14 +90,14 @@ def test_a_skipped_update_stays_skipped(trained, tmp_path):
 def test_scaled_update_equals_a_lower_learning_rate():
     """Adam with a quarter of the learning rate takes the same steps, weight decay included."""
     ends = []
-    for rate, pace in ((0.01, 0.25), (0.0025, 1)):
+    for rate, factor in ((0.01, 0.25), (0.0025, 1)):
         torch.manual_seed(0)
         network = torch.nn.Linear(4, 3).double()
         optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.0, 0.99), weight_decay=0.1, fused=True)
         for number in range(3):
             optimizer.zero_grad()
             network(torch.full((2, 4), number + 1.0).double()).square().sum().backward()
-            with slow_start.scaled_update(network, {"weight": pace, "bias": torch.full((3,), pace).double()}):
+            with slow_start.scaled_update(network, {"weight": factor, "bias": torch.full((3,), factor).double()}):
                 optimizer.step()
         ends.append([p.detach() for p in network.parameters()])
     torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-14)

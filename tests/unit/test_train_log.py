@@ -7,12 +7,12 @@ from tests.runs import read_log
 
 
 def test_curves_of_many_lines_are_means(tmp_path):
-    journal = TrainLog(tmp_path, 0, branches=True)
+    log = TrainLog(tmp_path, 0, branches=True)
     for iteration in range(1, 1201):
-        journal.add({"iteration": iteration, "a": float(iteration), "b": math.nan if iteration % 2 else 1.0})
-    points = journal.curve("a")
+        log.add({"iteration": iteration, "a": float(iteration), "b": math.nan if iteration % 2 else 1.0})
+    points = log.curve("a")
     assert len(points) == 400 and points[0] == (3, 2.0) and points[-1] == (1200, 1199.0)
-    assert journal.curve("b")[-1] == (1200, 1.0) and journal.last("b") == 1.0 and journal.curve("c") == []
+    assert log.curve("b")[-1] == (1200, 1.0) and log.last("b") == 1.0 and log.curve("c") == []
     assert read_log(tmp_path)[0]["b"] is None
     again = TrainLog(tmp_path, 900, branches=False)
     assert (
@@ -28,20 +28,20 @@ def test_invalid_and_later_lines_are_removed(tmp_path):
 
 
 def test_an_unwritable_log_does_not_stop_the_run(tmp_path, capsys):
-    journal = TrainLog(tmp_path, 0, branches=True)
+    log = TrainLog(tmp_path, 0, branches=True)
     (tmp_path / "train.jsonl").mkdir()
     for iteration in (1, 2):
-        journal.add({"iteration": iteration, "a": 1.0})
-    assert capsys.readouterr().err.count("cannot be written") == 1 and len(journal.curve("a")) == 2
+        log.add({"iteration": iteration, "a": 1.0})
+    assert capsys.readouterr().err.count("cannot be written") == 1 and len(log.curve("a")) == 2
 
 
 def test_a_torn_line_damages_no_other_line(tmp_path):
-    journal = TrainLog(tmp_path, 0, True)
-    journal.add({"iteration": 1})
+    log = TrainLog(tmp_path, 0, True)
+    log.add({"iteration": 1})
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"iterat')  # as on a full disk
-    journal.torn = True
-    journal.add({"iteration": 3})
+    log.torn = True
+    log.add({"iteration": 3})
     assert [row["iteration"] for row in cut_lines(tmp_path / "train.jsonl", 9, False)] == [1, 3]
 
 
@@ -50,10 +50,10 @@ def test_unwritable_tensorboard_events_do_not_stop_the_run(tmp_path, capsys):
         def add_scalar(self, *_):
             raise OSError(28, "No space left on device")
 
-    journal = TrainLog(tmp_path, 0, True)
-    journal.events = Full()
-    journal.add({"iteration": 1, "loss": 1.0})
-    journal.add({"iteration": 2, "loss": 1.0})
-    journal.close()
+    log = TrainLog(tmp_path, 0, True)
+    log.events = Full()
+    log.add({"iteration": 1, "loss": 1.0})
+    log.add({"iteration": 2, "loss": 1.0})
+    log.close()
     assert capsys.readouterr().err.count("events for TensorBoard") == 1
     assert len((tmp_path / "train.jsonl").read_text().splitlines()) == 2
