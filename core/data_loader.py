@@ -1,7 +1,6 @@
-"""Data sets of one folder per domain, balanced and reproducible loaders, and the InputFetcher.
+"""Data sets of one folder per domain, balanced loaders, and the InputFetcher.
 
-What training iteration i sees is a function of (seed, i): its own generator draws the images and, for each, the random
-seed of its crop, flip and second reference. So neither the number of workers nor a resume changes a batch.
+What training iteration i sees is a function of (seed, i): neither the number of workers nor a resume changes a batch.
 """
 
 from bisect import bisect_left
@@ -43,10 +42,7 @@ class ImageList(Dataset):
 
 
 class DomainFolder(ImageList):
-    """The images of a folder with one sub-folder per domain, but for skipped ones (paths).
-
-    An image that becomes unreadable later is replaced by the next one of its domain, with one warning.
-    """
+    """The images below a folder's domains, but for skipped ones. The next one replaces one that becomes unreadable."""
 
     def __init__(self, root, transform=None, least_side=None, skipped_images=()):
         folders = [Path(root, name) for name in domain_names(root)]
@@ -95,10 +91,7 @@ class SeededDataset(Dataset):
 
 
 class BalancedBatchSampler(Sampler):
-    """Batches of (index, seed) for the iterations start ... stop - 1, every domain equally likely, with replacement.
-
-    Each rank draws the whole batch and keeps its shard. Another pass continues with the next iterations.
-    """
+    """Batches of (index, seed), every domain equally likely; this rank's shard. A new pass continues after `stop`."""
 
     def __init__(self, labels, batch_size, key, start, stop):
         labels = torch.as_tensor(labels)
@@ -130,10 +123,7 @@ def test_transform(img_size, resize="stretch"):
 
 def get_train_loader(root, which="source", img_size=256, batch_size=8, prob=0.5, num_workers=4, seed=777, start=0,
                      stop=None, pin_memory=False, skipped_images=()):  # fmt: skip
-    """Return a DataLoader of balanced batches for the iterations start ... stop - 1, by default one epoch.
-
-    which: "source" gives (x (N, 3, H, W), y (N,)), "reference" gives (x, x2, y). skipped_images: paths to leave out.
-    """
+    """Return balanced batches, (x, y) or of the "reference" (x, x2, y), for start ... stop - 1 or else one epoch."""
     dataset_class = {"source": DomainFolder, "reference": ReferenceDataset}[which]
     least_side = 2 * img_size  # so that a crop is still larger than img_size
     dataset = SeededDataset(dataset_class(root, train_transform(img_size, prob), least_side, skipped_images))
@@ -164,8 +154,7 @@ class InputFetcher:
     """Endless inputs from loaders, on a device.
 
     mode "train": Munch(x_src, y_src, x_ref, x_ref2, y_ref, z_trg, z_trg2); "val": Munch(x_src, y_src, x_ref, y_ref);
-    "test": Munch(x, y). Images are (N, 3, H, W), labels (N,), codes (N, latent_dim). The codes of an iteration depend
-    on (seed, iteration); the first iteration is `start`. Each rank gets its shard of the batch.
+    "test": Munch(x, y). Images are (N, 3, H, W), labels (N,), codes (N, latent_dim), which (seed, iteration) decides.
     """
 
     def __init__(self, loader, loader_ref=None, latent_dim=16, mode="train", seed=777, start=0, device="cpu"):

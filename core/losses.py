@@ -57,7 +57,8 @@ def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_
     x_fake = generator.render(content, s_trg)
     with torch.no_grad():
         x_fake2 = generator.render(content.detach(), s_trg2)
-    x_rec = generator.render(generator.content(x_fake, face_masks(nets, x_fake)), encoder(x_src, y_org))
+    s_src = encoder(x_src, y_org)
+    x_rec = generator.render(generator.content(x_fake, face_masks(nets, x_fake)), s_src)
     terms = {
         "adv": adversarial_loss(nets.discriminator(x_fake, y_trg), 1),  # equation 1
         "sty": distance(encoder(x_fake, y_trg), s_trg),  # equation 2

@@ -1,8 +1,4 @@
-"""Face landmarks (Wang et al., Adaptive Wing Loss, ICCV 2019) and the masks that StarGAN v2 computes from them.
-
-The face alignment network (FAN) is one hourglass with the weights of wing.ckpt, which are never trained. The masks
-select where the generator keeps high frequencies of a face (core.model, `masks`).
-"""
+"""Face landmarks (Wang et al., Adaptive Wing Loss, ICCV 2019) and the masks that StarGAN v2 computes from them."""
 
 from argparse import Namespace
 from itertools import pairwise
@@ -136,8 +132,7 @@ class FAN(nn.Module):
 def preprocess(x):
     """Heat maps (N, 98, H, W), about 1 where a landmark is -> two masks (N, 1, H, W) in [0, 1].
 
-    The heat maps of each part of the face are moved and sharpened. The first mask has all parts, for 32 px; the second
-    one has eyes and nose, for 64 and 128 px.
+    The first has all parts of the face, for 32 px; the second has eyes and nose, for 64 and 128 px.
     """
     unit = x.shape[2] // SIZE
     x = torch.where(x < 0.1, 0, x)

@@ -1,9 +1,4 @@
-"""A data set to try the program on, with known factors (factors.jsonl): faces of bears, cats and dogs.
-
-python -m data.demo --out data/demo --size 64 --train 1000 --val 100
-
-An image depends on (seed, part, domain, number) alone.
-"""
+"""A data set to try the program on, with known factors (factors.jsonl): faces of bears, cats and dogs."""
 
 import argparse
 import json
@@ -20,10 +15,7 @@ FACTORS = "factors.jsonl"
 
 
 def make(out, size=64, train=1000, val=100, seed=0):
-    """Write train/ and val/ with a folder per domain, holding `train` and `val` images each, and their factors.
-
-    size: side in pixels. Raises OSError.
-    """
+    """Write train/ and val/, with so many images per domain, and their factors. Raises OSError."""
     out = Path(out)
     lines = []
     for part, count in (("train", train), ("val", val)):

@@ -1,8 +1,6 @@
-"""Draw faces of cats, dogs and bears (the domains), with a style and a content.
+"""Draw faces of cats, dogs and bears (the domains), with a style (colours, pattern) and a content (position, gaze).
 
-Style is the colour of fur, eyes and background and the pattern of the fur; content is position, size and tilt of the
-face and where it looks. Coordinates of a face: its centre is the origin, x points right, y down, a head is about two
-units wide.
+Coordinates of a face: its centre is the origin, x points right, y down, a head is about two units wide.
 """
 
 import math

@@ -180,10 +180,7 @@ def _is_safe(entry):
 
 
 def get(target, url, from_file=None):
-    """Bring a file, or the content of a zip, to its target; return whether it was not there before. Raises UserError.
-
-    A target that exists stays, unless it is an empty folder or another kind of file.
-    """
+    """Bring a file or a zip's content to its target; False if it is there and of its kind. Raises UserError."""
     target = Path(target)
     if target.is_dir() and not any(target.iterdir()):
         target.rmdir()
@@ -228,10 +225,7 @@ def _forget(part):
 
 
 def plan(name, given):
-    """[(target, address, source given for it or None)]. given: addresses or files, assigned by their suffixes.
-
-    Raises UserError if one fits no target, or two fit the same.
-    """
+    """[(target, address, one given for it or None)]. given: addresses or files. Raises UserError where they misfit."""
     files, sources = FILES[name], {}
     for source in given:
         suffix = PurePosixPath(_name_of(source)).suffix

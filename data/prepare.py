@@ -27,7 +27,8 @@ from core.images.io import read_rgb, squared, write_image
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
-from core.system.files import atomic_write, clear_away, file_names, locked, safe_name, sha256, system_errors
+from core.system.exit import exit_status
+from core.system.files import clear_away, file_names, locked, safe_name, sha256, system_errors, write_text
 from data import prepare_report
 from data.duplicates import CELLS, originals
 
@@ -58,9 +59,8 @@ class Picture:
 def prepare(source, out, size=256, share=0.1, resize="crop", min_side=None):
     """Make {out}/train and {out}/val of the images in source; return the lines of prepared.jsonl, as dicts.
 
-    size: side of the results. share: fraction of the images for validation. resize: "crop" or "pad", see
-    core.images.io.squared. min_side: smaller images are dropped; None: size / 2. Raises UserError, before anything is
-    written, unless a write fails (the disk is full): then call it again to continue.
+    size: side of the results. share: fraction for validation. resize: see core.images.io.squared. min_side: smaller
+    images are dropped; None: size / 2. Raises UserError, before anything is written unless a write fails.
     """
     source, out = Path(source), Path(out)
     inside, outside = source.resolve(), out.resolve()
@@ -68,7 +68,7 @@ def prepare(source, out, size=256, share=0.1, resize="crop", min_side=None):
         raise UserError(f"--in {source} and --out {out} lie in one another: choose another folder for --out")
     if out.is_file():
         raise UserError(f"--out {out} is a file: choose a folder")
-    _listed_files(out)  # raises early if the folder cannot be updated
+    _files_of_earlier_run(out)  # raises early if the folder cannot be updated
     pictures = find(source)
     _in_threads(look, pictures, "looking at pictures")
     least = size // 2 if min_side is None else min_side
@@ -147,9 +147,8 @@ def drop_duplicates(pictures):
 def split(pictures, share):
     """Give each Picture that is not dropped its part. Raises UserError if a domain has fewer than two.
 
-    An image is for validation if its hash, as a fraction of 1, is below the share. Each part gets at least one image
-    of each domain: the one with the lowest hash moves into validation, the one with the highest into training. The
-    hash is of the bytes of the file: it stays the same if the file is moved, or if decoders of images change.
+    An image is for validation if the hash of its bytes, as a fraction of 1, is below the share. Each part gets at
+    least one of each domain: the lowest hash moves into validation, the highest into training.
     """
     for domain, of_domain in groupby(pictures, attrgetter("domain")):
         group = list(of_domain)
@@ -189,10 +188,10 @@ def _lines(pictures, size, resize):
 def _update_folder(lines, source, out):
     """Make the folder hold what the lines say. Raises UserError.
 
-    It may be killed at any moment, and the next run continues: a file is listed in prepared.jsonl before it is made
-    and until it is removed, so each file under a listed name is either as listed or removed by step 2.
+    It may be killed at any moment: a file is listed in prepared.jsonl before it is made and until it is removed, so
+    each file under a listed name is either as listed or removed by step 2 of the next run.
     """
-    listed, wanted = _listed_files(out), _outputs(lines)
+    listed, wanted = _files_of_earlier_run(out), _outputs(lines)
     # 1. Refuse to overwrite files of others.
     listed_names = {name.casefold() for name in listed}  # on some systems names that differ by capitals are one file
     foreign = [name for name in (*wanted, PAGE) if name.casefold() not in listed_names and (out / name).exists()]
@@ -210,8 +209,7 @@ def _update_folder(lines, source, out):
         with suppress(OSError):  # it is not empty
             folder.rmdir()
     # 3. List the wanted files.
-    with atomic_write(out / PREPARED) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_text(out / PREPARED, "".join(json.dumps(line) + "\n" for line in lines))
     # 4. Make those that are not there.
     missing = [name for name in wanted if not (out / name).exists()]
     _in_threads(lambda name: _write_output(wanted[name], source, out / name), missing, "writing pictures")
@@ -247,7 +245,7 @@ def _outputs(lines):
     return {line[key]: line for line in lines for key in ("output", "small") if key in line}
 
 
-def _listed_files(out):
+def _files_of_earlier_run(out):
     """The files that an earlier run has listed, {name: line}, the page included. Raises UserError if unknown."""
     path = out / PREPARED
     if not path.exists():
@@ -286,10 +284,8 @@ def main(argv=None):
         parser.error(f"--min_side is {args.min_side}, but must be at least 1")
     try:
         lines = prepare(args.source, args.out, args.size, args.val, args.resize, args.min_side)
-    except UserError as error:
-        parser.exit(2, f"error: {error}\n")
-    except OSError as error:
-        parser.exit(2, f"error: {error.filename} cannot be used ({error.strerror}): free the way or go elsewhere\n")
+    except (UserError, OSError) as error:
+        parser.exit(exit_status(error))
     except KeyboardInterrupt:
         parser.exit(130, "error: stopped; the same command goes on\n")
     prepare_report.advise(lines, args.out, args.size)

@@ -38,10 +38,10 @@ def write(path, lines, settings):
     if dropped:
         sections += _dropped(dropped)
     for domain, *_ in rows[:-1]:
-        kept = [line for line in lines if line["domain"] == domain and "output" in line]
-        items = [page.picture(line["output"], _caption(line)) for line in kept[:SHOWN]]
-        note = f"The first {SHOWN} of them." if len(kept) > SHOWN else ""
-        sections.append(page.gallery(f"{domain}: {len(kept)} pictures", items, note, CELL))
+        of_domain = [line for line in lines if line["domain"] == domain and "output" in line]
+        items = [page.picture(line["output"], _caption(line)) for line in of_domain[:SHOWN]]
+        note = f"The first {SHOWN} of them." if len(of_domain) > SHOWN else ""
+        sections.append(page.gallery(f"{domain}: {len(of_domain)} pictures", items, note, CELL))
     status = f"{total} pictures: {train} for training, {val} for validation, {len(dropped)} left out"
     page.write_page(path, "A set of pictures", sections + page.about(settings.items()), status)
 

@@ -1,12 +1,8 @@
 """LPIPS: perceptual distance of images (Zhang et al., CVPR 2018), AlexNet, linear weights v0.1.
 
-The distance is a weighted sum of squared differences of normalised features, averaged over positions. With
-the roots of weights and averages put into the features it is a squared Euclidean distance,
-
-    LPIPS(x, y) = |e(x) - e(y)|^2,
-
-so every image is embedded once, and the mean over all pairs of n images is 2 / (n - 1) times the sum of
-|e_i - mean|^2: no pairs are formed, and nothing cancels.
+The distance is a weighted sum of squared differences of normalised features, averaged over positions. With the roots
+of weights and averages put into the features it is |e(x) - e(y)|^2, so every image is embedded once, and the mean over
+all pairs of n images is 2 / (n - 1) times the sum of |e_i - mean|^2.
 """
 
 import copy
@@ -72,10 +68,7 @@ class PairwiseMean:
 
 
 def calculate_lpips_given_images(group_of_images, network=None):
-    """The mean LPIPS over all pairs of a list of images (N, 3, H, W) in [-1, 1], averaged over N: a float.
-
-    NaN for a list of one. network: an LPIPS; None: the published one, which may raise MissingWeights.
-    """
+    """The mean LPIPS over all pairs of a list of images (N, 3, H, W) in [-1, 1], averaged over N; NaN for one."""
     network = network or pretrained(str(group_of_images[0].device))
     if group_of_images[0].dtype == torch.float64:
         network = copy.deepcopy(network).double()

@@ -40,8 +40,7 @@ class Moments:
 def frechet_distance(mu, cov, mu2, cov2, root=None):
     """Squared Frechet distance of two Gaussians: |mu - mu2|^2 + Tr(cov + cov2 - 2 (cov cov2)^(1/2)).
 
-    cov cov2 has the eigenvalues of the symmetric cov^(1/2) cov2 cov^(1/2), so rounding makes none of them complex,
-    and singular matrices need no special care.
+    cov cov2 has the eigenvalues of the symmetric cov^(1/2) cov2 cov^(1/2), of which rounding makes none complex.
     mu, mu2: (d,). cov, cov2: (d, d). root: cov^(1/2) from `symmetric_root`, if the caller has it.
     """
     root = symmetric_root(cov) if root is None else root
@@ -78,8 +77,7 @@ def _roots(eigenvalues):
 def kernel_distance(features, features2, block=4096):
     """KID: unbiased squared distance of two sets of features (N, d), (M, d) in the kernel (x.y / d + 1)^3.
 
-    Its expectation is zero for sets of one distribution, whatever their size, so it also suits small ones
-    (Binkowski et al., ICLR 2018). NaN where a set has fewer than two.
+    Binkowski et al., ICLR 2018. NaN where a set has fewer than two.
     """
     n, m = len(features), len(features2)
     if min(n, m) < 2:

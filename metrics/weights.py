@@ -20,10 +20,7 @@ class MissingWeights(Exception):
 
 
 def load_pretrained(build, weights):
-    """A torchvision network in eval mode with its published weights, which are downloaded if they are missing.
-
-    build(): the network without weights. weights: such as AlexNet_Weights.IMAGENET1K_V1. Raises MissingWeights.
-    """
+    """A torchvision network, build(), in eval mode with its published weights; may download. Raises MissingWeights."""
     path = weights_path(weights)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

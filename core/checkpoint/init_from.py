@@ -1,7 +1,4 @@
-"""--init_from: a training that starts from trained networks.
-
-Trunks are taken as they are, heads where a domain of the same name has one, whatever its label; other heads stay new.
-"""
+"""--init_from: a training starts from trained networks. Heads go by the names of domains; new domains get new ones."""
 
 import re
 from pathlib import Path
@@ -20,7 +17,7 @@ def describe_source(path, assumed, given, domain_names=None):
     """What the file of --init_from says of itself -> (Description, what a run inherits from it).
 
     The latter is {"file", "domains": names in label order or None, "discriminator", "fan": whether it has them}.
-    assumed: see `core.checkpoint.describe.describe`. domain_names: those of the flag. Raises UserError.
+    assumed, given: see `core.checkpoint.describe`. domain_names: those of the flag. Raises UserError.
     """
     path, states = _read(path)
     where = f"--init_from {path}"
@@ -46,10 +43,10 @@ def is_source(path, inherited):
 def _read(path):
     """The Path and what the file holds, with the discriminator of the nets file beside it. Raises UserError."""
     path = Path(path)
-    beside = path.with_name(path.name.replace("_nets_ema", "_nets"))
     try:
         if not path.is_file():
             raise UserError(f"{path} does not exist: give a file such as 100000_nets_ema.ckpt")
+        beside = path.with_name(path.name.replace("_nets_ema", "_nets"))
         states = read_data(path, mapped=True)
         parts = {"discriminator": {}, "fan": {}, CONFIG: {}} | states if isinstance(states, dict) else {}
         if not all(isinstance(parts.get(name), dict) for name in (*AVERAGED, "discriminator", "fan", CONFIG)):
@@ -73,10 +70,7 @@ def _check_rows(states, number, where):
 
 
 def load_source(nets, nets_ema, inherited, domains):
-    """Load the file of --init_from into the networks, and make the averages equal to them. Raises UserError.
-
-    inherited: as from `describe_source`. domains: names of the run's domains in label order.
-    """
+    """Load the file of --init_from into the networks and averages. domains: names of the run's. Raises UserError."""
     path, states = _read(inherited["file"])
     labels = match_heads(inherited, domains)
     names = [*AVERAGED, *(name for name in ("discriminator", "fan") if inherited[name] and name in nets)]
@@ -111,10 +105,7 @@ def match_heads(inherited, domains):
 
 
 def merge_state(state, initial, labels):
-    """A network's state dict from that of a file: heads moved to this run's labels, new ones from `initial`.
-
-    labels: {label: label in the file} as from `match_heads`. initial: the network's own state dict.
-    """
+    """A network's state dict from that of a file: heads moved by `match_heads`' labels, new ones from `initial`."""
     merged = {key: value for key, value in initial.items() if head_label(key) not in (None, *labels)}
     label_of = {other: label for label, other in labels.items()}
     for key, value in state.items():

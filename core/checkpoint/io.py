@@ -20,10 +20,7 @@ READ_ERRORS = (  # what torch.load and zip and pickle beneath it raise over dama
 
 
 class CheckpointIO:
-    """Saves and loads a group of modules or optimizers, name -> object with a state_dict, in one file per step.
-
-    folder: where the files live. template: the file's name with a place for the step, such as "{:06d}_nets.ckpt".
-    """
+    """Saves and loads modules or optimizers, one file per step. template: of its name, as "{:06d}_nets.ckpt"."""
 
     def __init__(self, folder, template, **modules):
         self.folder = Path(folder) if isinstance(folder, str) else folder
@@ -49,10 +46,7 @@ class CheckpointIO:
                 raise OSError("it could not be written to its end; is the disk full?") from error
 
     def load(self, step, optional=None):
-        """Load the modules from the file of `step`. Raises UserError where file and modules differ.
-
-        optional: {name: load}, what loads a module from elsewhere where the file does not have it.
-        """
+        """Load the modules from a step's file; optional: {name: function} for one that it lacks. Raises UserError."""
         content, path = read_checkpoint(self.folder, self.template, step), self.path(step)
         elsewhere = self.modules.keys() & (optional or {}).keys() - content.keys()
         for name in elsewhere:
@@ -106,10 +100,7 @@ def read_checkpoint(folder, template, step, mapped=False):
 
 
 def read_data(path, mapped=False):
-    """Read what torch.save wrote into a file, on the CPU, as data: nothing in it is executed. Raises UserError.
-
-    mapped: leave tensors on the disk until they are used, which is soon or not at all.
-    """
+    """Read what torch.save wrote, on the CPU, without executing anything. mapped: tensors stay on disk until used."""
     try:
         path.open("rb").close()
     except OSError as error:
@@ -129,23 +120,22 @@ def plain_keys(state):
 
 
 def fit_state(state, module, where):
-    """Return the state dict under the module's own keys.
+    """Return the state dict under the module's own keys. where: names file and network in messages.
 
-    where: names file and network in messages. Raises UserError where keys or shapes differ, or values are NaN or
-    infinite.
+    Raises UserError where keys or shapes differ, or values are NaN or infinite.
     """
-    state, own = plain_keys(state), module.state_dict()
-    if "hpf.filter" in own:  # a constant, and missing from the official CelebA-HQ file
-        state.setdefault("hpf.filter", own["hpf.filter"])
+    state, expected = plain_keys(state), module.state_dict()
+    if "hpf.filter" in expected:  # a constant, and missing from the official CelebA-HQ file
+        state.setdefault("hpf.filter", expected["hpf.filter"])
     differences = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unknown": sorted(state.keys() - own.keys()),
-        "of another shape": sorted(k for k in own.keys() & state.keys() if _shape(state[k]) != own[k].shape),
+        "missing": sorted(expected.keys() - state.keys()),
+        "unknown": sorted(state.keys() - expected.keys()),
+        "of another shape": sorted(k for k in expected.keys() & state if _shape(state[k]) != expected[k].shape),
     }
-    found = "; ".join(f"{kind}: {listed(keys, 12)}" for kind, keys in differences.items() if keys)
-    if found:
+    mismatches = "; ".join(f"{kind}: {listed(keys, 12)}" for kind, keys in differences.items() if keys)
+    if mismatches:
         misfit = "does not fit the networks that its config or the flags describe, use another file"
-        raise UserError(f"{where} {misfit}; {found}")
+        raise UserError(f"{where} {misfit}; {mismatches}")
     broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         cause = "since its training diverged: use an earlier step"
@@ -161,7 +151,7 @@ def _load_optimizer(optimizer, state, where):
     """Load an optimizer's saved moments; its settings stay, since the flags of this run count. Raises UserError."""
     try:
         pairs = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
-        groups = [{**own, "params": saved["params"]} for own, saved in pairs]
+        groups = [{**current, "params": saved["params"]} for current, saved in pairs]
         # Names are made the optimizer's own objects, so that it is saved byte for byte as if it had never been loaded.
         moments = {number: {sys.intern(key): value for key, value in p.items()} for number, p in state["state"].items()}
         optimizer.load_state_dict({"state": moments, "param_groups": groups})

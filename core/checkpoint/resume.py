@@ -29,8 +29,7 @@ def check_whole(folder, step):
 def newest_whole_step(folder, mend=True):
     """The newest step in the folder whose files are as they were written; None where there is none, or half of one.
 
-    A run that was killed just before it wrote its manifest left a whole step: mend writes that manifest now. Warns of
-    newer steps that are not whole. Raises UserError where no step is whole.
+    mend: write the manifest of a whole step without one, of a killed run. Raises UserError where no step is whole.
     """
     steps = any_steps(folder)
     for step in reversed(steps):

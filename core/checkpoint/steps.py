@@ -3,7 +3,7 @@
 import json
 
 from core.checkpoint.io import CheckpointIO, saved_steps
-from core.system.files import atomic_write, move_aside, sha256, system_errors
+from core.system.files import move_aside, sha256, system_errors, write_text
 
 NETS, NETS_EMA, OPTIMS = FILES = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
 MANIFEST = "{:06d}_manifest.json"
@@ -38,10 +38,7 @@ class StepFiles:
             file.load(step, optional)
 
     def move_aside(self, step):
-        """Move the files of later steps into a new folder beside them and return it, None without files.
-
-        A folder holds the steps of one training. Halves of steps, of a killed save, are removed. Raises UserError.
-        """
+        """Move the files of later steps into a new sub-folder and return it, None without files; remove half steps."""
         later = [number for number in any_steps(self.folder) if number > step]
         with system_errors(self.folder, "written"):
             for number in later:
@@ -77,8 +74,8 @@ def manifest_path(folder, step):
 def write_manifest(folder, step):
     """Write the sizes and hashes of a step's files, now that they are whole. Raises OSError, UserError."""
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in paths_of(folder, step)}
-    with atomic_write(manifest_path(folder, step), durable=True) as temporary:
-        temporary.write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n", encoding="utf-8")
+    content = json.dumps({"step": step, "files": files}, indent=2) + "\n"
+    write_text(manifest_path(folder, step), content, durable=True)
 
 
 def is_half(folder, step):

@@ -2,13 +2,14 @@
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from core.system import console
-from core.system.files import atomic_write, system_errors
+from core.system.files import read_json_lines, system_errors, write_text
 
 
 class Scores(NamedTuple):
@@ -26,8 +27,7 @@ HISTORY = "scores.jsonl"
 def write_scores(eval_dir, step, mode, by_seed, about):
     """Write {metric}_{step}_{mode}.json for each metric and a line of scores.jsonl; return the means over tasks.
 
-    by_seed: {seed: {task: Scores}}. about: how the scores were computed, plain values to write beside them.
-    Of several seeds the files hold means, and under "std" standard deviations.
+    by_seed: {seed: {task: Scores}}; of several the files hold means and "std". about: {name: value} to write as well.
     """
     about = {"step": step, "seeds": list(by_seed)} | about
     means = {}
@@ -38,8 +38,7 @@ def write_scores(eval_dir, step, mode, by_seed, about):
         if len(by_seed) > 1:
             std = {f"{metric}_{mode}/{task}": _finite(np.std(scores, ddof=1)) for task, scores in values.items()}
             content["std"], means[f"{metric}_std"] = std, std[f"{metric}_{mode}/mean"]
-        with atomic_write(Path(eval_dir) / f"{metric}_{step:05d}_{mode}.json") as temporary:
-            temporary.write_text(json.dumps(content | about, indent=2) + "\n", encoding="utf-8")
+        write_text(Path(eval_dir, f"{metric}_{step:05d}_{mode}.json"), json.dumps(content | about, indent=2) + "\n")
     path = Path(eval_dir, HISTORY)
     with system_errors(path, "written"), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"mode": mode, **means, **about}) + "\n")
@@ -48,19 +47,12 @@ def write_scores(eval_dir, step, mode, by_seed, about):
 
 def history(eval_dir):
     """The rows of {eval_dir}/scores.jsonl: {step: {mode: row}}, the newest of a step and mode; {} without a file."""
-    try:
-        lines = (Path(eval_dir) / HISTORY).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return {}
     by_step = {}
-    for line in lines:
-        try:
-            row = json.loads(line)
+    for row in read_json_lines(Path(eval_dir, HISTORY)):
+        with suppress(ValueError, LookupError, TypeError):  # not a row of scores
             step, mode = int(row["step"]), str(row["mode"])
-            row.update({metric: _finite(row.get(metric)) for metric in METRICS})
-        except (ValueError, LookupError, TypeError):
-            continue  # cut short when the run was killed, or not a row of scores
-        by_step.setdefault(step, {})[mode] = row
+            row |= {metric: _finite(row.get(metric)) for metric in METRICS}
+            by_step.setdefault(step, {})[mode] = row
     return by_step
 
 
@@ -70,10 +62,7 @@ def _finite(value):
 
 
 def best_step(eval_dir, steps):
-    """The one of the steps with the lowest FID (mean over modes) in the history of eval_dir; None without scores.
-
-    Only steps with the most modes are compared.
-    """
+    """Of the steps with scores of the most modes the one with the lowest mean FID; None without scores."""
     fids = {step: [row["FID"] for row in by_mode.values()] for step, by_mode in history(eval_dir).items()}
     fids = {step: values for step, values in fids.items() if step in steps and None not in values}
     most = max(map(len, fids.values()), default=0)

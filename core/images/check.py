@@ -12,7 +12,7 @@ from core.images.io import glance
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
-from core.system.files import atomic_write
+from core.system.files import write_text
 
 MOST_BROKEN = 0.01  # of all images; more is a mistake that should be corrected first
 NAMED = 10  # files in a message
@@ -31,10 +31,7 @@ def look(path):
 
 
 def scan(paths, cache, num_workers, remember):
-    """Findings of all files, {path: finding}. cache: a file with findings, valid for files that have not changed.
-
-    remember: write new findings into the cache. Raises UserError if that fails.
-    """
+    """Findings of all files, {path: finding}. cache: a file with those of unchanged ones. remember: add new ones."""
     cached = _read_cache(cache)
     stamps = {path: _stamp(path) for path in map(str, paths)}
     fresh = [path for path, stamp in stamps.items() if stamp is None or cached.get(path, [None])[0] != stamp]
@@ -46,8 +43,7 @@ def scan(paths, cache, num_workers, remember):
                 cached |= {path: [stamps[path], finding] for path, finding in batch}
                 bar.update(len(batch))
         if remember:
-            with atomic_write(cache) as temporary:
-                temporary.write_text(json.dumps({path: cached[path] for path in stamps}), encoding="utf-8")
+            write_text(cache, json.dumps({path: cached[path] for path in stamps}))
     return {path: cached[str(path)][1] for path in paths}
 
 
@@ -74,8 +70,7 @@ def _look_at(paths):
 def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False):
     """Check the images of a data set, warn about odd ones, return the paths of broken ones, which training skips.
 
-    dry_run: do not write the cache, and print a table of the domains. Raises UserError if more than one image in a
-    hundred is broken, or all images of a domain.
+    dry_run: print a table, write no cache. Raises UserError for more than MOST_BROKEN, or all images of a domain.
     """
     domains = {name: images_below(Path(root, name)) for name in domain_names(root, flag)}
     all_paths = [path for paths in domains.values() for path in paths]

@@ -17,10 +17,7 @@ SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".p
 
 
 def domain_names(root, flag=None):
-    """Names of the sub-folders of root in label order. Files beside them and hidden folders do not count.
-
-    flag: the flag that gave the folder, for error messages.
-    """
+    """Names of the sub-folders of root in label order, but for hidden ones. flag: that of root, for messages."""
     where = f"--{flag} {root}" if flag else root
     if not Path(root).is_dir():
         kind = "is a file" if Path(root).exists() else "does not exist"
@@ -101,9 +98,8 @@ def find_sources(root, result_dir):
 def find_references(root, domains, targets=None):
     """Return (path, label) of the references in --ref_dir, domain by domain in the order of `targets`.
 
-    root: a folder with a sub-folder for some or all of the domains; or a flat folder or an image, which is used for
-    each target. domains: names in label order. targets: labels; None for all domains that root has.
-    Raises UserError if a sub-folder is not a domain, a target has no images, or a flat root comes without targets.
+    root: a folder with sub-folders for domains; or a flat folder or an image, which is used for each target.
+    domains: names in label order. targets: labels; None for all domains that root has. Raises UserError.
     """
     where, names = f"--ref_dir {root}", sub_folders(root)
     if not Path(root).exists():

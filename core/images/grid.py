@@ -15,10 +15,7 @@ FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "Arial Unicode.t
 
 
 class Grid:
-    """An image of rows x columns cells of size x size pixels without padding, white until `put` fills them.
-
-    row_titles, column_titles: empty, or a text for each row (left of it; may have several lines) or column (above it).
-    """
+    """An image of rows x columns cells of size x size pixels. Row titles stand left of it, column titles above it."""
 
     def __init__(self, rows, columns, size, row_titles=(), column_titles=()):
         self.size, self.font = size, _font(max(10, size // 12), "".join((*row_titles, *column_titles)))
@@ -47,11 +44,8 @@ class Grid:
             self.canvas.save(temporary, **JPEG_OPTIONS)
 
     def save_small(self, path, columns, cell):
-        """Write a smaller version for pages: the first columns, in cells of at most `cell` pixels. Raises UserError.
-
-        A grid that is not wider needs no smaller version: then the file is removed, if there is one.
-        """
-        if self.canvas.width <= columns * cell:
+        """Write a smaller version for pages: the first columns, in cells of at most `cell` pixels. Raises UserError."""
+        if self.canvas.width <= columns * cell:  # it needs no smaller version
             Path(path).unlink(missing_ok=True)
             return
         scale = min(1, cell / self.size)

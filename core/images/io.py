@@ -22,9 +22,9 @@ READ_ERRORS = (  # Pillow raises them if bytes are not an image, end early, or a
 def read_rgb(path, least_side=None):
     """Read an image file upright, as an RGB PIL image. Raises UserError if that fails.
 
-    Transparent pixels become white; 16-bit and floating-point greys are scaled, not clipped, to 8 bit.
-    least_side: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides keep at
-    least this. From 1024 px to 256 px this changes pixels by 0.3 / 255 and takes half the time.
+    Transparent pixels become white; 16-bit and floating-point greys are scaled, not clipped, to 8 bit. least_side: a
+    JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, with sides of at least this: from 1024 px to 256 px this
+    changes pixels by 0.3 / 255 and takes half the time.
     """
     with _opened(path) as image:
         if least_side is not None:

@@ -1,7 +1,4 @@
-"""HTML pages about runs. A page is one file that opens from the disk, without a server or the network.
-
-It is a list of sections, plain dicts built by the functions here; page.html draws them. Images stay files beside it.
-"""
+"""HTML pages about runs: lists of sections, plain dicts that page.html draws. Images stay files beside a page."""
 
 import json
 import platform
@@ -12,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from core.system.errors import UserError
-from core.system.files import atomic_write
+from core.system.files import write_text
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK = '<script type="application/json" id="data">'  # only pages of this program contain it
@@ -20,10 +17,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "av")
 
 
 def write_page(path, title, sections, status="", progress=None, live=False):
-    """Write a page atomically. Raises UserError if that fails, or if a page of another program has this name.
-
-    title, status: texts above the sections. progress: from 0 to 1, None for no bar. live: reload it every minute.
-    """
+    """Write a page. progress: from 0 to 1. live: reload it every minute. Raises UserError, also for others' pages."""
     moment = time.strftime("%Y-%m-%d %H:%M:%S")
     status = f"{status}, written {moment}" if status else f"Written {moment}"
     content = {"title": title, "status": status, "progress": progress, "live": live, "sections": sections}
@@ -33,8 +27,7 @@ def write_page(path, title, sections, status="", progress=None, live=False):
         raise UserError(
             f"{path} was not made by this program, so it stays: choose another folder, or move it elsewhere"
         )
-    with atomic_write(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_text(path, html)
 
 
 def facts(title, rows):
@@ -59,10 +52,7 @@ def picture(file, caption, small=None):
 
 
 def steps(title, captions, by_step):
-    """Images with a slider over steps, the newest first. captions: {kind: text}, in the order of the tabs.
-
-    by_step: {step: {kind: (file, small or None)}}, not empty.
-    """
+    """Images with a slider over steps. captions: {kind: text} of the tabs. by_step: {step: {kind: (file, small)}}."""
     entries = []
     for step, by_kind in sorted(by_step.items()):
         entries.append({"step": step, "pictures": {kind: _files(*files) for kind, files in by_kind.items()}})

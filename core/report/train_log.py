@@ -1,4 +1,4 @@
-"""The log of a training: train.jsonl, options.json and, with --tensorboard, TensorBoard events."""
+"""The log of a training: train.jsonl and, with --tensorboard, TensorBoard events."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.system import console
 from core.system.errors import UserError
-from core.system.files import atomic_write, make_folder, next_free_path
+from core.system.files import make_folder, next_free_path, read_json_lines, write_text
 
 LINES, OPTIONS = "train.jsonl", "options.json"
 MOST_POINTS = 500  # of a curve
@@ -18,9 +18,8 @@ MOST_POINTS = 500  # of a curve
 class TrainLog:
     """Appends to {folder}/train.jsonl, one object for each printed line, from the iteration `start` on.
 
-    Lines after `start`, of a run that was killed or resumed from an earlier step, are removed. If another training than
-    the last one writes here (`branches`), the old file is kept as train_earlier_1.jsonl. If a line cannot be written,
-    the log warns once. tensorboard: also write TensorBoard events. Raises UserError.
+    Lines after `start`, of a run that was killed or resumed from an earlier step, are removed. branches: another
+    training than the last one writes here, so the old file is kept as train_earlier_1.jsonl. Raises UserError.
     """
 
     def __init__(self, folder, start, branches, tensorboard=False):
@@ -90,31 +89,19 @@ class TrainLog:
 
 
 def cut_lines(path, start, branches):
-    """Remove the lines of a log after the iteration `start`; return the rows that remain. branches: keep the old file.
-
-    Raises UserError if the file cannot be read or written.
-    """
+    """Remove the lines of a log after the iteration `start`; return the rows that remain. See TrainLog."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        rows = {line: row for line in text.splitlines() if (row := _row(line)) and row["iteration"] <= start}
-        remaining = "".join(line + "\n" for line in rows)
+        rows = [row for row in read_json_lines(path) if isinstance(row.get("iteration"), int)]
+        rows = [row for row in rows if 0 <= row["iteration"] <= start]
+        remaining = "".join(json.dumps(row) + "\n" for row in rows)
         if text and remaining != text:
             if branches:
                 path.rename(next_free_path(path.parent, f"{path.stem}_earlier_{{}}{path.suffix}"))
-            with atomic_write(path) as temporary:
-                temporary.write_text(remaining, encoding="utf-8")
+            write_text(path, remaining)
     except OSError as error:
         raise UserError(f"{path} cannot be gone on with ({error.strerror}): choose another --log_dir") from error
-    return list(rows.values())
-
-
-def _row(line):
-    """The object of a line, None if the line is not from this log or was torn when the run was killed."""
-    try:
-        row = json.loads(line)
-        return row if isinstance(row["iteration"], int) and row["iteration"] >= 0 else None
-    except (ValueError, LookupError, TypeError):
-        return None
+    return rows
 
 
 def _summary_writer(folder, start):

@@ -38,8 +38,7 @@ class AlignedFolder(NamedTuple):
 def align_folder(fan, mean_face, root, out_dir, img_size, resize, to_device, sheet=None, override=False):
     """Align the faces in the images below root, each saved in out_dir under its own name -> AlignedFolder.
 
-    mean_face: landmarks (98, 2) in pixels of 256. resize: see core.images.io.squared. sheet: file for a contact
-    sheet of the images. override: replace aligned files that exist. Raises UserError.
+    mean_face: landmarks (98, 2) in pixels of 256. sheet: file for a contact sheet. Raises UserError.
     """
     if sheet and Path(sheet).suffix.lower() not in SAVED_SUFFIXES:
         raise UserError(f"--contact_sheet {sheet} is no name of a picture: end it with .jpg")
@@ -80,10 +79,7 @@ def _read_batches(paths, img_size, resize):
 
 
 def targets_of(root, out_dir):
-    """{image below root: its file below out_dir}; a PNG where we do not write the image's own format.
-
-    Raises UserError if root has no images, out_dir lies in it, or two images would get one name.
-    """
+    """{image below root: its file below out_dir}; a PNG where we do not write the image's format. Raises UserError."""
     root, out_dir = Path(root), Path(out_dir)
     folder = root.parent if root.is_file() else root
     if folder.resolve() in (out_dir.resolve(), *out_dir.resolve().parents):
@@ -109,10 +105,7 @@ def find_faces(fan, x):
 
 
 def align(image, landmarks, reference):
-    """Turn, scale and move a face onto the reference -> uint8 (S, S, 3); None if the landmarks are those of no face.
-
-    image: uint8 (S, S, 3), S even. landmarks, reference: (98, 2), (x, y) in pixels of it.
-    """
+    """Turn, scale and move a face in uint8 (S, S, 3), S even, onto the reference; None for landmarks of no face."""
     size = len(image)
     matrix = similarity(landmarks + size // 2, reference)
     return warp(bordered(image), matrix, size) if is_usable(matrix) else None
@@ -158,10 +151,8 @@ def bordered(image):
 
 
 def warp(image, matrix, size):
-    """Apply a matrix to the pixels' (x, y, 1), and crop size x size from the top left.
-
-    By cubic splines, which come closest to a Lanczos kernel. Draws larger and reduces if the image shrinks.
-    """
+    """Apply a matrix to the pixels' (x, y, 1), and crop size x size from the top left."""
+    # Cubic splines come closest to a Lanczos kernel. An image that shrinks is drawn larger and reduced.
     scale = np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
     finer = max(1, min(4, int(np.ceil(1 / scale))))
     back = np.linalg.inv(matrix)

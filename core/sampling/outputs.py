@@ -10,7 +10,7 @@ from core.sampling import translate, video
 from core.sampling.snapshots import SMALL
 from core.system import console
 from core.system.errors import UserError
-from core.system.files import atomic_write, safe_name
+from core.system.files import read_json_lines, safe_name, write_text
 
 SMALL_WIDTH = 1600  # pixels of the smaller versions of large grids
 MOST_SHOWN = 600  # single images on the page
@@ -23,11 +23,7 @@ CAPTIONS = {  # how names begin -> caption on the page
 
 
 class OutputWriter:
-    """Writes into `folder`. A name that is taken, by another page of a grid for example, gets the suffix _2, and so on.
-
-    generator: G. domains: names in label order. titled: whether grids name their rows and columns.
-    video_format: mp4, gif or webp.
-    """
+    """Writes into `folder`; a name that is taken gets the suffix _2, and so on. domains: names in label order."""
 
     def __init__(self, generator, folder, inference_batch, domains, titled=False, video_format="mp4"):
         self.generator, self.folder, self.inference_batch = generator, Path(folder), inference_batch
@@ -78,15 +74,11 @@ class OutputWriter:
                 self.manifest[path.name] = {"file": path.name, "source": str(source_path), "domain": domain, **origin}
 
     def finish(self, settings=()):
-        """Write manifest.jsonl, a list of the single images, and the page index.html, which shows all outputs.
-
-        Both include outputs of earlier runs whose files still exist. settings: (flag, value) rows for the page.
-        """
+        """Write manifest.jsonl, a list of the single images, and index.html; both with outputs of earlier runs."""
         if self.manifest:
             path = self.folder / "manifest.jsonl"
-            entries = _listed_files(path) | self.manifest
-            with atomic_write(path) as temporary:
-                temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries.values()), encoding="utf-8")
+            entries = (_existing_images(path) | self.manifest).values()
+            write_text(path, "".join(f"{json.dumps(entry)}\n" for entry in entries))
             console.info(f"Wrote {len(self.manifest)} images and {path}")
         if self.taken:
             try:
@@ -109,14 +101,14 @@ class OutputWriter:
 
 def write_page(folder, settings):
     """Write {folder}/index.html: grids and videos, the newest first, then single images by domain."""
-    sections, singles = [], _listed_files(folder / "manifest.jsonl")
+    sections, singles = [], _existing_images(folder / "manifest.jsonl").values()
     for title, suffixes in (("Videos", video.FORMATS), ("Grids", [".jpg"])):
         paths = [path for path in folder.iterdir() if path.suffix in suffixes and _caption(path)]
+        paths.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         if paths:
-            paths.sort(key=lambda path: path.stat().st_mtime, reverse=True)
             sections.append(page.gallery(title, [_output_item(path) for path in paths], cell=480))
-    for domain in sorted({entry["domain"] for entry in singles.values()}):
-        images = [entry for entry in singles.values() if entry["domain"] == domain]
+    for domain in sorted({entry["domain"] for entry in singles}):
+        images = [entry for entry in singles if entry["domain"] == domain]
         note = f"The first {MOST_SHOWN} of {len(images)}; the others lie beside this page."
         items = [_image_item(entry) for entry in images[:MOST_SHOWN]]
         sections.append(page.gallery(f"Into {domain}", items, note if len(images) > MOST_SHOWN else "", cell=150))
@@ -138,21 +130,14 @@ def _image_item(entry):
     return page.picture(entry["file"], f"{Path(entry['source']).name}, {style}")
 
 
-def _listed_files(manifest):
+def _existing_images(manifest):
     """The entries of an earlier manifest whose files still exist: {name: entry}."""
-    try:
-        rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
-        entries = {row["file"]: row for row in rows if {"source", "domain"} <= set(row)}
-        return {name: entry for name, entry in entries.items() if (manifest.parent / name).exists()}
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}  # there is no manifest, or another program wrote it
+    rows = [row for row in read_json_lines(manifest) if {"source", "domain"} <= row.keys()]
+    return {name: row for row in rows if isinstance(name := row.get("file"), str) and (manifest.parent / name).exists()}
 
 
 def possible_outputs(wanted, styles):
-    """Of (output, kind of styles) pairs those that can be made; warns about the others. Raises UserError for none.
-
-    styles: {kind: Styles}. A video needs two consecutive styles of one domain.
-    """
+    """Of (output, kind of styles) pairs those that can be made of {kind: Styles}. Raises UserError for none."""
     possible = [(output, kind) for output, kind in wanted
                 if not output.startswith("video") or video.style_pairs(styles[kind].labels)]  # fmt: skip
     impossible = [output for output, kind in wanted if (output, kind) not in possible]

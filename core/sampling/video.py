@@ -1,7 +1,4 @@
-"""The interpolation video: each style of a domain is interpolated to the next one, for all sources at once.
-
-Each frame goes to the encoder as soon as it is drawn. Only that of .webp keeps compressed frames to the end.
-"""
+"""The interpolation video: each style of a domain is interpolated to the next one, for all sources at once."""
 
 from fractions import Fraction
 from itertools import chain, pairwise
@@ -46,8 +43,8 @@ def most_sources(size):
 def video_frames(generator, sources, styles, pairs, inference_batch):
     """Yield the frames, uint8 (2H, W + 32 + S * W, 3), or without the references' window (2H, S * W, 3).
 
-    pairs: as from `style_pairs`, not empty. Nothing is translated twice: a frame that is held is the same array
-    again, and a pair that begins with the last style of the previous pair reuses its translations.
+    pairs: as from `style_pairs`, not empty. Nothing is translated twice: a pair that begins with the last style of the
+    previous pair reuses its translations.
     """
     above = _side_by_side(sources.shown)
     last_style, row = None, None  # the style of the last frame, and the sources in it
@@ -75,10 +72,7 @@ def _window(previous, following, alpha):
 
 
 def write_video(path, frames):
-    """Encode uint8 frames (H, W, 3) of even sides, 12.5 a second, in the format of the suffix, see FORMATS.
-
-    .gif and .webp loop. Raises UserError if the file cannot be written.
-    """
+    """Encode uint8 frames (H, W, 3) of even sides, 12.5 a second, in the suffix's format. Raises UserError."""
     import av  # slow to import, and training never needs it
 
     codec, pixels, colours, settings, file_settings = FORMATS[Path(path).suffix]

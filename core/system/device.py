@@ -9,10 +9,7 @@ from core.system.errors import UserError
 
 
 def select_device(name="auto"):
-    """Return the torch.device for `--device`: auto is CUDA if available, else the CPU.
-
-    Each rank of a machine takes its own GPU. Raises UserError where a device is missing.
-    """
+    """Return the torch.device for `--device`, on each rank its own GPU. Raises UserError where one is missing."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

@@ -46,9 +46,8 @@ def process_group():
 def _private_store(store, rank, size):
     """Return the part of torchrun's store that belongs to this start of the ranks alone.
 
-    torchrun hands processes that it starts again the store into which the earlier ones wrote. So rank 0 publishes a
-    fresh UUID as key prefix and waits until every rank has acknowledged it with its own UUID. torchrun's restart count
-    cannot be the prefix: the launcher of another machine may not count the restart.
+    Processes that torchrun starts again get the store of the earlier ones. So rank 0 publishes a fresh UUID as prefix
+    and answers the UUID of each other rank. The restart count is no prefix: other machines may not count the restart.
     """
     uuid, end = uuid4().hex, time.monotonic() + TIMEOUT.total_seconds()
     if rank == 0:
@@ -119,8 +118,9 @@ def local_batch_size(batch_size):
     """Return each rank's number of images of a batch. Raises UserError where it is not the same for all."""
     each, rest = divmod(batch_size, world_size())
     if rest:
-        fit = " or ".join(str(number * world_size()) for number in (each, each + 1) if number)
-        raise UserError(f"--batch_size {batch_size} cannot be divided among {world_size()} processes: {fit} would fit")
+        choices = " or ".join(str(number * world_size()) for number in (each, each + 1) if number)
+        sentence = f"--batch_size {batch_size} cannot be divided among {world_size()} processes"
+        raise UserError(f"{sentence}: {choices} would fit")
     return each
 
 
@@ -147,10 +147,8 @@ def all_reduce_sum(tensor):
 
 
 def all_reduce_mean(tensors):
-    """Replace tensors of one dtype and device, such as gradients, by their means over ranks, in place.
-
-    To send them while backward still runs, as DistributedDataParallel does, was not faster (benchmarks/README.md).
-    """
+    """Replace tensors of one dtype and device, such as gradients, by their means over ranks, in place."""
+    # To send them while backward still runs, as DistributedDataParallel does, was not faster (benchmarks/README.md).
     if world_size() == 1:
         return
     if tensors[0].is_cuda:
@@ -165,10 +163,7 @@ def all_reduce_mean(tensors):
 
 @contextmanager
 def sync_errors():
-    """Leave the block together with the other ranks: an error in one of them is raised in all.
-
-    The lowest rank with an error raises it; the others raise PeerError. `is_on_all_ranks` is true of both.
-    """
+    """Leave the block together: the lowest rank with an error raises it, the others PeerError (`is_on_all_ranks`)."""
     if world_size() == 1:
         yield
         return
@@ -180,9 +175,9 @@ def sync_errors():
     except Exception as error:  # noqa: BLE001 (whatever it is, the other ranks wait)
         failure = error
     priority = world_size() - _rank() if failure else 0
-    highest = all_reduce_max(priority)
-    if highest:
-        error = failure if priority == highest else PeerError()
+    top_priority = all_reduce_max(priority)
+    if top_priority:
+        error = failure if priority == top_priority else PeerError()
         error.on_all_ranks = True
         raise error
 

@@ -9,10 +9,7 @@ from core.system.memory import explain
 
 
 def exit_status(error, is_training=False):
-    """Report the error that ends the program, once for all ranks, and return the exit status. Raises bugs again.
-
-    is_training: say how to resume where a signal or the loss of a rank has interrupted the run.
-    """
+    """Report the error that ends the program, once for all ranks; return the exit status. Raises bugs again."""
     sentence, status = _describe(error)
     if not sentence:
         raise error

@@ -22,8 +22,8 @@ WRITING = ".writing-"  # prefix of the names of files that are not complete yet
 def atomic_write(path, durable=False):
     """Yield a temporary path beside `path`, and rename it to `path` at the end of the block.
 
-    Readers see the old file or the complete new one. If the block raises, the old one stays. The temporary name keeps
-    the suffix, since writers choose a format by it. durable: flush the file to the disk before it is renamed.
+    If the block raises, the old file stays. The temporary name keeps the suffix, since writers choose a format by it.
+    durable: flush the file to the disk before it is renamed.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -39,6 +39,25 @@ def atomic_write(path, durable=False):
                 _sync(path.parent, os.O_RDONLY)
     finally:
         _remove(temporary)
+
+
+def write_text(path, text, durable=False):
+    """Write a text file as in `atomic_write`."""
+    with atomic_write(path, durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json_lines(path):
+    """Yield the objects in a file of JSON lines, without damaged ones; a file that cannot be read has none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with suppress(ValueError):  # cut short when the run was killed
+            row = json.loads(line)
+            if isinstance(row, dict):
+                yield row
 
 
 def _remove(path):
@@ -69,8 +88,7 @@ def _sync(path, flags=os.O_RDWR):
 def locked(*folders):
     """Within the context no other process can lock one of the folders. Raises UserError where one has.
 
-    The system releases a lock however the process ends, so a lock is never stale. A file beside it, the note, names
-    the process that holds it.
+    The system releases a lock however the process ends. A file beside it, the note, names the process that holds it.
     """
     with ExitStack() as stack:
         for folder in {Path(folder).resolve(): Path(folder) for folder in folders}.values():
@@ -142,16 +160,13 @@ def make_folder(path):
 
 
 def file_names(paths):
-    """Return a distinct name for each path, to build file names from, and as short as others allow.
-
-    It is the stem, the stem with the suffix, with the folder, or with both, else the stem with a number in front.
-    """
+    """Return a distinct name for each path: its stem, with suffix or folder or both, else with a number in front."""
     names = {}  # index of the path -> name
     for template in ("{0.stem}", "{0.name}", "{0.parent.name}-{0.stem}", "{0.parent.name}-{0.name}"):
         candidates = [safe_name(template.format(Path(path))) for path in paths]
-        count = Counter(name.casefold() for name in (*names.values(), *candidates))  # some file systems ignore case
+        uses = Counter(name.casefold() for name in (*names.values(), *candidates))  # some file systems ignore case
         for index, name in enumerate(candidates):
-            if index not in names and count[name.casefold()] == 1:
+            if index not in names and uses[name.casefold()] == 1:
                 names[index] = name
     numbered = [f"{index:05d}-{safe_name(Path(path).stem)}" for index, path in enumerate(paths)]
     names = [names.get(index, name) for index, name in enumerate(numbered)]

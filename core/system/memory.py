@@ -40,10 +40,7 @@ class MicroBatch:
         return outputs
 
     def attempts(self):
-        """Yield contexts to work in with `size` images at a time, until memory suffices for one.
-
-        `for attempt in micro_batch.attempts():` `with attempt:` repeats its body, with half the size each time.
-        """
+        """Yield contexts to work in with `size` images at a time, halved each time, until memory suffices for one."""
         yield self._attempt()
         while self.has_failed:
             self.size //= 2  # only now: the traceback of the error kept the tensors alive

@@ -11,7 +11,7 @@ from core.evaluation.scores import best_step
 from core.sampling.snapshots import check_grid_side
 from core.system import console, distributed
 from core.system.errors import PeerError, Stopped, UserError
-from core.system.files import atomic_write, clear_away, make_folder
+from core.system.files import atomic_write, clear_away, make_folder, write_text
 from core.system.memory import explain
 from core.system.signals import StopSignals
 from core.training.monitor import Monitor
@@ -163,8 +163,7 @@ class TrainLoop:
         kinds = ", ".join(f"{int(n)} of {name}*" for name, n in self.solver.bad_updates.items())
         text = f"{in_a_row} updates in a row up to iteration {self.done} were no numbers; in all {kinds}.\n\n{CAUSES}"
         lines = [f"{name}: {float(value)}\n" for name, value in losses.items()]
-        with atomic_write(report) as temporary:
-            temporary.write_text(f"{text}\nLosses:\n{''.join(lines)}", encoding="utf-8")
+        write_text(report, f"{text}\nLosses:\n{''.join(lines)}")
         raise UserError(
             f"{in_a_row} updates in a row were no numbers, so training stops at iteration {self.done}, and step "
             f"{self.saved} stays the last one saved: {report} names the usual causes"

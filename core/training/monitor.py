@@ -1,4 +1,4 @@
-"""Record a training: its losses and speed in train.jsonl, and the page {sample_dir}/index.html."""
+"""Record a training: options.json, its losses and speed in train.jsonl, and the page {sample_dir}/index.html."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from core.report import page
 from core.report.train_log import OPTIONS, TrainLog
 from core.sampling.snapshots import SMALL
 from core.system import console, device, distributed
-from core.system.files import atomic_write, move_aside, system_errors
+from core.system.files import move_aside, system_errors, write_text
 from core.system.memory import peak_memory
 from core.training.page_sections import loss_section, score_sections, snapshot_section, snapshots
 
@@ -20,10 +20,7 @@ PAGE_AGE = 60  # seconds after which a printed line updates the page, too
 
 
 class Monitor:
-    """Records what the training loop reports. Only the main process writes.
-
-    solver: the Solver that trains. loaders: its Munch(src, ref, val). branches: see TrainLog.
-    """
+    """Records what the training loop reports; only on the main process. loaders: Munch(src, ref, val)."""
 
     def __init__(self, solver, loaders, branches):
         self.config, self.device, self.start_time = solver.config, solver.device, time.monotonic()
@@ -58,8 +55,7 @@ class Monitor:
             "validation_images": self.num_images["val"],
             "versions": page.versions(),
         }
-        with atomic_write(Path(folder, OPTIONS)) as temporary:
-            temporary.write_text(json.dumps(options, indent=2, default=str) + "\n", encoding="utf-8")
+        write_text(Path(folder, OPTIONS), json.dumps(options, indent=2, default=str) + "\n")
 
     def count_iteration(self, waited, worked):
         """Count one iteration: seconds it waited for images, seconds it took in all."""

@@ -54,11 +54,11 @@ def test_a_kill_between_removing_and_listing_is_repaired(tmp_path, monkeypatch):
     photos, out = fill(tmp_path / "photos", 4), tmp_path / "set"
     prepare.prepare(photos, out, SIZE)
 
-    def kill(path):
+    def kill(path, text):
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(prepare, "atomic_write", kill)
+        patch.setattr(prepare, "write_text", kill)
         prepare.prepare(photos, out, 2 * SIZE)
     prepare.prepare(photos, out, 2 * SIZE)
     assert {picture(path).size for path in out.glob("*/*/*.jpg")} == {(2 * SIZE, 2 * SIZE)}
