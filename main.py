@@ -81,12 +81,9 @@ def sample(given):
     if config.dry_run:
         report.sampling(config, samples)
         return
-    transform = test_transform(config.img_size, config.resize)
-    loaders = {
-        name: get_sample_loader(images, transform, config.batch_size, config.num_workers)
-        for name, images in samples.items()
-    }
-    start_solver(config).sample(Munch(loaders))
+    options = (test_transform(config.img_size, config.resize), config.batch_size, config.num_workers)
+    loaders = Munch({name: get_sample_loader(images, *options) for name, images in samples.items()})
+    start_solver(config).sample(loaders)
 
 
 def evaluate(given):

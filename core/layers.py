@@ -44,10 +44,8 @@ class AdaIN(nn.Module):
         self.fc = nn.Linear(style_dim, num_features * 2)
 
     def forward(self, x, s):
-        """x (N, C, H, W), s (N, style_dim) -> (N, C, H, W). Either N may be 1 and is then shared.
-
-        Raises RuntimeError for other unequal N, ValueError for 1x1.
-        """
+        """x (N, C, H, W), s (N, style_dim) -> (N, C, H, W). Either N may be 1 and is then shared. Raises RuntimeError
+        for other unequal N, ValueError for 1x1."""
         gamma, beta = self.fc(s).chunk(2, dim=1)  # (N, C) each
         count = max(len(x), len(s))
         x = x.expand(count, -1, -1, -1)
@@ -60,11 +58,8 @@ class AdaIN(nn.Module):
 
 
 class AdainResBlk(nn.Module):
-    """Residual block styled by AdaIN, optionally doubling the size.
-
-    With the high-pass filter in use (w_hpf > 0) there is no skip path: what the source lends goes through the filter
-    alone. `conv1x1` then stays in the state dict, unused, as checkpoints have it.
-    """
+    """Residual block styled by AdaIN, optionally doubling the size. With the high-pass filter in use (w_hpf > 0) there
+    is no skip path; `conv1x1` then stays in the state dict, unused, as checkpoints have it."""
 
     def __init__(self, dim_in, dim_out, style_dim=64, w_hpf=0, upsample=False):
         super().__init__()
@@ -82,7 +77,7 @@ class AdainResBlk(nn.Module):
         main = self.act(self.norm1(x, s))
         main = resample.upsample_conv(main, self.conv1) if self.upsample else self.conv1(main)  # (N, dim_out, 2H, 2W)
         main = self.conv2(self.act(self.norm2(main, s)))  # (N, dim_out, 2H, 2W)
-        if not self.has_skip:
+        if not self.has_skip:  # what the source lends goes through the filter alone
             return main
         skip = self.conv1x1(x)  # before the doubling, where it is four times cheaper
         return (main + (resample.upsample(skip) if self.upsample else skip)) / math.sqrt(2)

@@ -45,9 +45,7 @@ class Content:
         """One content of the images of several, in their order."""
         features = torch.cat([content.features for content in contents])
         skips = {size: torch.cat([content.skips[size] for content in contents]) for size in contents[0].skips}
-        masks = None
-        if contents[0].masks is not None:
-            masks = tuple(map(torch.cat, zip(*(content.masks for content in contents), strict=True)))
+        masks = contents[0].masks and tuple(map(torch.cat, zip(*(content.masks for content in contents), strict=True)))
         return Content(features, skips, masks)
 
     def _each(self, change):
@@ -62,12 +60,10 @@ class Generator(nn.Module):
         super().__init__()
         dim = channel_base // img_size
         self.from_rgb = nn.Conv2d(3, dim, 3, padding=1)
-        self.encode = nn.ModuleList()
-        self.decode = nn.ModuleList()
+        self.encode, self.decode = nn.ModuleList(), nn.ModuleList()
         self.to_rgb = nn.Sequential(nn.InstanceNorm2d(dim, affine=True), activation(), nn.Conv2d(dim, 3, 1))
         if w_hpf > 0:
             self.hpf = HighPass(w_hpf)
-
         downsamplings = int(math.log2(img_size)) - 4 + (1 if w_hpf > 0 else 0)
         for _ in range(downsamplings):
             dim_out = min(dim * 2, max_conv_dim)
@@ -99,10 +95,8 @@ class Generator(nn.Module):
         return Content(x, skips, None if masks is None else tuple(masks))
 
     def render(self, content, s):
-        """The half that sees the style: Content of N images, s (N, style_dim) -> (N, 3, H, W), unclamped.
-
-        Of content and s, one may hold N = 1 and is then shared.
-        """
+        """The half that sees the style: Content of N images, s (N, style_dim) -> (N, 3, H, W), unclamped. Of content
+        and s, one may hold N = 1 and is then shared."""
         x = content.features
         for block in self.decode:
             x = block(x, s)
@@ -173,10 +167,8 @@ def _trunk(img_size, max_conv_dim, channel_base):
 
 
 def _select(outputs, y):
-    """The head of domain y for each sample: outputs (N, D, ...), y (N,) -> (N, ...).
-
-    All heads are computed: those not chosen get a gradient of zero, not none, so that weight decay acts on all.
-    """
+    """The head of domain y for each sample: outputs (N, D, ...), y (N,) -> (N, ...)."""
+    # All heads are computed: those not chosen get a gradient of zero, not none, so that weight decay acts on all.
     return outputs[torch.arange(len(y), device=y.device), y]
 
 
@@ -198,11 +190,8 @@ def initialize(network):
 
 
 def build_model(args):
-    """Build G, F, E, D, initialised from args.seed, and moving-average copies of G, F, E that start equal.
-
-    Where w_hpf > 0 both hold one and the same face network, `fan`, which needs its weights. Returns (nets,
-    nets_ema), both Munch of name -> module, on the CPU.
-    """
+    """(nets, nets_ema), Munch of name -> module on the CPU: G, F, E, D, initialised from args.seed, and averages of G,
+    F, E that start equal. Where w_hpf > 0 both hold one and the same face network, `fan`, which needs its weights."""
     size, base = args.img_size, args.channel_base
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(args.seed)
@@ -225,10 +214,8 @@ def build_model(args):
 
 
 def compile_networks(nets):
-    """Compile F, E and the blocks of G (content and render are called by themselves) in place; state dicts stay.
-
-    D stays plain: R1 differentiates its gradient, which compiled code cannot.
-    """
+    """Compile F, E and the blocks of G (content and render are called by themselves) in place; state dicts stay. D
+    stays plain: R1 differentiates its gradient, which compiled code cannot."""
     for name in ("mapping_network", "style_encoder"):
         nets[name].compile()
     for block in [*nets.generator.encode, *nets.generator.decode]:

@@ -72,13 +72,8 @@ class Solver:
 
     def _adam(self, name, network):
         config = self.config
-        return torch.optim.Adam(
-            network.parameters(),
-            lr=config.f_lr if name == "mapping_network" else config.lr,
-            betas=(config.beta1, config.beta2),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        lr, betas = config.f_lr if name == "mapping_network" else config.lr, (config.beta1, config.beta2)
+        return torch.optim.Adam(network.parameters(), lr, betas, weight_decay=config.weight_decay, fused=True)
 
     # Checkpoints
 
@@ -146,9 +141,8 @@ class Solver:
     def _d_loss(self, batch, mode, _iteration):
         with torch.no_grad():
             x_fake = self.nets.generator.render(batch.content, self._style(batch, mode))
-        return discriminator_loss(
-            self.nets.discriminator, batch.x_src, batch.y_src, x_fake, batch.y_ref, self.config.lambda_reg
-        )
+        discriminator, weight = self.nets.discriminator, self.config.lambda_reg
+        return discriminator_loss(discriminator, batch.x_src, batch.y_src, x_fake, batch.y_ref, weight)
 
     def _g_loss(self, batch, mode, iteration):
         s_trg = self._style(batch, mode)  # first: older PyTorch would reuse casts of weights without a graph
@@ -234,11 +228,9 @@ class Solver:
         config, folder = self.config, Path(self.config.sample_dir)
         codes = random_generator(config.seed, "snapshot")
         z_trg = torch.randn(config.num_outs_per_domain, config.latent_dim, generator=codes).to(self.device)
+        inputs = self._to_device(inputs)
         with self.autocast():
-            grids = snapshot_grids(
-                self.nets_ema, self._to_device(inputs), z_trg, config.num_domains, self.inference_batch
-            )
-            for name, grid in grids:
+            for name, grid in snapshot_grids(self.nets_ema, inputs, z_trg, config.num_domains, self.inference_batch):
                 file = f"{step:06d}_{name}.jpg"
                 grid.save(folder / file)
                 grid.save_small(folder / SMALL / file, SMALL_COLUMNS, SMALL_CELL)
@@ -266,23 +258,18 @@ class Solver:
         return evaluation
 
     def evaluate(self, step=None, evaluation=None, pause=lambda: None):
-        """Score the averages, write the JSON files and print the table; return {mode: {metric: mean}}.
-
-        step: what the networks are; None: the step --resume_iter is loaded. pause(): called after each task.
-        """
+        """Score the averages, write the JSON files and print the table; return {mode: {metric: mean}}. step: what the
+        networks are; None: the step --resume_iter is loaded. pause(): called after each task."""
         config = self.config
         evaluation = evaluation or self.evaluation()  # before anything is loaded or drawn
         if step is None:
             step = config.resume_iter
             self.load(step)
-        means, by_mode = {}, {}
+        means, by_mode, seeds = {}, {}, config.eval_seeds or [config.seed]
         for mode in MODES:
             start = time.monotonic()
             with self.autocast():
-                by_mode[mode] = {
-                    seed: evaluation.run(self.nets_ema, mode, seed, pause)
-                    for seed in config.eval_seeds or [config.seed]
-                }
+                by_mode[mode] = {seed: evaluation.run(self.nets_ema, mode, seed, pause) for seed in seeds}
             about = evaluation.about() | {"precision": config.precision, "seconds": round(time.monotonic() - start, 1)}
             write = partial(write_scores, config.eval_dir, step, mode, by_mode[mode], about)
             means[mode] = distributed.on_main_process(write)
@@ -294,8 +281,8 @@ class Solver:
     def sample(self, loaders):
         """Write --outputs into --result_dir, with the networks of the step --resume_iter.
 
-        loaders: Munch(src, ref) of DataLoaders of (x, y). The labels of src do not matter; ref is needed by
-        outputs in the style of references only. Names are those of the data set's `samples`, (path, label).
+        loaders: Munch(src, ref) of DataLoaders of (x, y), named as the data set's `samples`, (path, label). The labels
+        of src do not matter; ref is needed by outputs in the style of references only.
         """
         config, nets = self.config, self.nets_ema
         self.load(config.resume_iter)
@@ -305,13 +292,12 @@ class Solver:
             domains=config.names_by_label, titled=config.labels, video_format=config.video_format,
         )  # fmt: skip
         wanted = [(output, kind) for output in config.outputs for kind in config.style_kinds(output)]
+        most = video.most_sources(config.img_size)
         try:
             with self.autocast():
-                styles = {kind: self._styles(kind, loaders) for kind in {kind for _, kind in wanted}}
+                styles = {kind: self._styles(kind, loaders) for kind in config.all_style_kinds()}
                 wanted = possible_outputs(wanted, styles)
-                for sources in translate.source_groups(
-                    nets, loaders.src, video.most_sources(config.img_size), self.inference_batch, self._to_device
-                ):
+                for sources in translate.source_groups(nets, loaders.src, most, self.inference_batch, self._to_device):
                     for output, kind in wanted:
                         writer.write(output, sources, styles[kind])
         finally:
@@ -321,9 +307,7 @@ class Solver:
         """The styles of the references, or of --seeds, in the domains of --target_domains."""
         config, nets = self.config, self.nets_ema
         if kind == "reference":
-            shown = not {"reference", "video_ref"}.isdisjoint(config.outputs)
-            return translate.reference_styles(
-                nets.style_encoder, loaders.ref, self.inference_batch, self._to_device, shown=shown
-            )
+            encoder, shown = nets.style_encoder, not {"reference", "video_ref"}.isdisjoint(config.outputs)
+            return translate.reference_styles(encoder, loaders.ref, self.inference_batch, self._to_device, shown)
         labels = config.target_labels() or range(config.num_domains)
         return translate.seed_styles(nets.mapping_network, labels, config.seeds, config.psi, config.latent_dim)

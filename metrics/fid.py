@@ -89,8 +89,7 @@ def folder_features(folder, img_size, batch_size, device):
         x = torch.stack([_read(path, img_size) for path in paths[start : start + batch_size]])
         features.append(network(x.to(device)).cpu())
         moments.add(features[-1])
-    mean, cov = moments.result()
-    return mean, cov, torch.cat(features)
+    return *moments.result(), torch.cat(features)
 
 
 def _read(path, img_size):

@@ -1,6 +1,7 @@
 """What a checkpoint says of its networks, its domains and its training."""
 
 import math
+from itertools import count
 from typing import NamedTuple
 
 from core.checkpoint.io import CONFIG, plain_keys
@@ -92,7 +93,4 @@ def identify(states, where, assumed):
 
 def _count(state, key, start=0):
     """How many blocks follow each other. key: of one of their tensors, with a place for the number."""
-    number = start
-    while key.format(number) in state:
-        number += 1
-    return number - start
+    return next(number for number in count(start) if key.format(number) not in state) - start

@@ -46,11 +46,8 @@ class RunConfig:
 
     @classmethod
     def from_args(cls, args, **fields):
-        """The config of a Namespace of main.parse_args, as for a training that starts.
-
-        A Namespace does not say which flags were on the command line: those that differ from their defaults, or from
-        the preset's, count.
-        """
+        """The config of a Namespace of main.parse_args, as for a training that starts. Flags that are not the default,
+        or the preset's, count as given: a Namespace does not tell which were on the command line."""
         flags = {name: getattr(args, name) for name in FLAGS}
         default = merge({"mode": args.mode, "preset": args.preset})
         given = tuple(name for name, value in flags.items() if value != default[name])
@@ -81,10 +78,8 @@ class RunConfig:
         return [domains.index(name) for name in self.target_domains]
 
     def style_kinds(self, output):
-        """Where an output of sampling takes its styles from: "reference", "seed".
-
-        Images are made of references; where --seeds is given, of seeds; where --ref_dir is given too, of both.
-        """
+        """Where an output of sampling takes its styles from: "reference", "seed". Images take them from what is given
+        of --ref_dir and --seeds, else from references."""
         if output != "images":
             return ["seed"] if "latent" in output else ["reference"]
         kinds = {"reference": "ref_dir", "seed": "seeds"}

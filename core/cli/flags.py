@@ -31,21 +31,15 @@ def at_least(low, parse=int, below=MAX_INT):
     return Kind(parse, ((lambda value: low <= value < below, f"is {{}}, but must be a number from {low} up{tail}"),))
 
 
-def _step(text):
-    if text == "latest":
-        return text
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is neither a step nor latest") from error
+def _number_or(word, low, neither):
+    """A parser of numbers from `low` up, or one word. neither: what its message says that a text is not."""
 
+    def parse(text):
+        if text != word and not (text.removeprefix("-").isdecimal() and int(text) >= low):
+            raise argparse.ArgumentTypeError(f"{text} is neither {neither}")
+        return text if text == word else int(text)
 
-def _micro_batch(text):
-    if text == "auto":
-        return text
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text} is neither auto nor a number from 1 up")
-    return int(text)
+    return parse
 
 
 def _truth(text):
@@ -96,24 +90,22 @@ FRACTION = Kind(float, (*NUMBER.rules, (lambda value: value <= 1, "is {}, but mu
 SIDE = Kind(int, ((lambda value: 16 <= value <= 2**14 and value.bit_count() == 1,
                    "is {}, but must be a power of two from 16 up, such as 256"),))  # fmt: skip
 SEED = Kind(int, ((lambda value: abs(value) < MAX_INT, "is {}, but must be a number of at most 18 digits"),))
-STEP = Kind(_step, ((lambda value: value == "latest" or COUNT.rules[0][0](value), COUNT.rules[0][1]),))
+MICRO_BATCH = Kind(_number_or("auto", 1, "auto nor a number from 1 up"))
+STEP = Kind(_number_or("latest", -MAX_INT, "a step nor latest"),
+            ((lambda value: value == "latest" or COUNT.rules[0][0](value), COUNT.rules[0][1]),))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of main.py.
-
-    use: NETWORK, RESULTS, RESUMED or nothing. listed: modes whose dry run lists it, beside those that follow from its
-    use (see `dry_run_flags`), separated by blanks.
-    """
+    """A flag of main.py."""
 
     name: str
     kind: Kind
     default: object
     help: str
-    use: str = ""
+    use: str = ""  # NETWORK, RESULTS, RESUMED or nothing
     choices: tuple | None = None
-    listed: str = ""
+    listed: str = ""  # modes whose dry run lists it beside those of its use (see `dry_run_flags`), between blanks
 
     @property
     def default_value(self):
@@ -131,7 +123,7 @@ GROUPS = {
         Flag("device", TEXT, "auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda", "mps")),
     ],
     "speed and memory": [
-        Flag("micro_batch", Kind(_micro_batch), "auto", "images through the networks at once: less memory, same "
+        Flag("micro_batch", MICRO_BATCH, "auto", "images through the networks at once: less memory, same "
              "update; auto: all, halved when memory runs out", RESUMED, listed="sample eval"),
         Flag("precision", TEXT, "fp32", "tf32: CUDA only; bf16: less memory, and faster where the processor multiplies "
              "it faster; R1 stays fp32", RESULTS, ("fp32", "tf32", "bf16"), listed="sample eval"),
@@ -259,10 +251,9 @@ def check_values(values):
         for keeps, sentence in flag.kind.rules:
             if values[name] is not None and not keeps(values[name]):
                 raise UserError(f"--{name} {sentence.format(values[name])}")
-    if values["channel_base"] < values["img_size"]:
-        raise UserError(
-            f"--channel_base is {values['channel_base']}, but must be at least --img_size {values['img_size']}"
-        )
+    base, size = values["channel_base"], values["img_size"]
+    if base < size:
+        raise UserError(f"--channel_base is {base}, but must be at least --img_size {size}")
 
 
 def as_typed(value):

@@ -20,10 +20,8 @@ from core.system.errors import UserError
 
 
 def resolve(given):
-    """The RunConfig of the flags on a command line, {name: value}; the same in all processes.
-
-    Raises UserError where checkpoint, folders or images do not suit the flags.
-    """
+    """The RunConfig of the flags on a command line, {name: value}; the same in all processes. Raises UserError where
+    checkpoint, folders or images do not suit the flags."""
     work = {"train": _training, "sample": _sampling, "eval": _evaluation, "align": RunConfig.from_given}[given["mode"]]
     fields = on_main_process(lambda: vars(work(given)))  # plain values, which processes can exchange
     return RunConfig(**fields | {"skipped_images": frozenset(map(Path, fields["skipped_images"]))})
@@ -118,11 +116,8 @@ def saved_settings(given, description, where):
     with _naming(where):
         saved = {name: parse_value(name, description.settings[name])
                  for name in RESUMED_FLAGS if name in description.settings}  # fmt: skip
-    changed = {
-        name: f"--{name} {given[name]} in place of {value}"
-        for name, value in saved.items()
-        if given.get(name, value) != value
-    }
+    differing = [name for name, value in saved.items() if given.get(name, value) != value]
+    changed = {name: f"--{name} {given[name]} in place of {saved[name]}" for name in differing}
     refused = [text for name, text in changed.items() if name in AFFECTS_RESULTS]
     if refused and not given.get("override"):
         raise UserError(
@@ -162,10 +157,8 @@ def _with_domains(config):
 
 
 def settle_domains(config, names, where):
-    """The config with the sub-folders of a folder as its domains. where: names the folder in messages.
-
-    Raises UserError where they contradict --num_domains or domains that are known.
-    """
+    """The config with the sub-folders of a folder, `where` in messages, as its domains. Raises UserError where they
+    contradict --num_domains or domains that are known."""
     if config.domains is not None:
         if names != list(config.domains):
             raise UserError(
@@ -206,6 +199,6 @@ def _unreadable_images(config):
     unreadable = []
     for flag in ("train_img_dir", "val_img_dir"):
         cache = Path(config.checkpoint_dir, f".{flag}.json")
-        folder, size = config.flags[flag], config.img_size
-        unreadable += check_images(folder, flag, size, cache, config.num_workers, config.dry_run)
+        folder = config.flags[flag]
+        unreadable += check_images(folder, flag, config.img_size, cache, config.num_workers, config.dry_run)
     return list(map(str, unreadable))

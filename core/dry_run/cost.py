@@ -47,18 +47,15 @@ class Counter(TorchDispatchMode):
         formula = flop_registry.get(func.overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                self._note(tensor.untyped_storage())
+        storages = [leaf.untyped_storage() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        for storage in storages:
+            key, size = id(storage), storage.nbytes()
+            if key not in self.live:
+                self.live.add(key)
+                self.held += size
+                self.peak = max(self.peak, self.held)
+                weakref.finalize(storage, self._forget, key, size)
         return out
-
-    def _note(self, storage):
-        key, size = id(storage), storage.nbytes()
-        if key not in self.live:
-            self.live.add(key)
-            self.held += size
-            self.peak = max(self.peak, self.held)
-            weakref.finalize(storage, self._forget, key, size)
 
     def _forget(self, key, size):
         self.live.discard(key)

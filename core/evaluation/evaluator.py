@@ -73,24 +73,17 @@ class Evaluation:
             check_same_on_all_ranks([path for paths in images.values() for path in paths], root)
 
     def _warn_about_few_images(self):
-        few = [name for name, paths in self.val.items() if len(paths) < self.outputs]
-        if few:
-            console.warn(
-                f"fewer than {self.outputs} validation images in {', '.join(few)}: outputs in the style of references "
-                "repeat themselves there, and their LPIPS is too low"
-            )
-        few = [name for name, paths in self.train.items() if len(paths) < fid.FEATURES]
-        if few:
-            console.warn(
-                f"fewer than {fid.FEATURES} training images in {', '.join(few)}: FID is too high and compares only "
-                "with FID of as many; KID has no such bias"
-            )
+        repeated = "outputs in the style of references repeat themselves there, and their LPIPS is too low"
+        biased = "FID is too high and compares only with FID of as many; KID has no such bias"
+        kinds = [("validation", self.val, self.outputs, repeated), ("training", self.train, fid.FEATURES, biased)]
+        for kind, images, enough, effect in kinds:
+            few = [name for name, paths in images.items() if len(paths) < enough]
+            if few:
+                console.warn(f"fewer than {enough} {kind} images in {', '.join(few)}: {effect}")
 
     def run(self, nets, mode, seed, pause=lambda: None):
-        """Scores of all tasks in a mode: {"cat2dog": Scores, ...}. pause(): called after each task.
-
-        Each process translates a shard of every task's images; the main process computes the distances.
-        """
+        """Scores of all tasks in a mode: {"cat2dog": Scores, ...}. pause(): called after each task. Each process
+        translates a shard of every task's images; the main process computes the distances."""
         scores = {}
         for trg in self.domains:  # all tasks of a target share its real images and references
             real = self.real_features(trg)
@@ -106,10 +99,8 @@ class Evaluation:
 
     @torch.no_grad()
     def task(self, nets, src, trg, references, seed):
-        """Translate the validation images of src into trg -> (Features of the outputs, LPIPS).
-
-        references: style codes to choose from (R, style_dim); None: styles of random codes.
-        """
+        """Translate the validation images of src into trg -> (Features of the outputs, LPIPS). references: style codes
+        to choose from (R, style_dim); None: styles of random codes."""
         mode = "latent" if references is None else "reference"
         accumulator = FeatureAccumulator(len(self.val[src]) * self.outputs)
         diversity = torch.zeros(len(self.val[src]), dtype=torch.float64)
@@ -156,10 +147,8 @@ class Evaluation:
         }
 
     def real_features(self, domain):
-        """Features of a domain's training images, from the disk if they were computed from the same files.
-
-        Only the main process, which compares them, reads the file; in that case the others return None.
-        """
+        """Features of a domain's training images, from the disk if they were computed from the same files. Only the
+        main process, which compares them, reads the file; in that case the others return None."""
         with distributed.sync_errors():
             features = read_features(self._features_file(domain)) if distributed.is_main_process() else None
         if distributed.on_main_process(lambda: features is not None):  # one flag to all: the features are large
@@ -200,10 +189,8 @@ class Evaluation:
         return distributed.all_reduce_sum(codes).to(self.device)
 
     def _batches(self, paths, transform, title):
-        """Iterate over this process's shard of images: (numbers, x), their N indices in paths and (N, 3, H, W).
-
-        Call it outside of `sync_errors`, since it waits for the other processes; images are read in the iteration.
-        """
+        """Iterate over this process's shard of images: (numbers, x), their N indices in paths and (N, 3, H, W). Call it
+        outside of `sync_errors`, since it waits for the other processes; images are read in the iteration."""
         size = distributed.all_reduce_max(self.inference_batch.size)
         unit = size if self.batch_size % size == 0 else self.batch_size  # networks get the same parts as in one process
         samples = [(path, number) for number, path in enumerate(paths)][distributed.shard(len(paths), unit)]
@@ -219,10 +206,8 @@ class Evaluation:
         return s_trg.view(self.outputs, len(generators), -1)
 
     def _choose_references(self, references, generators):
-        """Choose `outputs` references for each source, distinct if there are enough: (outputs, N, style_dim).
-
-        Each source shuffles the references by itself, so that its choice depends on no other source.
-        """
+        """Choose `outputs` references for each source, distinct if there are enough: (outputs, N, style_dim). Each
+        source shuffles the references by itself, so that its choice depends on no other source."""
         orders = torch.stack([torch.randperm(len(references), generator=g) for g in generators], dim=1)  # (R, N)
         return references[orders[torch.arange(self.outputs) % len(references)]]
 

@@ -32,10 +32,8 @@ def check_grid_side(num_images, num_codes, num_domains, size):
 
 
 def snapshot_grids(nets, inputs, z_trg, num_domains, inference_batch):
-    """Yield (name, Grid): cycle consistency, references, and random codes in three truncations.
-
-    inputs: Munch(x_src, y_src, x_ref, y_ref). z_trg: codes (N, latent_dim).
-    """
+    """Yield (name, Grid): cycle consistency, references, and random codes z_trg (N, latent_dim) in three truncations.
+    inputs: Munch(x_src, y_src, x_ref, y_ref)."""
     yield "cycle_consistency", cycle_grid(nets, inputs, inference_batch)
     sources = translate.read_sources(nets, [inputs.x_src], inference_batch)
     references = [(inputs.x_ref, inputs.y_ref)]  # one batch

@@ -29,8 +29,7 @@ What usually makes losses that are no numbers:
 class TrainLoop:
     """Trains a core.solver.Solver from --resume_iter to --total_iters on loaders, Munch(src, ref, val).
 
-    All processes run it; the main one writes. No other run may write into its folders meanwhile
-    (core.system.files.locked).
+    All processes run it; the main one writes, into folders that are locked (core.system.files.locked).
     """
 
     def __init__(self, solver, loaders):
@@ -95,16 +94,12 @@ class TrainLoop:
         with distributed.sync_errors():
             self.monitor = Monitor(solver, self.loaders, branches=has_moved or not start)
         src, ref, val = self.loaders.src, self.loaders.ref, self.loaders.val
-        self.inputs = InputFetcher(
-            src, ref, config.latent_dim, mode="train", seed=config.seed, start=start, device=solver.device
-        )
-        self.fixed_inputs = None  # the same at every snapshot
-        with distributed.sync_errors():
-            if distributed.is_main_process():
-                self.fixed_inputs = next(InputFetcher(val, mode="val", device=solver.device))
+        self.inputs = InputFetcher(src, ref, config.latent_dim, seed=config.seed, start=start, device=solver.device)
+        is_main = distributed.is_main_process()
+        with distributed.sync_errors():  # fixed: the same at every snapshot
+            self.fixed_inputs = next(InputFetcher(val, mode="val", device=solver.device)) if is_main else None
         # What evaluation lacks is an error now, not after days.
-        is_evaluated = times_due(start, config.total_iters, config.eval_every)
-        self.evaluation = solver.evaluation() if is_evaluated else None
+        self.evaluation = solver.evaluation() if times_due(start, config.total_iters, config.eval_every) else None
 
     def _move_later_steps_aside(self):
         """Return whether there were any: another training than this one wrote here last."""
@@ -128,14 +123,10 @@ class TrainLoop:
         signal, has_failed = distributed.all_reduce_max([self.stop_signals.requested, int(failure is not None)])
         if signal:  # the processes that read images were asked to stop too, which may be the failure
             raise Stopped(signal) from failure
-        if has_failed:
-            self._end_without_inputs(failure)
-        return inputs
-
-    def _end_without_inputs(self, failure):
-        """Save and raise. failure: what this process has none for; None: another process has none."""
+        if not has_failed:
+            return inputs
         step = distributed.on_main_process(self._save_last)
-        if failure is None:
+        if failure is None:  # another process has none
             raise PeerError
         sentence = _sentence(failure)
         if not sentence:
@@ -199,10 +190,8 @@ class TrainLoop:
             raise Stopped(signal)
 
     def _attempt(self, lacks, work, in_step=False):
-        """Do work(). Where the user or the system refuses it, warn: that is no reason to lose a training.
-
-        in_step: all processes do it together, so that only an error of all of them can be survived.
-        """
+        """Do work(). Where the user or the system refuses it, warn: that is no reason to lose a training. in_step: all
+        processes do it together, so that only an error of all of them can be survived."""
         try:
             work()
         except (UserError, RuntimeError, MemoryError) as error:

@@ -20,8 +20,7 @@ def lr_factors(nets, inherited, domains, scale):
         for key, parameter in nets[name].named_parameters():
             if key in last:
                 rows = [scale if label in labels else 1.0 for label in range(len(parameter))]
-                shape = (-1, *[1] * (parameter.ndim - 1))
-                factors[name][key] = torch.tensor(rows, dtype=parameter.dtype).view(shape)
+                factors[name][key] = torch.tensor(rows, dtype=parameter.dtype).view(-1, *[1] * (parameter.ndim - 1))
             elif head_label(key) in (None, *labels):
                 factors[name][key] = scale
     return factors
@@ -29,16 +28,13 @@ def lr_factors(nets, inherited, domains, scale):
 
 @contextmanager
 def scaled_update(network, factors):
-    """Within the context, an optimizer's step moves the named parameters by their factor times the step.
-
-    Adam's step is proportional to the learning rate. So this is a lower learning rate for single tensors, or rows of
-    them, without groups of parameters, which checkpoints of the reference do not have.
-    """
+    """Within the context, an optimizer's step moves the named parameters by their factor times the step."""
+    # Adam's step is proportional to the learning rate. So this is a lower learning rate for single tensors, or rows of
+    # them, without groups of parameters, which checkpoints of the reference do not have.
     before = {key: parameter.detach().clone() for key, parameter in network.named_parameters() if key in factors}
     yield
     with torch.no_grad():
-        for key, parameter in network.named_parameters():
-            if key in factors:
-                factor = factors[key]
-                factor = factor.to(parameter) if isinstance(factor, torch.Tensor) else factor
-                parameter.copy_(torch.lerp(before[key], parameter, factor))
+        for key, old in before.items():
+            parameter, factor = network.get_parameter(key), factors[key]
+            factor = factor.to(parameter) if isinstance(factor, torch.Tensor) else factor
+            parameter.copy_(torch.lerp(old, parameter, factor))
