@@ -4,6 +4,8 @@ import importlib
 
 import pytest
 
+from core.system import console
+
 SMALL = "--img_size 32 --channel_base 256 --runs 1"
 
 
@@ -16,6 +18,7 @@ SMALL = "--img_size 32 --channel_base 256 --runs 1"
 )
 def test_benchmarks_print_a_row_for_each_variant(name, flags, words, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [name, *flags.split()])
+    monkeypatch.setattr(console, "info", console.info)  # benchmarks.sample silences it
     importlib.import_module(f"benchmarks.{name}").main()
     lines = capsys.readouterr().out.splitlines()
     assert any(words in line for line in lines)
