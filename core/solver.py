@@ -22,7 +22,7 @@ from core.sampling import translate, video
 from core.sampling.outputs import OutputWriter, possible_outputs
 from core.sampling.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
 from core.system import console, distributed
-from core.system.device import autocast, select_device, set_precision
+from core.system.device import select_device, set_precision
 from core.system.errors import UserError
 from core.system.files import make_folder
 from core.system.memory import MicroBatch, chunks, images_at_once
@@ -201,8 +201,8 @@ class Solver:
                 self.optims[learner].step()
 
     def autocast(self):
-        """The context that networks run in: the precision of the run."""
-        return autocast(self.device, self.config.precision)
+        """The context that networks run in: bf16 casts convolutions and products, weights stay fp32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _to_device(self, inputs):
         """A tensor, or each of a Munch, on the device; images in the memory format that the networks want."""

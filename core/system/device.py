@@ -51,11 +51,6 @@ def set_precision(name, device):
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = fp32
 
 
-def autocast(device, precision):
-    """Return the context in which networks run: bf16 casts convolutions and products, weights stay fp32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
 def usable_cores():
     """Return the number of cores this process may use (containers and schedulers often allow fewer than exist)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
