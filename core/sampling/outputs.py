@@ -53,6 +53,7 @@ class OutputWriter:
             grid = translate.style_grid(sources, styles[page_rows], rows, self.domains if self.titled else None)
             grid.save(path)
             grid.save_small(self.folder / SMALL / path.name, columns, max(16, SMALL_WIDTH // columns))
+            del grid  # up to a quarter of a gigabyte, which the next page needs
             console.info(f"Wrote {path}")
 
     def video(self, name, sources, styles):
