@@ -81,8 +81,9 @@ def sample(given):
     if config.dry_run:
         report.sampling(config, samples)
         return
-    options = (test_transform(config.img_size, config.resize), config.batch_size, config.num_workers)
-    loaders = Munch({name: get_sample_loader(images, *options) for name, images in samples.items()})
+    transform = test_transform(config.img_size, config.resize)
+    options = {"transform": transform, "batch_size": config.batch_size, "num_workers": config.num_workers}
+    loaders = Munch({name: get_sample_loader(images, **options) for name, images in samples.items()})
     start_solver(config).sample(loaders)
 
 

@@ -214,8 +214,8 @@ def build_model(args):
 
 
 def compile_networks(nets):
-    """Compile F, E and the blocks of G (content and render are called by themselves) in place; state dicts stay. D
-    stays plain: R1 differentiates its gradient, which compiled code cannot."""
+    """Compile F, E and the blocks of G in place; state dicts do not change. Of G only the blocks, since `content` and
+    `render` are called separately. D is not compiled: R1 needs second derivatives, which compiled code lacks."""
     for name in ("mapping_network", "style_encoder"):
         nets[name].compile()
     for block in [*nets.generator.encode, *nets.generator.decode]:

@@ -20,7 +20,7 @@ def exit_status(error, is_training=False):
     elif not isinstance(error, PeerError):  # the rank with the cause reports it
         console.error(sentence)
     if isinstance(error, UserError) and not distributed.has_begun():
-        distributed.declare_over(status)  # torchrun would start the ranks again, in vain
+        distributed.declare_over(status)  # a restart by torchrun would end the same way
     if isinstance(error, (PeerError, PeerLost)):
         time.sleep(1)  # torchrun names the process that ends first: let it be the one with the cause
     return status

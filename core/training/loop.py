@@ -62,7 +62,7 @@ class TrainLoop:
                             self.monitor.count_iteration(waited, time.monotonic() - start)
                             if due(self.done, config.print_every):
                                 self.monitor.log_losses(self.done, losses | self.solver.meters, self.num_skipped)
-                        del inputs, losses  # whose memory is of use for what is due
+                        del inputs, losses  # free their memory for snapshots and evaluation
                         self._do_what_is_due()
                 state = "trained to the end"
             except Stopped as stop:
