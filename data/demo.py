@@ -1,6 +1,5 @@
-"""A data set to try the program on, with known factors (factors.jsonl): faces of bears, cats and dogs."""
+"""Demo data set: drawn faces of bears, cats and dogs, with their known factors in factors.jsonl."""
 
-import argparse
 import json
 import zlib
 from dataclasses import asdict
@@ -8,21 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
+from core.cli.parser import Parser
+from core.cli.values import INTEGER, PART, PATH, POSITIVE
 from core.system import console
+from core.system.errors import reason
 from data.demo_faces import DOMAINS, draw, random_face
 
 FACTORS = "factors.jsonl"
 
 
 def make(out, size=64, train=1000, val=100, seed=0):
-    """Write train/ and val/, with so many images per domain, and their factors. Raises OSError."""
+    """Write train/ and val/ and their factors. train, val: images per domain. Raises OSError."""
     out = Path(out)
     lines = []
     for part, count in (("train", train), ("val", val)):
         for domain in DOMAINS:
             folder = out / part / domain
             folder.mkdir(parents=True, exist_ok=True)
-            for old in folder.glob("[0-9][0-9][0-9][0-9][0-9].png"):  # of an earlier set, which may be larger
+            for old in folder.glob("[0-9][0-9][0-9][0-9][0-9].png"):  # remains of an earlier, larger set
                 old.unlink()
             for number in range(count):
                 key = zlib.crc32(f"{seed} {part} {domain} {number}".encode())
@@ -34,22 +36,22 @@ def make(out, size=64, train=1000, val=100, seed=0):
 
 
 def main(argv=None):
-    """Run a command line. Exits with status 2 if a value is wrong or the folder cannot be written."""
-    parser = argparse.ArgumentParser(description="Draw a data set of animal faces whose factors are known.")
-    parser.add_argument("--out", default="data/demo", help="folder for train/, val/ and factors.jsonl")
-    parser.add_argument("--size", type=int, default=64, help="side of the images")
-    parser.add_argument("--train", type=int, default=1000, help="training images per domain")
-    parser.add_argument("--val", type=int, default=100, help="validation images per domain")
-    parser.add_argument("--seed", type=int, default=0)
+    """Run the command line. Exits with status 2 if a value is invalid or writing fails."""
+    parser = Parser(description="Draw a data set of animal faces whose factors are known.")
+    parser.add("out", PATH, "data/demo", "output folder (default data/demo)")
+    parser.add("size", POSITIVE, 64, "side of the images in pixels (default 64)")
+    parser.add("train", POSITIVE, 1000, "training images per domain (default 1000)")
+    parser.add("val", PART, 100, "validation images: a fraction of all, or a number per domain (default 100)")
+    parser.add("seed", INTEGER, 0, "random seed (default 0)")
     args = parser.parse_args(argv)
-    if min(args.size, args.train) < 1 or args.val < 0:
-        parser.error("--size and --train must be at least 1, --val at least 0")
+    if args.val < 1:
+        args.val = max(1, round(args.train * args.val / (1 - args.val)))
     try:
         make(args.out, args.size, args.train, args.val, args.seed)
     except OSError as error:
-        parser.error(f"{args.out} cannot be written ({error.strerror}): choose another --out")
+        parser.error(f"Cannot write {args.out} ({reason(error)}). Choose another folder for --out.")
     total = len(DOMAINS) * (args.train + args.val)
-    console.info(f"Drew {total} pictures of {', '.join(DOMAINS)} in {args.out}")
+    console.info(f"Wrote {total} images of {', '.join(DOMAINS)} to {args.out}")
 
 
 if __name__ == "__main__":

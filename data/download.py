@@ -1,14 +1,14 @@
-"""The data sets and pretrained networks that the authors of StarGAN v2 publish.
+"""Download the data sets and pretrained networks that the authors of StarGAN v2 publish.
 
 python -m data.download afhq-dataset                     data/afhq
 python -m data.download pretrained-network-celeba-hq wing
 python -m data.download wing --url https://example.org/wing.ckpt
-python -m data.download afhq-dataset --from-file afhq.zip
+python -m data.download afhq-dataset --from_file afhq.zip
 
-A transfer that breaks off goes on where it was when the command is given again. What is there already is not fetched.
+Names: celeba-hq-dataset, afhq-dataset, afhq-v2-dataset, pretrained-network-celeba-hq, pretrained-network-afhq, wing.
+Run the same command again to resume an interrupted download. Existing files are not downloaded again.
 """
 
-import argparse
 import http.client
 import shutil
 import stat
@@ -20,12 +20,14 @@ import zlib
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from core.cli.parser import Parser
+from core.cli.values import PATH, SWITCH, TEXT, nearest
 from core.system import console
-from core.system.errors import UserError
+from core.system.errors import UserError, reason
 from core.system.files import atomic_write, make_folder, system_errors
 
 DROPBOX = "https://www.dropbox.com/s/{}?dl=1"
-FILES = {  # name -> {target: address}; a zip becomes a folder
+FILES = {  # name -> {target: address}; a zip archive is unpacked into a folder
     "celeba-hq-dataset": {"data/celeba_hq": "f7pvjij2xlpff59/celeba_hq.zip"},
     "afhq-dataset": {"data/afhq": "t9l9o3vsx2jai3z/afhq.zip"},
     "afhq-v2-dataset": {"data/afhq_v2": "vkzjokiwof5h8w6/afhq_v2.zip"},
@@ -38,45 +40,46 @@ FILES = {  # name -> {target: address}; a zip becomes a folder
         "expr/checkpoints/celeba_lm_mean.npz": "91fth49gyb7xksk/celeba_lm_mean.npz",
     },
 }
-BROKEN_OFF = (OSError, http.client.HTTPException)  # errors of urllib are OSErrors
+BROKEN_OFF = (OSError, http.client.HTTPException)  # urllib raises OSErrors
 TRIES, PAUSE, PATIENCE = 5, 2.0, 30.0  # seconds
 BLOCK = 2**20  # bytes
 
 
 class Unusable(UserError):
-    """A file has the wrong content, so that another attempt is of no use."""
+    """A file has the wrong content, so another attempt would not help."""
 
 
 def fetch(url, part):
-    """Download a URL into the file `part`, from where an earlier transfer broke off. Raises UserError."""
-    idle = 0  # attempts in a row without a new byte
+    """Download a URL into the file `part`, or resume an interrupted download. Raises UserError."""
+    idle = 0  # consecutive attempts without a new byte
     while idle < TRIES:
         size_before = _size(part)
         try:
             _transfer(url, part)
             return
         except urllib.error.HTTPError as error:
-            if error.code == 416 and _note_of(part).exists():  # no bytes are left: the part is whole
+            if error.code == 416 and _note_of(part).exists():  # no bytes are left: the part is complete
                 return
             if error.code < 500:
-                raise UserError(f"{url} answers {error.code} {error.reason}: {_elsewhere(url)}") from error
-            reason = f"{error.code} {error.reason}"
+                raise UserError(f"Cannot download {url} ({error.code} {error.reason}). {_elsewhere(url)}") from error
+            problem = f"{error.code} {error.reason}"
         except (http.client.InvalidURL, ValueError) as error:  # ValueError: not ASCII, for example
-            raise UserError(f"{url} is no address that can be asked ({error}): {_elsewhere(url)}") from error
+            raise UserError(f"Cannot download {url} (invalid address: {error}). {_elsewhere(url)}") from error
         except BROKEN_OFF as error:
             if getattr(error, "filename", None):  # an error of this machine, not of the network
-                raise UserError(f"{error.filename} cannot be written ({error.strerror}): free the way") from error
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
+                problem = f"Cannot write {error.filename} ({reason(error)})"
+                raise UserError(f"{problem}. Check the folder and free space.") from error
+            problem = str(getattr(error, "reason", error)) or type(error).__name__
         idle = 0 if _size(part) > size_before else idle + 1
         time.sleep(PAUSE)
     raise UserError(
-        f"{url} cannot be fetched ({reason}), {_size(part):,} bytes are here: give the command again to go on, or "
-        f"{_elsewhere(url)}"
+        f"Cannot download {url} ({problem}; {_size(part):,} bytes received so far). Run the same command again to "
+        f"resume. {_elsewhere(url)}"
     )
 
 
 def _transfer(url, part):
-    """Attempt a download once, from the start if no note beside the part says of which version of the file it is."""
+    """Attempt a download once. It starts over if no note beside the part records the version of the file."""
     note = _note_of(part)
     start = _size(part) if note.exists() else 0
     headers = {"User-Agent": "python -m data.download"}
@@ -84,9 +87,9 @@ def _transfer(url, part):
         headers |= {"Range": f"bytes={start}-", "If-Range": note.read_text(encoding="utf-8")}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 (checked by `get`)
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
-        if answer.status != 206:  # the server sends the whole file
+        if answer.status != 206:  # the server sends the complete file
             start = 0
-            # A strong ETag, else the time of the last change, tells a file from its other versions.
+            # A strong ETag identifies the version of a file. Otherwise the time of the last change does.
             tag = answer.headers.get("ETag", "W/")
             version = answer.headers.get("Last-Modified") if tag.startswith("W/") else tag
             note.unlink(missing_ok=True)
@@ -94,7 +97,7 @@ def _transfer(url, part):
                 note.write_text(version, encoding="utf-8")
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             note.unlink()
-            raise http.client.HTTPException("it sent another part than was asked for")
+            raise http.client.HTTPException("the server sent a different byte range than requested")
         length = answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isdecimal() else None
         bar = console.progress(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True)
@@ -102,7 +105,7 @@ def _transfer(url, part):
             while block := answer.read(BLOCK):
                 bar.update(file.write(block))
     if total is not None and _size(part) < total:
-        raise http.client.IncompleteRead(b"", total - _size(part))
+        raise http.client.HTTPException("the connection was closed too early")
 
 
 def _size(path):
@@ -114,40 +117,40 @@ def _note_of(part):
 
 
 def _name_of(url):
-    """The name of a file, by its URL or its path."""
+    """Return the file name in a URL or path."""
     return PurePosixPath(url.partition("?")[0].replace("\\", "/")).name
 
 
 def _elsewhere(url):
-    return f"fetch {_name_of(url)} from another place, by --url, or by a browser and --from-file"
+    return f"Use another address with --url, or download {_name_of(url)} in a browser and use --from_file."
 
 
 def kind_of(target):
-    """The suffix of a target; ".zip" for a folder."""
+    """Return the suffix of a target, or ".zip" for a folder."""
     return Path(target).suffix or ".zip"
 
 
 def check(path, kind, origin):
-    """Raise Unusable if a file is not of its kind: ".zip" of a data set, ".npz", ".ckpt"."""
+    """Raise Unusable if a file is not of its kind: ".zip" (a data set), ".npz" or ".ckpt"."""
     with path.open("rb") as file:
         head = file.read(512).lstrip()
     names = []
     with suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as content:
         names = content.namelist()
-    pickled = head.startswith(b"\x80")  # as PyTorch wrote checkpoints before 1.6
+    pickled = head.startswith(b"\x80")  # format of PyTorch before 1.6
     fits = {
         ".ckpt": pickled or any(name.endswith("data.pkl") for name in names),
         ".npz": any(name.endswith(".npy") for name in names),
         ".zip": any("train" in PurePosixPath(name).parts for name in names),
     }
     if not fits[kind]:
-        content = "a web page" if head[:1] == b"<" else "another or a damaged file"
-        wanted = "zip of a data set" if kind == ".zip" else f"{kind} file"
-        raise Unusable(f"{origin} gave {content} in place of a {wanted}: {_elsewhere(origin)}")
+        content = "a web page" if head[:1] == b"<" else "a different or damaged file"
+        wanted = "zip archive of a data set" if kind == ".zip" else f"{kind} file"
+        raise Unusable(f"Cannot use {origin} (expected a {wanted}, got {content}). {_elsewhere(origin)}")
 
 
 def unpack(archive, folder):
-    """Unpack a zip into a new folder, all of it or nothing. Raises UserError, also if it would write elsewhere."""
+    """Unpack a zip archive into a new folder, completely or not at all. Raises UserError, also for unsafe archives."""
     unpacking = folder.with_name(f"{folder.name}.unpacking")
     shutil.rmtree(unpacking, ignore_errors=True)
     try:
@@ -157,19 +160,21 @@ def unpack(archive, folder):
             for entry in entries:
                 if not _is_safe(entry):
                     raise Unusable(
-                        f"{archive} wants to write {entry.filename}, outside of its folder: it is not to be trusted"
+                        f"Cannot unpack {archive} (its entry {entry.filename} could write outside the target). "
+                        "Use an archive from a trusted source."
                     )
             size, free = sum(entry.file_size for entry in entries), shutil.disk_usage(unpacking).free
             if size > free:
-                raise UserError(f"{archive} needs {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free: make room")
+                room = f"needs {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+                raise UserError(f"Cannot unpack {archive} ({room}). Free some space.")
             content.extractall(unpacking, console.progress(entries, desc=f"unpacking {archive.stem}"))
         inside = [path for path in unpacking.iterdir() if not path.name.startswith((".", "__MACOSX"))]
         root = unpacking if (unpacking / "train").is_dir() or len(inside) != 1 else inside[0]
         if (root / "test").is_dir() and not (root / "val").exists():
-            (root / "test").rename(root / "val")  # AFHQ v2 calls it test
+            (root / "test").rename(root / "val")  # AFHQ v2 names it test
         root.rename(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
-        raise Unusable(f"{archive} is damaged ({error}): remove it and fetch it again") from error
+        raise Unusable(f"Cannot unpack {archive} (it is damaged: {error}). Delete it and download it again.") from error
     finally:
         shutil.rmtree(unpacking, ignore_errors=True)
 
@@ -180,7 +185,7 @@ def _is_safe(entry):
 
 
 def get(target, url, from_file=None):
-    """Bring a file or a zip's content to its target; False if it is there and of its kind. Raises UserError."""
+    """Create a target from a file or zip archive; return False if a usable one exists. Raises UserError."""
     target = Path(target)
     if target.is_dir() and not any(target.iterdir()):
         target.rmdir()
@@ -190,9 +195,9 @@ def get(target, url, from_file=None):
                 check(target, kind_of(target), str(target))
             return False
     if from_file is None and not url.startswith(("http://", "https://")):
-        raise UserError(f"{url} does not begin with https:// or http://: a file of this machine goes to --from-file")
+        raise UserError(f"Cannot download {url} (not an http or https address). Use --from_file for a local file.")
     make_folder(target.parent)
-    with system_errors(target, "written"):
+    with system_errors(target, "write"):
         if from_file is not None:
             _install(Path(from_file), target, from_file, keep=True)
             return True
@@ -208,7 +213,7 @@ def get(target, url, from_file=None):
 
 
 def _install(path, target, origin, keep):
-    """Check a file and bring it, or the content of a zip, to its target. keep: leave it where it is, too."""
+    """Check a file and move or unpack it to its target. keep: keep the original file as well."""
     check(path, kind_of(target), origin)
     if kind_of(target) == ".zip":
         unpack(path, target)
@@ -225,46 +230,50 @@ def _forget(part):
 
 
 def plan(name, given):
-    """[(target, address, one given for it or None)]. given: addresses or files. Raises UserError where they misfit."""
+    """Return [(target, default address, given source or None)]. given: addresses or files. Raises UserError."""
     files, sources = FILES[name], {}
     for source in given:
         suffix = PurePosixPath(_name_of(source)).suffix
         target = next((target for target in files if kind_of(target) == suffix or len(files) == 1), None)
         if target in (None, *sources):
-            kinds = " and ".join(map(kind_of, files))
-            raise UserError(f"{source}: {name} is a {kinds} file, give one of each kind at most")
+            kinds = " and one ".join(map(kind_of, files))
+            raise UserError(f"Cannot use {source} for {name} ({name} needs one {kinds} file). Give each file once.")
         sources[target] = source
     return [(target, DROPBOX.format(path), sources.get(target)) for target, path in files.items()]
 
 
 def main(argv=None):
-    """Run a command line. Exits with status 2 and one sentence on an error, 130 on Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=list(FILES), metavar="NAME", help=", ".join(FILES))
-    parser.add_argument("--url", nargs="+", default=[], help="other addresses for the files of one name")
-    parser.add_argument("--from-file", nargs="+", default=[], help="files that are here already, for one name")
-    parser.add_argument("--dry_run", action="store_true", help="tell what would be fetched, from where to where")
+    """Run the command line. Exits with status 2 after printing an error, 130 on Ctrl-C."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="one or more names listed above")
+    parser.add("url", TEXT, [], "other http or https addresses to download from, for a single NAME", nargs="+")
+    parser.add("from_file", PATH, [], "local files of one NAME, instead of a download", nargs="+")
+    parser.add("dry_run", SWITCH, False, "print the files and their addresses, and download nothing")
     args = parser.parse_args(argv)
+    for name in args.names:
+        if name not in FILES:
+            close = nearest(name, FILES)
+            parser.error(f"Cannot download {name} (unknown name). Choose {close or 'one of ' + ', '.join(FILES)}.")
     if (args.url or args.from_file) and (len(args.names) > 1 or (args.url and args.from_file)):
-        parser.error("--url or --from-file is for one name at a time")
+        parser.error("Cannot use --url or --from_file (both given, or several names). Run a command for each NAME.")
     for path in args.from_file:
         if not Path(path).is_file():
-            parser.error(f"--from-file {path} does not exist")
+            parser.error(f"No file at {path} (--from_file). Check the path.")
     try:
         planned = [row for name in args.names for row in plan(name, args.url or args.from_file)]
         for target, address, given in planned:
             if args.from_file and given is None:
                 continue
             if args.dry_run:
-                console.info(f"{target} would come from {given or address}")
+                console.info(f"Would create {target} from {given or address}")
             elif get(target, given or address, given if args.from_file else None):
-                console.info(f"{target} is here now")
+                console.info(f"Created {target}")
             else:
-                console.info(f"{target} was here already" + ("; remove it to replace it" if given else ""))
+                console.info(f"{target} already exists." + (" Remove it to replace it." if given else ""))
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "error: stopped; the same command goes on\n")
+        parser.exit(130, "error: Stopped by Ctrl-C. Run the same command again to resume.\n")
 
 
 if __name__ == "__main__":

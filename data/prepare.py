@@ -1,14 +1,13 @@
-"""A training and a validation set out of one's own pictures, which lie in one folder per domain.
+"""Prepare training and validation images from your own photographs, with one folder per domain.
 
 python -m data.prepare --in photos --out data/mine --size 256
 
-Pictures become squares of one size; those that cannot be read, are too small or show what another one does are left
-out. Which part a picture goes to follows from the bytes of its file, so it stays there when others are added, but for
-the one that a part must have, and those of which a larger copy has come.
-prepared.jsonl says what became of each file, index.html shows it. The same command again brings all up to date.
+Images become squares of one size. Unreadable images, too small images and duplicates are skipped.
+The bytes of a file decide between training and validation, so adding images does not move others. There are two
+exceptions: each part gets at least one image of each domain, and a larger copy replaces a smaller one.
+prepared.jsonl lists the result for each file, index.html shows it. Run the same command again to update the data set.
 """
 
-import argparse
 import json
 import warnings
 from collections import Counter
@@ -22,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from core.cli.parser import Parser
+from core.cli.values import PART, PATH, POSITIVE, SIDE, one_of
 from core.images.folders import domain_names, images_below, is_image, warn_about_stray_images
 from core.images.io import read_rgb, squared, write_image
 from core.system import console
@@ -33,52 +34,52 @@ from data import prepare_report
 from data.duplicates import CELLS, originals
 
 PREPARED, PAGE = "prepared.jsonl", "index.html"
-PARTS, SMALL = ("train", "val"), "small"  # folders; small: dropped images, for the page
+PARTS, SMALL = ("train", "val"), "small"  # folders; small: dropped images for the page
 SMALL_MOST, SMALL_SIDE = 60, 160
-LOOK = 256  # least side in pixels when images are compared; below it, copies differ by the way they are reduced
+LOOK = 256  # minimum side in pixels for comparing images; below it, resampling methods make copies differ
 
 
 @dataclass(eq=False)
 class Picture:
-    """An input file, its properties, and where it goes."""
+    """An input file, its properties and its destination."""
 
     path: Path
-    file: str  # the path below the input folder, with slashes
+    file: str  # path relative to the input folder, with slashes
     domain: str
-    name: str  # of its output, without folder and suffix
-    width: int = 0  # upright; 0 if it cannot be read
+    name: str  # name of its output without folder and suffix
+    width: int = 0  # upright; 0 if unreadable
     height: int = 0
     bytes: int = 0
     hash: str = ""  # SHA-256 of its bytes
     cells: np.ndarray | None = None  # uint8 (CELLS, CELLS, 3)
     part: str = ""  # one of PARTS; empty if it is dropped
     dropped: str = ""  # one of prepare_report.REASONS
-    why: str = ""  # a sentence
+    why: str = ""  # explanation for the user
 
 
-def prepare(source, out, size=256, share=0.1, resize="crop", min_side=None):
-    """Make {out}/train and {out}/val of the images in source; return the lines of prepared.jsonl, as dicts.
+def prepare(source, out, size=256, val=0.1, resize="crop", min_side=None):
+    """Create {out}/train and {out}/val from the images in source; return the lines of prepared.jsonl as dicts.
 
-    size: side of the results. share: fraction for validation. resize: see core.images.io.squared. min_side: smaller
-    images are dropped; None: size / 2. Raises UserError, before anything is written unless a write fails.
+    size: side of the results in pixels. val: see `split`. resize: see core.images.io.squared. min_side:
+    smaller images are dropped; None means size / 2. Raises UserError before it writes anything, unless a write fails.
     """
     source, out = Path(source), Path(out)
     inside, outside = source.resolve(), out.resolve()
     if inside.is_relative_to(outside) or outside.is_relative_to(inside):
-        raise UserError(f"--in {source} and --out {out} lie in one another: choose another folder for --out")
+        raise UserError(f"Cannot write to --out {out} (it overlaps with --in {source}). Choose another folder.")
     if out.is_file():
-        raise UserError(f"--out {out} is a file: choose a folder")
+        raise UserError(f"--out must be a folder, got the file {out}.")
     _files_of_earlier_run(out)  # raises early if the folder cannot be updated
     pictures = find(source)
-    _in_threads(look, pictures, "looking at pictures")
+    _in_threads(look, pictures, "reading images")
     least = size // 2 if min_side is None else min_side
     for picture in pictures:
         side = min(picture.width, picture.height)
         if not picture.dropped and side < least:
-            picture.dropped, picture.why = "too small", f"its smaller side has {side} pixels, less than {least}"
+            picture.dropped, picture.why = "too small", f"shorter side of {side} pixels, minimum {least}"
     drop_duplicates([picture for picture in pictures if not picture.dropped])
-    split(pictures, share)
-    settings = {"in": str(source), "out": str(out), "size": size, "val": share, "resize": resize, "min_side": least}
+    split(pictures, val)
+    settings = {"in": str(source), "out": str(out), "size": size, "val": val, "resize": resize, "min_side": least}
     lines = _lines(pictures, size, resize)
     with locked(out):
         _update_folder(lines, source, out)
@@ -87,11 +88,12 @@ def prepare(source, out, size=256, share=0.1, resize="crop", min_side=None):
 
 
 def find(source):
-    """A Picture for each image below the folders in source, domain by domain, sorted. Raises UserError."""
+    """Return a Picture for each image below source, sorted by domain and path. Raises UserError."""
     pictures = []
     for domain in domain_names(source, "in"):
         if domain != safe_name(domain, 255):
-            raise UserError(f"--in {source}: the name of {domain!r} does not suit every system: rename that folder")
+            reason = "not every operating system allows this name"
+            raise UserError(f"Cannot use the folder {domain!r} in --in {source} ({reason}). Rename the folder.")
         paths = images_below(source / domain, "in")
         for path, name in zip(paths, file_names(paths), strict=True):
             pictures.append(Picture(path, path.relative_to(source).as_posix(), domain, name))
@@ -100,9 +102,9 @@ def find(source):
 
 
 def _in_threads(work, items, title):
-    """Call work(item) for each item, in a thread per core. Stops soon after an error or Ctrl-C."""
+    """Call work(item) for each item, with one thread per core. Stop soon after an error or Ctrl-C."""
     executor = ThreadPoolExecutor(usable_cores())
-    with warnings.catch_warnings():  # read_rgb does this too, but one thread would end it while another still reads
+    with warnings.catch_warnings():  # read_rgb does this too, but one thread would undo it while another still reads
         warnings.simplefilter("ignore")
         try:
             results = executor.map(work, items)
@@ -113,7 +115,7 @@ def _in_threads(work, items, title):
 
 
 def look(picture):
-    """Fill in the properties of a Picture; drop it if it cannot be read."""
+    """Fill in the properties of a Picture; drop it if it is unreadable."""
     path = picture.path
     try:
         image = read_rgb(path, LOOK)
@@ -125,30 +127,30 @@ def look(picture):
             picture.bytes, picture.hash = path.stat().st_size, sha256(path)
     except UserError as error:
         picture.dropped = "unreadable"
-        picture.why = str(error).removeprefix(f"{path} ").replace(str(path), path.name)
+        picture.why = str(error).replace(str(path), path.name)
         return
     picture.cells = np.asarray(image.resize((CELLS, CELLS), Image.Resampling.BILINEAR))
 
 
 def drop_duplicates(pictures):
-    """Drop copies of other Pictures. Of each the largest one in the first domain stays."""
+    """Drop copies of other Pictures. The largest copy in the first domain stays."""
     ranked = sorted(pictures, key=lambda one: (one.domain, -one.width * one.height, -one.bytes))
     for picture, index in zip(ranked, originals([one.cells for one in ranked]), strict=True):
         original = ranked[index]
         if picture is original:
             continue
-        kind = "file" if picture.hash == original.hash else "picture"
+        kind = "file" if picture.hash == original.hash else "image"
         picture.dropped = "duplicate"
-        picture.why = f"the same {kind} as {original.file} ({original.width} x {original.height})"
+        picture.why = f"same {kind} as {original.file} ({original.width} x {original.height})"
         if picture.domain != original.domain:
-            picture.why += f": it is kept in {original.domain}, so it cannot be in {picture.domain}"
+            picture.why += f", which belongs to the domain {original.domain}"
 
 
-def split(pictures, share):
-    """Give each Picture that is not dropped its part. Raises UserError if a domain has fewer than two.
+def split(pictures, val):
+    """Assign a part to each Picture that is not dropped. Raises UserError if a domain has fewer than two.
 
-    An image is for validation if the hash of its bytes, as a fraction of 1, is below the share. Each part gets at
-    least one of each domain: the lowest hash moves into validation, the highest into training.
+    The hash of the bytes is read as a fraction of 1. val: images with a hash below this fraction are for validation; 1
+    or more: as many images of each domain, those with the lowest hashes. Each part gets at least one of each domain.
     """
     for domain, of_domain in groupby(pictures, attrgetter("domain")):
         group = list(of_domain)
@@ -157,17 +159,17 @@ def split(pictures, share):
             reasons = Counter(picture.dropped for picture in group if picture.dropped)
             dropped = "".join(f", {number} {reason}" for reason, number in reasons.items())
             raise UserError(
-                f"{domain} has too few pictures, for training and validation need at least one each: add some "
-                f"({len(group)} found{dropped})"
+                f"Cannot split the images of {domain} into training and validation ({len(group)} found{dropped}; "
+                "at least 2 usable images needed). Add images."
             )
-        below = sum(int(picture.hash[:13], 16) / 16**13 < share for picture in ranked)
-        count = min(max(below, 1), len(ranked) - 1)
+        below = sum(int(picture.hash[:13], 16) / 16**13 < val for picture in ranked)
+        count = min(max(below if val < 1 else val, 1), len(ranked) - 1)
         for number, picture in enumerate(ranked):
             picture.part = "val" if number < count else "train"
 
 
 def _lines(pictures, size, resize):
-    """The lines of prepared.jsonl: a dict for each Picture."""
+    """Return the lines of prepared.jsonl: a dict for each Picture."""
     shown = [one for one in pictures if one.dropped and one.cells is not None][:SMALL_MOST]
     small = dict(zip(shown, file_names([one.path for one in shown]), strict=True))
     lines = []
@@ -186,45 +188,51 @@ def _lines(pictures, size, resize):
 
 
 def _update_folder(lines, source, out):
-    """Make the folder hold what the lines say. Raises UserError.
+    """Create and remove files so that the folder matches the lines. Raises UserError.
 
-    It may be killed at any moment: a file is listed in prepared.jsonl before it is made and until it is removed, so
-    each file under a listed name is either as listed or removed by step 2 of the next run.
+    The process may be killed at any moment. prepared.jsonl lists a file before it is written and until it is removed.
+    So each file with a listed name either matches its line or is removed by step 2 of the next run.
     """
     listed, wanted = _files_of_earlier_run(out), _outputs(lines)
-    # 1. Refuse to overwrite files of others.
-    listed_names = {name.casefold() for name in listed}  # on some systems names that differ by capitals are one file
+    # 1. Refuse to overwrite files that this program did not create.
+    listed_names = {name.casefold() for name in listed}  # some systems ignore case
     foreign = [name for name in (*wanted, PAGE) if name.casefold() not in listed_names and (out / name).exists()]
     if foreign:
-        raise UserError(f"{out / foreign[0]} was not made by this program and is in the way: move it elsewhere")
-    # 2. Remove files that are no longer wanted, or wanted otherwise, and what killed runs left.
+        raise UserError(f"Cannot overwrite {out / foreign[0]} (this program did not create it). Move it elsewhere.")
+    # 2. Remove obsolete and changed files, and incomplete files of killed runs.
     folders = [out / SMALL, *(folder for part in PARTS for folder in (out / part).glob("*"))]
     for folder in folders:
         clear_away(folder)
     for name, line in listed.items():
         if name != PAGE and wanted.get(name) != line:
-            with system_errors(out / name, "removed"):
+            with system_errors(out / name, "remove"):
                 (out / name).unlink(missing_ok=True)
     for folder in folders:
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # not empty
             folder.rmdir()
     # 3. List the wanted files.
     write_text(out / PREPARED, "".join(json.dumps(line) + "\n" for line in lines))
-    # 4. Make those that are not there.
+    # 4. Create the missing files.
     missing = [name for name in wanted if not (out / name).exists()]
-    _in_threads(lambda name: _write_output(wanted[name], source, out / name), missing, "writing pictures")
-    # 5. Warn about files of others.
+    _in_threads(lambda name: _write_output(wanted[name], source, out / name), missing, "writing images")
+    # 5. Warn about files that this program did not create.
     domains = {Path(name).parent.as_posix() for name in wanted}
     for folder in folders:
         if folder.is_dir() and folder.relative_to(out).as_posix() not in (*domains, SMALL):
-            console.warn(f"{folder} is not of this set, but not empty: remove it, or training takes it for a domain")
+            console.warn(
+                f"Keeping {folder}, which is not part of this data set but contains files. Training will use it as a "
+                "domain unless you remove it."
+            )
     foreign = [name for name in _images_of(out) if name not in wanted]
     if foreign:
-        console.warn(f"{out} has {len(foreign)} images that this program did not make, {foreign[0]} say: they stay")
+        console.warn(
+            f"Keeping {console.counted(len(foreign), 'image')} in {out} that this program did not create: "
+            f"{console.listed(foreign, 1)}. Training and evaluation will use every image in these folders."
+        )
 
 
 def _write_output(line, source, target):
-    """Write the output of a line, or its small version."""
+    """Write the output of a line, or the small version of a dropped image."""
     path = source / line["file"]
     if "output" in line:
         image = squared(read_rgb(path, 2 * line["size"]), line["size"], line["resize"], Image.Resampling.LANCZOS)
@@ -235,59 +243,53 @@ def _write_output(line, source, target):
 
 
 def _images_of(out):
-    """Names of the images in the parts of a set, whoever made them."""
+    """Return the names of all images in the parts of a data set, including files of the user."""
     paths = (path for part in PARTS for path in (out / part).rglob("*") if is_image(path.name))
     return [path.relative_to(out).as_posix() for path in paths]
 
 
 def _outputs(lines):
-    """{name of a file to be made: its line}"""
+    """Return {name of an output file: its line}."""
     return {line[key]: line for line in lines for key in ("output", "small") if key in line}
 
 
 def _files_of_earlier_run(out):
-    """The files that an earlier run has listed, {name: line}, the page included. Raises UserError if unknown."""
+    """Return the files that an earlier run listed, {name: line}, with the page. Raises UserError if unknown."""
     path = out / PREPARED
     if not path.exists():
         images = _images_of(out)
         if images:
             part = images[0].partition("/")[0]
-            raise UserError(f"{out / part} has images that this program did not make: choose another folder for --out")
+            reason = f"{out / part} contains images that this program did not create"
+            raise UserError(f"Cannot write to --out {out} ({reason}). Choose another folder for --out.")
         return {}
     try:
         with system_errors(path, "read"):
             files = _outputs([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
         for folder, *others in (name.split("/") for name in files):
             if folder not in (*PARTS, SMALL) or any(part != safe_name(part, 255) for part in others):
-                raise ValueError  # this program gives no such names; '../x', say, must not be removed
+                raise ValueError  # This program creates no such names. It must not remove files such as '../x'.
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged, so what is there cannot be replaced: choose another --out") from error
+        raise UserError(f"Cannot update --out {out} ({path} is damaged). Choose another folder for --out.") from error
     return {PAGE: None, **files}
 
 
 def main(argv=None):
-    """Run a command line. Exits with status 2 and one sentence on an error."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--in", dest="source", required=True, metavar="DIR", help="folder with one sub-folder of pictures per domain")
-    add("--out", required=True, metavar="DIR", help="folder for train/, val/, prepared.jsonl and index.html")
-    add("--size", type=int, default=256, help="side of the results, a power of two (256)")
-    add("--val", type=float, default=0.1, help="share of the pictures that is for validation (0.1)")
-    add("--resize", choices=["crop", "pad"], default="crop", help="cut to the middle (crop), or white beside it (pad)")
-    add("--min_side", type=int, help="smaller side of the smallest pictures that are taken, in pixels (size / 2)")
+    """Run the command line. Exits with status 2 after printing an error, 130 on Ctrl-C."""
+    parser = Parser(description=__doc__)
+    parser.add("in", PATH, None, "input folder with one folder of images per domain", dest="source", required=True)
+    parser.add("out", PATH, None, "output folder for train/, val/, prepared.jsonl and index.html", required=True)
+    parser.add("size", SIDE, 256, "side of the results in pixels, a power of two (default 256)")
+    parser.add("val", PART, 0.1, "validation images: a fraction of all, or a number per domain (default 0.1)")
+    parser.add("resize", one_of("crop", "pad"), "crop", "how to make images square; pad adds white (default crop)")
+    parser.add("min_side", POSITIVE, None, "shortest allowed side of an image in pixels (default: half of size)")
     args = parser.parse_args(argv)
-    if not 16 <= args.size <= 2**14 or args.size.bit_count() != 1:
-        parser.error(f"--size is {args.size}, but must be a power of two from 16 up, such as 256")
-    if not 0 < args.val < 1:
-        parser.error(f"--val is {args.val}, but must be between 0 and 1, such as 0.1")
-    if args.min_side is not None and args.min_side < 1:
-        parser.error(f"--min_side is {args.min_side}, but must be at least 1")
     try:
         lines = prepare(args.source, args.out, args.size, args.val, args.resize, args.min_side)
     except (UserError, OSError) as error:
         parser.exit(exit_status(error))
     except KeyboardInterrupt:
-        parser.exit(130, "error: stopped; the same command goes on\n")
+        parser.exit(130, "error: Stopped by Ctrl-C. Run the same command again to resume.\n")
     prepare_report.advise(lines, args.out, args.size)
 
 

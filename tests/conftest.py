@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is loaded: parallel workers have a core each
 
@@ -13,11 +14,30 @@ from PIL import Image
 
 import main
 from core.model import build_model
+from core.system.errors import UserError
 from data import demo
 from metrics import fid, lpips
 from metrics.weights import weights_path
 from tests import golden
 from tests.command import NARROW, ROOT, RUN, as_flags
+from tests.error_form import flaw
+
+
+@pytest.fixture(autouse=True)
+def errors_have_the_form(monkeypatch):
+    """Every UserError that the program raises in a test has the form of tests.error_form."""
+    raised, create = [], UserError.__init__
+
+    def record(error, message):
+        caller = Path(sys._getframe(1).f_code.co_filename)
+        if caller.parent.is_relative_to(ROOT) and not {"tests", ".venv"} & set(caller.relative_to(ROOT).parts):
+            raised.append(message)
+        create(error, message)
+
+    monkeypatch.setattr(UserError, "__init__", record)
+    yield
+    flaws = [f"{flaw(message)}: {message}" for message in raised if flaw(message)]
+    assert not flaws, "\n".join(flaws)
 
 
 @pytest.fixture(scope="session")

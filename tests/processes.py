@@ -21,7 +21,7 @@ def context():
     found = multiprocessing.get_context(START)
     if START == "forkserver":
         os.environ["PYTHONPATH"] = str(ROOT)
-        found.set_forkserver_preload(["main", "tests.processes"])
+        found.set_forkserver_preload(["core.commands", "tests.processes"])
     return found
 
 

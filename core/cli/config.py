@@ -1,100 +1,109 @@
-"""The resolved configuration of a run: what its flags are in the end, and what was found for them on the disk."""
+"""The resolved configuration of a run: the final values of its flags, and what they refer to on disk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from core.cli.flags import FLAGS, NETWORK_FLAGS, RESUMED_FLAGS, as_typed, parse_value
+from core.cli.flags import FLAGS, NETWORK_FLAGS, RESUMED_FLAGS, parse_flag
 from core.cli.presets import preset_defaults
+from core.cli.values import as_typed
 from core.system.errors import UserError
 
 
 def defaults():
-    """{name: default value} of every flag."""
+    """Return the default of every flag: {name: value}."""
     return {name: flag.default_value for name, flag in FLAGS.items()}
 
 
 def merge(given, checkpoint=None):
-    """Every flag's value: the defaults, under those of the preset, of a checkpoint, and of the command line."""
+    """Return {name: value} of every flag. The command line overrides a checkpoint, the preset and the defaults."""
     preset = given.get("preset")
     return defaults() | (preset_defaults(preset, given["mode"]) if preset else {}) | (checkpoint or {}) | given
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run. Flags are attributes: config.img_size, after presets and checkpoint; resume_iter is a step, never latest.
+    """The configuration of a run. Flags are attributes, such as config.img_size; resume_iter is a step, never latest.
 
-    The main process makes it (core.cli.resolve), all processes get it whole, and nobody changes it.
+    The main process creates it (core.cli.resolve) and sends it to all processes. It does not change afterwards.
     """
 
-    flags: Mapping  # every flag's value
+    flags: Mapping  # {name: value} of every flag
     given: tuple = ()  # names of the flags on the command line
-    domains: tuple | None = None  # names in label order; None: nothing names them
-    domains_origin: str = ""  # sampling: what named them
-    skipped_images: tuple = ()  # Paths of training and validation images that cannot be read
-    inherited: dict | None = None  # what --init_from gave, see core.checkpoint.init_from.describe_source
+    domains: tuple | None = None  # names in label order; None: unknown
+    domains_origin: str = ""  # sampling: where the names come from
+    data_resize: str | None = None  # how data.prepare made the training images square; None: unknown
+    skipped_images: tuple = ()  # Paths of unreadable training and validation images
+    inherited: dict | None = None  # networks of --init_from, see core.checkpoint.init_from.describe_source
 
     def __getattr__(self, name):
         flags = self.__dict__.get("flags", {})
         if name in flags:
             return flags[name]
-        raise AttributeError(f"there is no flag {name}")
+        raise AttributeError(f"RunConfig has no flag {name}")
 
     @classmethod
     def from_given(cls, given, checkpoint=None, **fields):
-        """The config of flags on the command line, {name: value}, over those of a checkpoint. fields: the others."""
+        """Return the config of flags on the command line, {name: value}, and of a checkpoint. fields: other fields."""
         return cls(flags=merge(given, checkpoint), given=tuple(given), **fields)
 
     @classmethod
     def from_args(cls, args, **fields):
-        """The config of a Namespace of main.parse_args, as for a training that starts. Flags that are not the default,
-        or the preset's, count as given: a Namespace does not tell which were on the command line."""
+        """Return the config of a Namespace of main.parse_args, as for a new training.
+
+        Flags that differ from the default, or from the preset's, count as given: a Namespace does not record the rest.
+        """
         flags = {name: getattr(args, name) for name in FLAGS}
         default = merge({"mode": args.mode, "preset": args.preset})
         given = tuple(name for name, value in flags.items() if value != default[name])
         return cls(flags=flags, given=given, **fields)
 
     def with_flags(self, **flags):
-        """A config with other values of some flags."""
+        """Return a config with other values of some flags."""
         return replace(self, flags={**self.flags, **flags})
 
     @property
     def names_by_label(self):
-        """The domains' names in label order; numbers where nothing names them."""
+        """The names of the domains in label order; numbers where names are unknown."""
         return list(self.domains or map(str, range(self.num_domains)))
 
     def all_style_kinds(self):
-        """Where all outputs of sampling take their styles from."""
+        """Return the kinds of styles that the outputs of sampling need: a set of "reference" and "seed"."""
         return {kind for output in self.outputs for kind in self.style_kinds(output)}
 
     def target_labels(self):
-        """Labels of --target_domains, in their order; None where it was left out. Raises UserError."""
+        """Return the labels of --target_domains in their order; None without the flag. Raises UserError."""
         if self.target_domains is None:
             return None
         domains = self.names_by_label
         unknown = [name for name in self.target_domains if name not in domains]
         if unknown:
-            hint = "" if self.domains else "; to choose by name, name them in label order by --domain_names"
-            raise UserError(f"--target_domains {','.join(unknown)}: choose of the domains {', '.join(domains)}{hint}")
+            hint = "" if self.domains else " To use names, list them in label order with --domain_names."
+            names = ",".join(self.target_domains)
+            raise UserError(f"--target_domains must be some of {', '.join(domains)}, got {names}.{hint}")
         return [domains.index(name) for name in self.target_domains]
 
     def style_kinds(self, output):
-        """Where an output of sampling takes its styles from: "reference", "seed". Images take them from what is given
-        of --ref_dir and --seeds, else from references."""
+        """Return the kinds of styles of an output of sampling: a list of "reference" and "seed".
+
+        `images` follows --ref_dir and --seeds where they differ from the default, else it uses seeds.
+        """
         if output != "images":
             return ["seed"] if "latent" in output else ["reference"]
+        default = merge({"mode": self.mode, "preset": self.preset})
         kinds = {"reference": "ref_dir", "seed": "seeds"}
-        return [kind for kind, flag in kinds.items() if flag in self.given] or ["reference"]
+        changed = [kind for kind, flag in kinds.items() if self.flags[flag] != default[flag]]
+        return changed or ["seed"]
 
     def changed_flags(self):
-        """Rows (flag, value as typed) of what is not the default; folders last."""
+        """Return rows (flag, value as typed) of the flags that differ from the default; folders last."""
         default = defaults()
         rows = [(f"--{name}", as_typed(value)) for name, value in self.flags.items() if value != default.get(name)]
         return sorted(rows, key=lambda row: row[0].endswith(("_dir", "_path")))
 
     def for_checkpoint(self, step):
-        """The `config` entry of a step's files: plain values that describe the networks and their training."""
+        """Return the `config` entry of a step's files: plain values that describe the networks and their training."""
         names = None if self.domains is None else list(self.domains)
         networks = {name: self.flags[name] for name in NETWORK_FLAGS} | {"preset": self.preset, "domains": names}
-        inherited = {"inherited": self.inherited} if self.inherited else {}
-        settings = {name: parse_value(name, self.flags[name]) for name in RESUMED_FLAGS}
-        return networks | inherited | {"step": step, "settings": settings}
+        optional = {"inherited": self.inherited, "resize": self.data_resize}
+        settings = {name: parse_flag(name, self.flags[name]) for name in RESUMED_FLAGS}
+        return networks | {k: v for k, v in optional.items() if v} | {"step": step, "settings": settings}

@@ -1,4 +1,6 @@
-"""Settings under a name: what was published for AFHQ and CelebA-HQ, and what learns the demo set on a CPU."""
+"""Presets: the published settings for AFHQ and CelebA-HQ, and settings that learn the demo set on a CPU."""
+
+from pathlib import Path
 
 SETTINGS = {
     "afhq": {"num_domains": 3, "w_hpf": 0, "lambda_ds": 2},  # paper, appendix B; all else is the default
@@ -11,19 +13,25 @@ SETTINGS = {
     },
 }  # fmt: skip
 
-SHIPPED = "assets/demo"  # a trained demo checkpoint
+SHIPPED = "assets/demo"  # the demo model, already trained
+
+
+def asset(path):
+    """Return a path, or, where it does not exist, the same path in the folder of this program if that exists."""
+    shipped = Path(__file__).parents[2] / path
+    return path if Path(path).exists() or not shipped.exists() else str(shipped)
 
 
 def preset_defaults(preset, mode):
-    """Defaults of flags under a preset: its settings, and folders of its own."""
-    shipped = preset == "demo" and mode != "train"
+    """Return the defaults of flags under a preset: its settings, and its folders."""
+    is_shipped = preset == "demo" and mode != "train"
     return SETTINGS[preset] | {
         "train_img_dir": f"data/{preset}/train",
         "val_img_dir": f"data/{preset}/val",
         "sample_dir": f"expr/samples/{preset}",
-        "checkpoint_dir": SHIPPED if shipped else f"expr/checkpoints/{preset}",
+        "checkpoint_dir": asset(SHIPPED) if is_shipped else f"expr/checkpoints/{preset}",
         "eval_dir": f"expr/eval/{preset}",
         "result_dir": f"expr/results/{preset}",
-        "src_dir": f"assets/representative/{preset}/src",
-        "ref_dir": f"assets/representative/{preset}/ref",
+        "src_dir": asset(f"assets/representative/{preset}/src"),
+        "ref_dir": asset(f"assets/representative/{preset}/ref"),
     }

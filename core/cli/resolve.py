@@ -1,34 +1,39 @@
 """From the flags on the command line to one resolved configuration: which step, which domains, which images."""
 
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from core.checkpoint.describe import describe, saved_source
 from core.checkpoint.init_from import describe_source, is_source
-from core.checkpoint.io import newest_step, read_checkpoint
+from core.checkpoint.io import newest_step, read_checkpoint, saved_steps
 from core.checkpoint.resume import check_whole, step_to_resume
 from core.checkpoint.steps import NETS_EMA
 from core.cli.config import RunConfig, merge
-from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, RESUMED_FLAGS, check_values, parse_value
+from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, RESUMED_FLAGS, check_values, parse_flag
 from core.cli.presets import SETTINGS
 from core.images.check import check_images
-from core.images.folders import domain_names, sub_folders
+from core.images.folders import domain_names, prepared_resize, sub_folders
 from core.system import console
 from core.system.distributed import has_begun, local_batch_size, on_main_process
 from core.system.errors import UserError
 
+OWN_DEMO = "expr/checkpoints/demo"  # where --preset demo trains
+
 
 def resolve(given):
-    """The RunConfig of the flags on a command line, {name: value}; the same in all processes. Raises UserError where
-    checkpoint, folders or images do not suit the flags."""
+    """Return the RunConfig of the flags on a command line, {name: value}; the same in all processes.
+
+    Raises UserError where the checkpoint, the folders or the images do not suit the flags.
+    """
     work = {"train": _training, "sample": _sampling, "eval": _evaluation, "align": RunConfig.from_given}[given["mode"]]
     fields = on_main_process(lambda: vars(work(given)))  # plain values, which processes can exchange
     return RunConfig(**fields | {"skipped_images": frozenset(map(Path, fields["skipped_images"]))})
 
 
 def _training(given):
-    """A training. If its last iteration is done, nothing but its flags is resolved."""
+    """Resolve a training. If its last iteration is done, only its flags are resolved."""
     flags = merge(given)
     folder, is_latest = Path(flags["checkpoint_dir"]), flags["resume_iter"] == "latest" or has_begun()
     step = step_to_resume(folder, "latest" if is_latest else flags["resume_iter"], mend=not flags["dry_run"])
@@ -37,22 +42,41 @@ def _training(given):
         check_whole(folder, step)
     if step >= config.total_iters:
         if not is_latest:
-            raise UserError(f"step {step} has reached --total_iters {config.total_iters}: raise --total_iters")
-        console.info(f"Step {step} in {folder} is the last one: nothing is left to do")
+            raise UserError(f"--total_iters must be > {step}, the step to resume from, got {config.total_iters}.")
+        console.info(f"Training is complete: step {step} in {folder} is the last one.")
         return config
     if step and config.init_from is not None and not is_source(config.init_from, config.inherited):
-        console.warn(f"--init_from {config.init_from} is ignored, since training goes on from step {step}")
-    if config.w_hpf > 0 and not step and not (config.inherited and config.inherited["fan"]):
-        from core.wing import find_wing  # only faces need it
-
-        find_wing(config.wing_path)
+        console.warn(f"Ignoring --init_from {config.init_from}: training resumes from step {step}.")
     local_batch_size(config.batch_size)  # raises where the processes cannot share the batch
+    if not Path(config.train_img_dir).is_dir():
+        raise UserError(
+            f"No training images in {config.train_img_dir} (there is no such folder). Pass your own folders with "
+            "--train_img_dir and --val_img_dir, or create the demo set with python -m data.demo and add --preset demo."
+        )
     config = _with_domains(config)
+    config = replace(config, data_resize=prepared_resize(config.train_img_dir))
+    if not step:
+        _check_faces(config)
     return replace(config, skipped_images=_unreadable_images(config))
+
+
+def _check_faces(config):
+    """Raise UserError where the face network is needed and missing; warn where images are probably not faces."""
+    if not config.w_hpf or (config.inherited and config.inherited["fan"]):
+        return
+    is_default = not {"w_hpf", "preset", "init_from"} & set(config.given)
+    if is_default and set(config.domains) != {"female", "male"}:
+        console.warn("Using --w_hpf 1, the default, which only suits aligned faces. For other images, add --w_hpf 0.")
+    from core.wing import find_wing  # only faces need it
+
+    find_wing(config.wing_path)
 
 
 def _sampling(given):
     config = loaded_config(given)
+    for name in {"seeds", "psi"} & set(given) if "seed" not in config.all_style_kinds() else ():
+        console.warn(f"Ignoring --{name}: --outputs {','.join(config.outputs)} uses the styles of references. "
+                     "For random styles, add latent, video_latent or images_latent.")  # fmt: skip
     needs_names = "ref_dir" in given or "reference" in config.all_style_kinds()
     return name_domains(config, sub_folders(config.ref_dir) if needs_names else [])
 
@@ -62,42 +86,75 @@ def _evaluation(given):
 
 
 def loaded_config(given):
-    """A run that loads a step and trains nothing: the newest step where none is asked for."""
+    """Resolve a run that loads a step and trains nothing; without --resume_iter, the newest step."""
+    given = _with_own_demo(_with_checkpoint(given))
     flags = merge(given)
     if flags["resume_iter"] in (0, "latest"):
         return config_of_step(given, newest_step(flags["checkpoint_dir"], NETS_EMA))
     return config_of_step(given, flags["resume_iter"])
 
 
+def _with_checkpoint(given):
+    """Return the flags with --checkpoint split into --checkpoint_dir and --resume_iter. Raises UserError."""
+    if "checkpoint" not in given:
+        return given
+    others = ", ".join(f"--{name}" for name in ("checkpoint_dir", "resume_iter") if name in given)
+    if others:
+        raise UserError(f"Cannot use --checkpoint and {others} at once. Remove --checkpoint or {others}.")
+    path = Path(given["checkpoint"])
+    if path.is_dir():
+        return given | {"checkpoint_dir": str(path)}
+    name = re.fullmatch(r"(\d{6,})_(nets|nets_ema|optims)\.ckpt", path.name)
+    if not (name and path.is_file()):
+        raise UserError(f"--checkpoint must be a folder, or a file named like 010800_nets_ema.ckpt, got {path}.")
+    return given | {"checkpoint_dir": str(path.parent), "resume_iter": int(name[1])}
+
+
+def _with_own_demo(given):
+    """Return the flags of --preset demo with the user's own training as checkpoint, where there is one."""
+    if given.get("preset") != "demo" or "checkpoint_dir" in given:
+        return given
+    if saved_steps(Path(OWN_DEMO), NETS_EMA):
+        console.info(
+            f"Model: the one you trained, in {OWN_DEMO}. To use the included model, add --checkpoint assets/demo"
+        )
+        return given | {"checkpoint_dir": OWN_DEMO}
+    console.info(f"Model: the included demo model in {merge(given)['checkpoint_dir']}")
+    return given
+
+
 def config_of_step(given, step):
-    """A run that loads a step. A training continues with the settings that the step was made with."""
+    """Resolve a run that loads a step. A training continues with the settings that the step was saved with."""
     flags = merge(given)
     where = f"step {step} in {flags['checkpoint_dir']}"
     states = read_checkpoint(flags["checkpoint_dir"], NETS_EMA, step, mapped=True)
     description = describe(states, where, {name: flags[name] for name in NETWORK_FLAGS}, given)
-    settings, inherited = {}, None
-    if given["mode"] == "train" and description.settings is not None:  # None: another program's or an earlier file
-        settings, inherited = saved_settings(given, description, where), saved_source(description, where)
-    config = RunConfig.from_given(given, settings, domains=description.domains, inherited=inherited)
+    saved, inherited = {}, None
+    if given["mode"] == "sample" and description.resize:
+        saved = {"resize": description.resize}
+    elif given["mode"] == "train" and description.settings is not None:  # None: another program, or an earlier version
+        saved, inherited = saved_settings(given, description, where), saved_source(description, where)
+    config = RunConfig.from_given(given, saved, domains=description.domains, inherited=inherited)
     return _checked(config.with_flags(resume_iter=step, **description.networks), where)
 
 
 def beginning_config(given):
-    """A training that begins: with networks of its own, or with those of --init_from."""
+    """Resolve a new training, with new networks or those of --init_from."""
     config = RunConfig.from_given(given).with_flags(resume_iter=0)
     if config.init_from is None:
-        unused = ", ".join(f"--{name}" for name in sorted({"init_iters", "init_lr_scale"} & given.keys()))
+        unused = " and ".join(f"--{name}" for name in sorted({"init_iters", "init_lr_scale"} & given.keys()))
         if unused:
-            raise UserError(f"{unused} says how what --init_from gives is to learn: give that, too, or leave it out")
+            verb = "apply" if " and " in unused else "applies"
+            raise UserError(f"{unused} only {verb} with --init_from. Add --init_from or remove {unused}.")
+        if "domain_names" in given:
+            console.warn("Ignoring --domain_names: in training, the sub-folders of --train_img_dir name the domains.")
         return config
     if "init_lr_scale" in given and not config.init_iters:
-        raise UserError(
-            "--init_lr_scale counts for the first --init_iters iterations, of which there are none: give both"
-        )
+        raise UserError("--init_lr_scale only applies with --init_iters. Add --init_iters or remove --init_lr_scale.")
     if Path(config.init_from).resolve().parent == Path(config.checkpoint_dir).resolve():
         raise UserError(
-            f"--init_from {config.init_from} lies in --checkpoint_dir, whose steps a training that begins sets aside: "
-            "give it another --checkpoint_dir, or go on from that step with --resume_iter"
+            f"Cannot start from --init_from {config.init_from} (it is in --checkpoint_dir, and a new training "
+            "moves its steps to a sub-folder). Choose another --checkpoint_dir, or use --resume_iter to continue."
         )
     assumed = {name: config.flags[name] for name in NETWORK_FLAGS}
     must_agree = {name: value for name, value in given.items() if name != "num_domains"}  # heads are matched by name
@@ -108,24 +165,25 @@ def beginning_config(given):
 
 
 def saved_settings(given, description, where):
-    """A checkpoint's flags of the training. Raises UserError where one was given that changes results, but for
-    --override; other flags that differ are listed."""
+    """Return a checkpoint's flags of the training, and print those that change.
+
+    Raises UserError where a flag on the command line changes results, unless --override is given.
+    """
     preset = description.preset if description.preset in list(SETTINGS) else None
     if given.get("preset") not in (None, preset):
-        raise UserError(f"--preset is {given['preset']}, but {where} was made with {preset or 'none'}: leave it out")
+        made = f"with --preset {preset}" if preset else "without --preset"
+        raise UserError(f"Cannot resume with --preset {given['preset']} ({where} was saved {made}). Remove --preset.")
     with _naming(where):
-        saved = {name: parse_value(name, description.settings[name])
+        saved = {name: parse_flag(name, description.settings[name])
                  for name in RESUMED_FLAGS if name in description.settings}  # fmt: skip
     differing = [name for name, value in saved.items() if given.get(name, value) != value]
-    changed = {name: f"--{name} {given[name]} in place of {saved[name]}" for name in differing}
+    changed = {name: f"--{name} {given[name]} instead of {saved[name]}" for name in differing}
     refused = [text for name, text in changed.items() if name in AFFECTS_RESULTS]
     if refused and not given.get("override"):
-        raise UserError(
-            f"{where} was made with other settings ({', '.join(refused)}): leave them out to go on with it, or add "
-            "--override"
-        )
+        reason = f"{where} was saved with other settings: {', '.join(refused)}"
+        raise UserError(f"Cannot resume ({reason}). Remove these flags, or add --override to change them.")
     if changed:
-        console.info(f"Changed since {where}: {', '.join(changed.values())}")
+        console.info(f"Settings that differ from {where}: {', '.join(changed.values())}")
     return saved | {"preset": preset}  # the preset's own settings are among those saved
 
 
@@ -137,65 +195,66 @@ def _checked(config, where):
 
 @contextmanager
 def _naming(where):
-    """Say of a wrong value which checkpoint it comes from."""
+    """Name the checkpoint that a wrong value comes from."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{where} cannot be used: {error}") from error
+        raise UserError(f"Cannot use {where}: {error} Use another checkpoint.") from error
 
 
 def _with_domains(config):
-    """The config with the domains that the training and validation folders have. Raises UserError where they differ."""
+    """Return the config with the domains of training and validation folders. Raises UserError where they differ."""
     for flag in ("train_img_dir", "val_img_dir"):
         folder = config.flags[flag]
         config = settle_domains(config, domain_names(folder, flag), f"--{flag} {folder}")
     if Path(config.train_img_dir).resolve() == Path(config.val_img_dir).resolve():
         console.warn(
-            "--train_img_dir and --val_img_dir are the same: pictures of a run then show what it has learned from"
+            "--train_img_dir and --val_img_dir are the same folder. Snapshots and scores then show training images."
         )
     return config
 
 
 def settle_domains(config, names, where):
-    """The config with the sub-folders of a folder, `where` in messages, as its domains. Raises UserError where they
-    contradict --num_domains or domains that are known."""
+    """Return the config with the sub-folders of a folder as its domains. where: the folder, in messages.
+
+    Raises UserError where they contradict --num_domains or the domains of the checkpoint.
+    """
     if config.domains is not None:
         if names != list(config.domains):
-            raise UserError(
-                f"{where} has the sub-folders {', '.join(names)}, but the domains are {', '.join(config.domains)}: "
-                "make them the same, or give another folder"
-            )
+            reason = f"its sub-folders are {', '.join(names)}, but the domains are {', '.join(config.domains)}"
+            raise UserError(f"Cannot use {where} ({reason}). Rename the sub-folders or choose another folder.")
         return config
     is_given = "num_domains" in config.given
     if (is_given or config.resume_iter) and config.num_domains != len(names):
         source = "--num_domains is" if is_given else "the checkpoint's number of domains is"
-        raise UserError(
-            f"{source} {config.num_domains}, but {where} has {len(names)} sub-folders "
-            f"({', '.join(names)}): make the two agree"
-        )
+        reason = f"it has {len(names)} sub-folders ({', '.join(names)}), but {source} {config.num_domains}"
+        raise UserError(f"Cannot use {where}: {reason}. Change --num_domains or the folder.")
     return replace(config.with_flags(num_domains=len(names)), domains=tuple(names))
 
 
 def name_domains(config, folders):
-    """The config of sampling with names for its domains: those of the checkpoint, else --domain_names, else those of
-    the references' sub-folders where there are as many, else numbers. Raises UserError where names contradict."""
+    """Return the config of sampling with names for its domains.
+
+    They come from the checkpoint, else from --domain_names, else from the sub-folders of the references where their
+    number fits; else they are numbers. Raises UserError where names contradict each other.
+    """
     names, number, saved = config.domain_names, config.num_domains, config.domains
     if names and len(names) != number:
-        raise UserError(f"--domain_names has {len(names)} names, but the checkpoint has {number} domains: name each")
+        raise UserError(f"--domain_names must be {number} names, one per domain of the checkpoint, got {len(names)}.")
     if names and saved and names != list(saved):
-        raise UserError(f"--domain_names is {','.join(names)}, but the checkpoint has {','.join(saved)}: leave it out")
+        raise UserError(f"--domain_names must be {','.join(saved)}, as in the checkpoint, got {','.join(names)}.")
     if saved:
-        return replace(config, domains_origin="as the checkpoint names them")
+        return replace(config, domains_origin="names from the checkpoint")
     if names:
-        return replace(config, domains=tuple(names), domains_origin="named by --domain_names")
+        return replace(config, domains=tuple(names), domains_origin="names from --domain_names")
     if len(folders) == number:
-        origin = "named as the sub-folders of --ref_dir, since the checkpoint knows no names"
+        origin = "names from the sub-folders of --ref_dir; the checkpoint has no names"
         return replace(config, domains=tuple(folders), domains_origin=origin)
-    return replace(config, domains_origin="numbered, since the checkpoint knows no names")
+    return replace(config, domains_origin="numbered; the checkpoint has no names")
 
 
 def _unreadable_images(config):
-    """Training and validation images that cannot be read, as texts. Raises UserError where they are too many."""
+    """Return the unreadable training and validation images, as texts. Raises UserError where they are too many."""
     unreadable = []
     for flag in ("train_img_dir", "val_img_dir"):
         cache = Path(config.checkpoint_dir, f".{flag}.json")

@@ -1,4 +1,4 @@
-"""--dry_run: what a command line would do, cost and write, printed without doing it."""
+"""--dry_run: print settings, cost and output files of a command line without running it."""
 
 import math
 import shutil
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from core.checkpoint.init_from import print_source
 from core.checkpoint.steps import FILES
-from core.cli.flags import as_typed, dry_run_flags
+from core.cli.flags import flags_of
+from core.cli.values import as_typed
 from core.dry_run import cost
 from core.evaluation.evaluator import MODES, check_scorable, images_by_domain
 from core.report.train_log import LINES, OPTIONS
@@ -19,11 +20,11 @@ from core.training.loop import times_due
 from metrics import fid, lpips
 from metrics.weights import weights_path
 
-BYTES_OF_JPEG, BYTES_OF_PNG = 0.4, 2.0  # a pixel of a photograph on the disk, about
+BYTES_OF_JPEG, BYTES_OF_PNG = 0.4, 2.0  # approximate size of one pixel of a photo
 
 
 def training(config):
-    """Print what training would do; under torchrun the costs of each process. Raises UserError as training would."""
+    """Print the plan of a training; under torchrun the cost per process. Raises UserError if training would."""
     batch_size = distributed.local_batch_size(config.batch_size)
     check_grid_side(config.val_batch_size, config.num_outs_per_domain, config.num_domains, config.img_size)
     num_scored = times_due(config.resume_iter, config.total_iters, config.eval_every)
@@ -37,19 +38,19 @@ def training(config):
     device, base = _begin(config)
     iterations = config.total_iters - config.resume_iter
     iteration, snapshot = cost.training(config, batch_size), cost.snapshot(config)
-    _flops(f"an iteration of {batch_size} images", iteration.flops, batch_size)
-    _flops(f"all {iterations:,} iterations", iteration.flops * iterations)
+    _flops(f"one iteration of {console.counted(batch_size, 'image')}", iteration.flops, batch_size)
+    _flops(f"all {console.counted(iterations, 'iteration')}", iteration.flops * iterations)
     _memory(device, base, "training", iteration.peak)
     if config.sample_every:
         with_snapshots = iteration.held + snapshot.peak - snapshot.held
-        _memory(device, base, "with snapshots", max(iteration.peak, with_snapshots))
+        _memory(device, base, "training with snapshots", max(iteration.peak, with_snapshots))
     _files(_training_files(config, iterations, num_scored))
     if num_scored:
-        _weights("; --eval_every 0 trains without evaluation")
+        _weights(" Pass --eval_every 0 to train without evaluation.")
 
 
 def _training_files(config, iterations, num_scored):
-    """Yield (where, what, bytes or None) of what a training writes that scores so many steps."""
+    """Yield (folder, content, bytes or None) of the outputs of a training that scores so many steps."""
     num_saved = math.ceil(iterations / config.save_every) if config.save_every else 1
     if config.keep_checkpoints:
         num_saved = min(num_saved, config.keep_checkpoints + 1)
@@ -58,15 +59,17 @@ def _training_files(config, iterations, num_scored):
     latent_rows = 1 + config.num_outs_per_domain * min(config.num_domains, 5)
     rows = 1 + config.val_batch_size + len(PSIS) * latent_rows + 4
     pixels = snapshots * rows * config.val_batch_size * config.img_size**2
-    yield config.checkpoint_dir, f"{num_saved:,} times {names}", num_saved * cost.saved_bytes(config)
-    yield config.sample_dir, f"index.html, {snapshots:,} times {2 + len(PSIS)} pictures", pixels * BYTES_OF_JPEG
+    checkpoints = f"{console.counted(num_saved, 'checkpoint')} ({names})"
+    yield config.checkpoint_dir, checkpoints, num_saved * cost.saved_bytes(config)
+    grids = f"{console.counted(snapshots, 'snapshot')} of {2 + len(PSIS)} grids"
+    yield config.sample_dir, f"index.html, {grids}", pixels * BYTES_OF_JPEG
     yield config.log_dir or config.sample_dir, f"{LINES}, {OPTIONS}", None
     if num_scored:
-        yield config.eval_dir, f"scores of {num_scored} steps, and pictures", None
+        yield config.eval_dir, f"scores of {console.counted(num_scored, 'step')}, and images", None
 
 
 def sampling(config, samples):
-    """Print what sampling would do. samples: {"src" and, if needed, "ref": [(path, label), ...]}."""
+    """Print the plan of sampling. samples: {"src": [(path, label), ...]}, with "ref" if needed."""
     num_styles = len(config.seeds) * len(config.target_labels() or range(config.num_domains))
     if "ref" in samples:
         labels = [label for _, label in samples["ref"]]
@@ -77,61 +80,64 @@ def sampling(config, samples):
     num_sources = len(samples["src"])
     group = min(num_sources, most_sources(config.img_size))
     translation = cost.sampling(config, group, num_styles)
-    _flops(f"{group} sources in one style", translation.flops, group)
+    _flops(f"{console.counted(group, 'source')} in one style", translation.flops, group)
     _memory(device, base, "sampling", translation.peak)
-    _files([(config.result_dir, f"index.html, {', '.join(config.outputs)} of {num_sources} sources", None)])
+    outputs = f"{', '.join(config.outputs)} of {console.counted(num_sources, 'source')}"
+    _files([(config.result_dir, f"index.html, {outputs}", None)])
 
 
 def evaluation(config):
-    """Print what an evaluation would do. Raises UserError where a domain has no images."""
+    """Print the plan of an evaluation. Raises UserError if a domain has no images."""
     if not distributed.release_other_ranks():
         return
     check_scorable(config.domains, config.img_size)
     _settings(config)
-    for flag in ("train_img_dir", "val_img_dir"):  # those of the second one are translated
+    for flag in ("train_img_dir", "val_img_dir"):  # the images of the last flag are translated
         images = images_by_domain(config.flags[flag], config.domains)
         counts = {name: len(paths) for name, paths in images.items()}
         console.info(f"--{flag}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items()))
     device, base = _begin(config)
     num_outputs = sum(counts.values()) * (len(counts) - 1) * config.num_outs_per_domain
+    num_scored = num_outputs * len(MODES)
     batch_size = min(config.val_batch_size, max(counts.values()))
     batch = cost.evaluation(config, batch_size, max(counts.values()))
-    _flops("an output and its scores", batch.flops / batch_size)
-    _flops(f"all {num_outputs * len(MODES):,} outputs", batch.flops / batch_size * num_outputs * len(MODES))
+    _flops("one output and its scores", batch.flops / batch_size)
+    _flops(f"all {console.counted(num_scored, 'output')}", batch.flops / batch_size * num_scored)
     _memory(device, base, "evaluation", batch.peak)
     _weights()
-    pictures = f" and {num_outputs:,} pictures" if config.save_eval_images else ""
+    images = f" and {console.counted(num_outputs, 'image')}" if config.save_eval_images else ""
     size = num_outputs * config.img_size**2 * BYTES_OF_PNG if config.save_eval_images else None
-    _files([(config.eval_dir, f"scores{pictures} of {len(counts) * (len(counts) - 1)} tasks", size)])
+    tasks = console.counted(len(counts) * (len(counts) - 1), "task")
+    _files([(config.eval_dir, f"scores{images} of {tasks}", size)])
 
 
 def alignment(config):
-    """Print what align would do. Raises UserError where there is nothing to align."""
-    from core.sampling.align import targets_of  # only faces need it
+    """Print the plan of an alignment. Raises UserError if there is nothing to align."""
+    from core.sampling.align import targets_of  # only needed for faces
 
     _settings(config)
     targets = targets_of(config.inp_dir, config.out_dir)
     total, num_existing = len(targets), sum(target.exists() for target in targets.values())
-    console.info(f"--inp_dir: {total:,} images")
+    console.info(f"--inp_dir: {console.counted(total, 'image')}")
     device, base = _begin(config, has_networks=False)
     face = cost.alignment(config)
-    _flops("a face", face.flops)
-    _memory(device, base, "aligning", face.peak)
+    _flops("one face", face.flops)
+    _memory(device, base, "alignment", face.peak)
     num_left = total if config.override else total - num_existing
-    files = f"{num_left:,} faces, fewer where none is found; {total - num_left:,} are there"
+    files = f"up to {console.counted(num_left, 'face')} ({total - num_left:,} exist already)"
     _files([(config.out_dir, files, num_left * config.img_size**2 * BYTES_OF_JPEG)])
 
 
 def _settings(config):
-    console.info("Settings (* given):")
-    names = dry_run_flags(config.mode)
+    console.info("Settings (* = given on the command line):")
+    names = [name for name in flags_of(config.mode) if name != "dry_run"]
     width = max(map(len, names))
     for name in names:
         console.info(f"  {'*' if name in config.given else ' '} {name:<{width}}  {as_typed(config.flags[name])}")
 
 
 def _begin(config, has_networks=True):
-    """Print device and networks; return the device and the bytes of memory that the program holds already."""
+    """Print device and networks; return the device and the memory that the program already uses, in bytes."""
     device = select_device(config.device)
     check_precision(config.precision, device)
     base = 0 if device.type == "cuda" else resident()
@@ -142,8 +148,8 @@ def _begin(config, has_networks=True):
 
 
 def _flops(what, flops, images=None):
-    each = f" ({_number(flops / images)}FLOP an image)" if images and images > 1 else ""
-    console.info(f"Arithmetic of {what}: {_number(flops)}FLOP{each}")
+    each = f" ({_number(flops / images)}FLOP per image)" if images and images > 1 else ""
+    console.info(f"Compute, {what}: {_number(flops)}FLOP{each}")
 
 
 def _memory(device, base, what, peak):
@@ -152,7 +158,8 @@ def _memory(device, base, what, peak):
     console.info(f"Peak memory, {what}: about {needed / 1e9:.2f} GB{of}")
     if available and needed > available:
         console.warn(
-            "that does not fit: lower --micro_batch (the same update in less memory), --val_batch_size or widths"
+            f"The estimate for {what} exceeds the available memory, so the run may fail. "
+            "Reduce --micro_batch, which does not change the results, else --val_batch_size or --channel_base."
         )
 
 
@@ -160,18 +167,21 @@ def _weights(hint=""):
     for weights in (fid.WEIGHTS, lpips.WEIGHTS):
         path = weights_path(weights)
         if not path.is_file():
-            console.warn(f"scores need {path}, which is not there: it will be fetched from {weights.url}{hint}")
+            console.warn(f"Evaluation needs {path}. The run will download it from {weights.url}.{hint}")
 
 
 def _files(rows):
-    console.info("Would write, and this time does not:")
+    console.info("Would write (dry run, nothing is written):")
     for where, what, size in rows:
         about = f", about {_number(size)}B" if size else ""
         console.info(f"  {where}: {what}{about}")
         folder = Path(where).resolve()
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if size and size > free:
-            console.warn(f"that is more than the {_number(free)}B that are free there")
+            console.warn(
+                f"The run writes about {_number(size)}B to {where}, but only {_number(free)}B are free. "
+                "Free some space or choose another folder."
+            )
 
 
 def _number(value):

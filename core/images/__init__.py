@@ -1,1 +1,1 @@
-"""Image files and folders of them."""
+"""Image files and folders of images."""

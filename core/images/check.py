@@ -1,4 +1,4 @@
-"""Check all images before a training: find those that cannot be read, warn about odd ones."""
+"""Check all images before training: find unreadable images and warn about unusual ones."""
 
 import json
 from contextlib import suppress
@@ -8,37 +8,38 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from core.images.folders import domain_names, images_below
-from core.images.io import glance
+from core.images.io import glance, image_size
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
 from core.system.files import write_text
 
-MOST_BROKEN = 0.01  # of all images; more is a mistake that should be corrected first
-NAMED = 10  # files in a message
-FEW = 500  # files; below, starting worker processes takes longer than reading
+MOST_BROKEN = 0.01  # share of all images; training does not start with more
+NAMED = 10  # file names in a message
+MOST_STRETCHED = 1.2  # longer side by shorter side
+FEW = 500  # files; up to this number starting worker processes takes longer than reading
 
 
 def look(path):
-    """Read a file and return its finding, a dict: "broken" with the reason, or "width", "height" and "grey"."""
+    """Read an image file and return its finding: {"broken": reason} or {"width": int, "height": int, "grey": bool}."""
     try:
         image, width, height = glance(path)
     except UserError as error:
         return {"broken": str(error)}
     red, green, blue = (np.asarray(channel, np.int16) for channel in image.split())
-    grey = max(np.abs(red - green).max(), np.abs(green - blue).max()) <= 8  # JPEG's rounding
+    grey = max(np.abs(red - green).max(), np.abs(green - blue).max()) <= 8  # tolerance for rounding in JPEG
     return {"width": width, "height": height, "grey": bool(grey)}
 
 
 def scan(paths, cache, num_workers, remember):
-    """Findings of all files, {path: finding}. cache: a file with those of unchanged ones. remember: add new ones."""
+    """Return {path: finding} of all files. cache: file with findings, used for unchanged files. remember: update it."""
     cached = _read_cache(cache)
     stamps = {path: _stamp(path) for path in map(str, paths)}
     fresh = [path for path, stamp in stamps.items() if stamp is None or cached.get(path, [None])[0] != stamp]
     if fresh:
         workers = min(num_workers, usable_cores()) if len(fresh) > FEW else 0
         loader = DataLoader(fresh, batch_size=64, num_workers=workers, collate_fn=_look_at)
-        with console.progress(total=len(fresh), desc="looking at images", unit="img", leave=False) as bar:
+        with console.progress(total=len(fresh), desc="checking images", unit="img", leave=False) as bar:
             for batch in loader:
                 cached |= {path: [stamps[path], finding] for path, finding in batch}
                 bar.update(len(batch))
@@ -53,11 +54,11 @@ def _read_cache(cache):
         cached = json.loads(Path(cache).read_text(encoding="utf-8"))
         return {path: [stamp, dict(finding)] for path, (stamp, finding) in cached.items()}
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # not written yet, or damaged
+        return {}  # missing or damaged
 
 
 def _stamp(path):
-    """Size and time of a file, which differ after it has changed; None if the system does not tell them."""
+    """Return size and modification time of a file, to detect changes; None if they cannot be read."""
     with suppress(OSError):
         status = Path(path).stat()
         return [status.st_size, status.st_mtime_ns]
@@ -68,9 +69,10 @@ def _look_at(paths):
 
 
 def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False):
-    """Check the images of a data set, warn about odd ones, return the paths of broken ones, which training skips.
+    """Check the images of a data set, warn about unusual ones, and return the paths of unreadable ones to skip.
 
-    dry_run: print a table, write no cache. Raises UserError for more than MOST_BROKEN, or all images of a domain.
+    dry_run: print a table and write no cache. Raises UserError if more than MOST_BROKEN of all images, or all images
+    of a domain, are unreadable.
     """
     domains = {name: images_below(Path(root, name)) for name in domain_names(root, flag)}
     all_paths = [path for paths in domains.values() for path in paths]
@@ -79,12 +81,12 @@ def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False):
     broken = [path for path, finding in findings.items() if "broken" in finding]
     if len(broken) > MOST_BROKEN * len(findings):
         raise UserError(
-            f"{where}: {len(broken)} of {len(findings)} images cannot be read, more than one in a hundred; replace or "
-            f"remove them: {console.listed(broken, NAMED)}"
+            f"Cannot read {len(broken):,} of {console.counted(len(findings), 'image')} in {where} (at most 1 % may be "
+            f"unreadable): {console.listed(broken, NAMED)}. Replace or remove them."
         )
     for name, paths in domains.items():
         if all("broken" in findings[path] for path in paths):
-            raise UserError(f"{where}: no image of {name} can be read: replace them")
+            raise UserError(f"Cannot read any image of domain {name} in {where}. Replace these images.")
     sides = {path: (one["width"], one["height"]) for path, one in findings.items() if "broken" not in one}
     if dry_run:
         console.info(f"{where}:")
@@ -92,24 +94,41 @@ def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False):
     small = [path for path, side in sides.items() if min(side) < img_size / 2]
     long = [path for path, side in sides.items() if max(side) > 2 * min(side)]
     grey = [path for path in sides if findings[path]["grey"]]
-    for paths, what in (
-        (broken, "cannot be read and are left out"),
-        (small, f"are smaller than half of --img_size {img_size}, so they will be blurred"),
-        (long, "are more than twice as long as wide, so they will be distorted"),
-        (grey if len(grey) < len(sides) else [], "are grey among coloured ones"),
+    for paths, kind, effect in (
+        (broken, "unreadable image", "Training skips unreadable images."),
+        (small, "small image", f"Images with a side below half of --img_size {img_size} will be blurred."),
+        (long, "elongated image", "Images with one side more than twice the other will be distorted."),
+        (grey if len(grey) < len(sides) else [], "grey image", "The others have colour. Some outputs may become grey."),
     ):
         if paths:
-            console.warn(f"{where}: {len(paths)} of {len(findings)} images {what}: {console.listed(paths, NAMED)}")
+            found = f"Found {console.counted(len(paths), kind)} among {len(findings):,} in {where}"
+            console.warn(f"{found}: {console.listed(paths, NAMED)}. {effect}")
     return set(broken)
 
 
+def warn_about_stretching(paths):
+    """Warn about images that become square by stretching them visibly. Unreadable ones are reported later."""
+    stretched = []
+    for path in paths:
+        with suppress(UserError):
+            width, height = image_size(path)
+            if max(width, height) > MOST_STRETCHED * min(width, height):
+                stretched.append(f"{path.name} ({width} x {height})")
+    if stretched:
+        console.warn(
+            f"Stretching {console.counted(len(stretched), 'image')} to a square, by more than {MOST_STRETCHED} to 1: "
+            f"{console.listed(stretched, 3)}. To keep proportions, add --resize crop or --resize pad."
+        )
+
+
 def _print_domains(domains, sides_of, img_size):
-    """Print, for each domain, how many images it has and how large they are."""
+    """Print the number and sizes of the images of each domain."""
     width = max(map(len, domains))
     for name, paths in domains.items():
         sides = sorted(min(sides_of[path]) for path in paths if path in sides_of)
         small = sum(side < img_size for side in sides)
         console.info(
-            f"  {name:<{width}}  {len(sides):>7,} images, {len(paths) - len(sides)} left out, smaller sides "
-            f"{sides[0]} to {sides[-1]} px (median {sides[len(sides) // 2]}), {small} below --img_size {img_size}"
+            f"  {name:<{width}}  {console.counted(len(sides), 'image'):>14}, {len(paths) - len(sides)} skipped, "
+            f"shorter sides {sides[0]} to {sides[-1]} px (median {sides[len(sides) // 2]}), {small} below --img_size "
+            f"{img_size}"
         )

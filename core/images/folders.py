@@ -7,31 +7,32 @@ from pathlib import Path
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from core.system import console, distributed
-from core.system.errors import UserError
+from core.system.errors import UserError, reason
+from core.system.files import read_json_lines
 
-HEIF = (".heic", ".heif")  # photographs of iPhones, readable if pillow-heif is installed
+HEIF = (".heic", ".heif")  # photos of iPhones; reading them needs pillow-heif
 SUFFIXES = (
     *IMG_EXTENSIONS, ".jfif", ".jpe", ".jp2", ".gif", ".avif", ".tga", *(HEIF if find_spec("pillow_heif") else ())
 )  # fmt: skip
-SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")  # that the program writes
+SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")  # formats that the program writes
 
 
 def domain_names(root, flag=None):
-    """Names of the sub-folders of root in label order, but for hidden ones. flag: that of root, for messages."""
+    """Return the names of the sub-folders of root in label order, without hidden ones. flag: its name, for messages."""
     where = f"--{flag} {root}" if flag else root
     if not Path(root).is_dir():
         kind = "is a file" if Path(root).exists() else "does not exist"
-        raise UserError(f"{where} {kind}: give a folder with one sub-folder of images per domain")
+        raise UserError(f"Cannot read {where} (it {kind}). Give a folder with one sub-folder of images per domain.")
     names = sub_folders(root)
     if not names:
-        raise UserError(f"{where} has no sub-folders; put the images of each domain into one of its own")
+        raise UserError(f"No sub-folders found in {where}. Create one per domain and move its images there.")
     if {"train", "val"} <= set(names):
-        raise UserError(f"{where} has the sub-folders train and val, which are no domains: give one of those two")
+        raise UserError(f"Cannot use {where} (its sub-folders train and val are not domains). Give one of these two.")
     return names
 
 
 def sub_folders(root):
-    """Sorted names of the folders in root that are not hidden; empty if root is not a folder."""
+    """Return the sorted names of the folders in root that are not hidden; an empty list if root is not a folder."""
     if not Path(root).is_dir():
         return []
     try:
@@ -40,45 +41,52 @@ def sub_folders(root):
         _fail_to_read(error)
 
 
+def prepared_resize(root):
+    """Return how data.prepare made the images of a data set's part square, "crop" or "pad"; None if unknown."""
+    rows = (row.get("resize") for row in read_json_lines(Path(root).parent / "prepared.jsonl"))
+    return next((resize for resize in rows if resize in ("crop", "pad")), None)
+
+
 def check_same_on_all_ranks(paths, root):
-    """Raise UserError if another rank, on another machine perhaps, has other images below root."""
+    """Raise UserError if the ranks, for example on several machines, find different images below root."""
     names = [Path(path).relative_to(root).as_posix() for path in paths]
     main_names = distributed.on_main_process(lambda: names)
     with distributed.sync_errors():
         if names != main_names:
-            raise UserError(f"{root} holds other images here than where the first process runs: make them the same")
+            difference = "its images on this rank differ from those on rank 0"
+            raise UserError(f"Cannot use {root} ({difference}). Copy the same images to all machines.")
 
 
 def is_image(name):
-    """Whether a file is an image, by its name, and not hidden."""
+    """Whether a file name has an image suffix and is not hidden."""
     return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
 
 
 def images_below(root, flag=None):
-    """Sorted paths of the images in a folder and its sub-folders, without hidden ones. A file stands for itself."""
+    """Return the sorted paths of the images in a folder and its sub-folders, without hidden ones; [root] for a file."""
     root, where = Path(root), f"--{flag} {root}" if flag else root
     if root.is_file():
         return [root]
     if not root.is_dir():
-        raise UserError(f"{where} does not exist: give a folder of images or an image")
+        raise UserError(f"Cannot read {where} (it does not exist). Give an image or a folder of images.")
     paths = list(_files_below(root))
     images = [path for path in paths if is_image(path.name)]
     if not images:
-        raise UserError(f"{where} has no images: add some ({' '.join(SUFFIXES)})")
+        raise UserError(f"No images found in {where}. Add images ({' '.join(SUFFIXES)}) or choose another folder.")
     others = sorted(path.name for path in paths if not is_image(path.name))
     if others:
-        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         num_heif = sum(name.lower().endswith(HEIF) for name in others)
-        hint = f"; python -m pip install pillow-heif makes {num_heif} of them readable" if num_heif else ""
-        console.warn(f"{where}: files that are not named as images are left out, {len(others)} in all ({shown}){hint}")
+        hint = f" Run python -m pip install pillow-heif to use {num_heif:,} of them." if num_heif else ""
+        ignored = f"Ignoring {console.counted(len(others), 'file')} without an image suffix in {where}"
+        console.warn(f"{ignored}: {console.listed(others, 3)}.{hint}")
     return sorted(images, key=lambda path: path.relative_to(root).parts)
 
 
 def _files_below(root):
-    """Paths of the files in a folder and its sub-folders, without hidden ones. Follows links."""
+    """Yield the paths of the files in a folder and its sub-folders, without hidden ones. Follows links."""
     seen = set()
     for folder, inside, files in os.walk(root, followlinks=True, onerror=_fail_to_read):
-        if os.path.realpath(folder) in seen:  # a link to a folder above itself
+        if os.path.realpath(folder) in seen:  # a link to a parent folder
             inside.clear()
             continue
         seen.add(os.path.realpath(folder))
@@ -87,54 +95,56 @@ def _files_below(root):
 
 
 def find_sources(root, result_dir):
-    """Images below --src_dir, without results of an earlier run in --result_dir. Raises UserError if there are none."""
+    """Return the images below --src_dir, without those in --result_dir. Raises UserError if there are none."""
     results = Path(result_dir).resolve()
     sources = [path for path in images_below(root, "src_dir") if results not in path.resolve().parents]
     if not sources:
-        raise UserError(f"all images of --src_dir {root} lie in --result_dir: choose another one")
+        raise UserError(f"Cannot use --src_dir {root} (all its images are in --result_dir). Choose another folder.")
     return sources
 
 
 def find_references(root, domains, targets=None):
     """Return (path, label) of the references in --ref_dir, domain by domain in the order of `targets`.
 
-    root: a folder with sub-folders for domains; or a flat folder or an image, which is used for each target.
-    domains: names in label order. targets: labels; None for all domains that root has. Raises UserError.
+    root: a folder with one sub-folder per domain, or a flat folder or an image, used for each target.
+    domains: names in label order. targets: labels; None for all domains in root. Raises UserError.
     """
     where, names = f"--ref_dir {root}", sub_folders(root)
     if not Path(root).exists():
         raise UserError(
-            f"{where} does not exist: give references, or take random styles by --outputs latent, video_latent, or "
-            "images with --seeds"
+            f"Cannot read {where} (it does not exist). Give references, or use random styles with --outputs latent, "
+            "video_latent or images_latent."
         )
     if not names:
         paths = images_below(root, "ref_dir")
         if targets is None and len(domains) > 1:
             raise UserError(
-                f"{where} has no sub-folders, so what domain its images are of must be said: "
-                f"give --target_domains, one or several of {','.join(domains)}"
+                f"Cannot assign the images in {where} to domains (it has no sub-folders). "
+                f"Pass --target_domains with one or more of {','.join(domains)}."
             )
         return [(path, label) for label in targets or [0] for path in paths]
     unknown = [name for name in names if name not in domains]
     if unknown:
         raise UserError(
-            f"{where} has the sub-folder {', '.join(unknown)}, but the domains are {', '.join(domains)}: rename it, "
-            "or, where a checkpoint knows no names, give them in label order by --domain_names"
+            f"Cannot use {where} (its sub-folders must be named after the domains {', '.join(domains)}, "
+            f"got {', '.join(unknown)}). Rename the sub-folders. If the checkpoint has no domain names, list "
+            "them in label order with --domain_names."
         )
     labels = [domains.index(name) for name in names] if targets is None else targets
     absent = [domains[label] for label in labels if domains[label] not in names]
     if absent:
-        raise UserError(f"{where} has no sub-folder {', '.join(absent)}: add it or leave it out of --target_domains")
+        raise UserError(f"No sub-folder for {', '.join(absent)} in {where}. Add references or change --target_domains.")
     warn_about_stray_images(root, where)
     return [(path, label) for label in labels for path in images_below(Path(root, domains[label]), "ref_dir")]
 
 
 def warn_about_stray_images(root, where):
-    """Warn if a folder of sub-folders has images beside them. where: names the folder in the message."""
+    """Warn if a folder has images next to its sub-folders. where: the folder's name in the message."""
     stray = sum(is_image(path.name) for path in Path(root).iterdir())
     if stray:
-        console.warn(f"{where} has {stray} images beside its sub-folders: they are left out")
+        console.warn(f"Ignoring {console.counted(stray, 'image')} in {where}: only images in its sub-folders are used.")
 
 
 def _fail_to_read(error):
-    raise UserError(f"{error.filename} cannot be read ({error.strerror}): allow it or give another folder") from error
+    advice = "Give read permission or choose another one."
+    raise UserError(f"Cannot read {error.filename} ({reason(error)}). {advice}") from error

@@ -15,7 +15,7 @@ FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "Arial Unicode.t
 
 
 class Grid:
-    """An image of rows x columns cells of size x size pixels. Row titles stand left of it, column titles above it."""
+    """An image of rows x columns cells of size x size pixels, with row titles on the left and column titles on top."""
 
     def __init__(self, rows, columns, size, row_titles=(), column_titles=()):
         self.size, self.font = size, _font(max(10, size // 12), "".join((*row_titles, *column_titles)))
@@ -44,8 +44,8 @@ class Grid:
             self.canvas.save(temporary, **JPEG_OPTIONS)
 
     def save_small(self, path, columns, cell):
-        """Write a smaller version for pages: the first columns, in cells of at most `cell` pixels. Raises UserError."""
-        if self.canvas.width <= columns * cell:  # it needs no smaller version
+        """Write a small version for pages: the first columns, with cells of at most `cell` pixels. Raises UserError."""
+        if self.canvas.width <= columns * cell:  # small enough already
             Path(path).unlink(missing_ok=True)
             return
         scale = min(1, cell / self.size)
@@ -56,7 +56,7 @@ class Grid:
             small.save(temporary, quality=90)
 
     def _shortened(self, text, width):
-        """The text, or as much of its two ends as fits into `width` pixels."""
+        """Shorten a text in its middle until it fits into `width` pixels."""
         short, length = text, len(text)
         while length and self.font.getlength(short) > width:
             length -= 1
@@ -65,8 +65,8 @@ class Grid:
 
 
 def _font(size, text):
-    """Pillow's own font, which looks the same everywhere. A font of the system if the text is not ASCII."""
+    """Return Pillow's own font, which is the same on all systems, or a system font if the text is not ASCII."""
     for name in () if text.isascii() else FONTS:
-        with suppress(OSError):  # not on this system
+        with suppress(OSError):  # not installed
             return ImageFont.truetype(name, size)
     return ImageFont.load_default(size)

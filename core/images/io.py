@@ -1,4 +1,4 @@
-"""Read and write images: 8-bit files on one side, tensors of RGB values in [-1, 1] on the other."""
+"""Read and write images: 8-bit files, and tensors of RGB values in [-1, 1]."""
 
 import struct
 import warnings
@@ -10,21 +10,21 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from core.images.folders import HEIF
-from core.system.errors import UserError
+from core.system.errors import UserError, reason
 from core.system.files import atomic_write
 
 JPEG_OPTIONS = {"quality": 95, "subsampling": 0}  # other formats ignore them
-READ_ERRORS = (  # Pillow raises them if bytes are not an image, end early, or are far too many
+READ_ERRORS = (  # raised by Pillow for files that are no image, truncated or too large
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, struct.error,
 )  # fmt: skip
 
 
 def read_rgb(path, least_side=None):
-    """Read an image file upright, as an RGB PIL image. Raises UserError if that fails.
+    """Read an image file as an upright RGB PIL image. Raises UserError.
 
-    Transparent pixels become white; 16-bit and floating-point greys are scaled, not clipped, to 8 bit. least_side: a
-    JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, with sides of at least this: from 1024 px to 256 px this
-    changes pixels by 0.3 / 255 and takes half the time.
+    Transparent pixels become white; 16-bit and floating-point grey values are scaled, not clipped, to 8 bit.
+    least_side: decode a JPEG at 1/2, 1/4 or 1/8 of its size if its sides remain at least this long. From 1024 px to
+    256 px this takes half the time and changes pixels by 0.3 / 255.
     """
     with _opened(path) as image:
         if least_side is not None:
@@ -33,11 +33,17 @@ def read_rgb(path, least_side=None):
 
 
 def glance(path):
-    """Decode an image file to its end -> (a version of 32 x 32 pixels, width, height). Raises UserError."""
+    """Decode an image file completely -> (version of 32 x 32 pixels, width, height). Raises UserError."""
     with _opened(path) as image:
         size = image.size
         _draft(image, 32)
         return _rgb(image, image.format).resize((32, 32), Image.Resampling.NEAREST), *size
+
+
+def image_size(path):
+    """Return (width, height) as stored in an image file, without decoding it. Raises UserError."""
+    with _opened(path) as image:
+        return image.size
 
 
 def _draft(image, least_side):
@@ -47,7 +53,7 @@ def _draft(image, least_side):
 
 @contextmanager
 def _opened(path):
-    """Open an image file. Errors of Pillow, within the context too, become UserErrors."""
+    """Open an image file. Errors of Pillow within the context become UserErrors."""
     if Path(path).suffix.lower() in HEIF and "HEIF" not in Image.OPEN:
         with suppress(ImportError):  # optional
             from pillow_heif import register_heif_opener
@@ -55,17 +61,18 @@ def _opened(path):
             register_heif_opener()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of panoramas (twice as much is an error), and of damaged metadata
+            warnings.simplefilter("ignore")  # large images (an error from twice the limit), damaged metadata
             with Image.open(path) as image:
                 yield image
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path} cannot be read as an image of so many pixels: make it smaller ({error})") from error
+        size = reason(error).partition(",")[0]  # without Pillow's remark on denial-of-service attacks
+        raise UserError(f"Cannot read {path} as an image: {size}. Make it smaller.") from error
     except READ_ERRORS as error:
-        raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
+        raise UserError(f"Cannot read {path} as an image ({reason(error)}). Replace or remove it.") from error
 
 
 def _rgb(image, file_format):
-    if image.mode[0] in "IF":  # more than 8 bit; Pillow would clip values above 255
+    if image.mode[0] in "IF":  # more than 8 bit per value; Pillow would clip values above 255
         array = np.nan_to_num(np.asarray(image, np.float32))
         sixteen_bit = image.mode.startswith("I;16") or file_format in ("PNG", "PPM")
         scales = (65535,) if sixteen_bit else (1, 255, 65535) if image.mode == "F" else (255, 65535)
@@ -78,7 +85,7 @@ def _rgb(image, file_format):
 
 
 def squared(image, size, resize="stretch", resample=Image.Resampling.BILINEAR):
-    """Make a PIL image size x size. "stretch" changes its shape, "crop" cuts the longer side, "pad" adds white."""
+    """Resize a PIL image to size x size. "stretch" changes its shape, "crop" cuts the longer side, "pad" adds white."""
     if resize == "crop":
         return ImageOps.fit(image, (size, size), resample)
     if resize == "pad":
@@ -87,7 +94,7 @@ def squared(image, size, resize="stretch", resample=Image.Resampling.BILINEAR):
 
 
 def to_uint8(x):
-    """Images (N, 3, H, W) in [-1, 1], clamped -> uint8 array (N, H, W, 3), rounded half up."""
+    """Convert images (N, 3, H, W) in [-1, 1], clamped -> uint8 array (N, H, W, 3), rounded half up."""
     x = ((x.detach().float() + 1) / 2).clamp(0, 1).mul(255).add(0.5).byte()
     return x.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 

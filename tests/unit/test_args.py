@@ -3,52 +3,94 @@ import pytest
 import main
 from core.cli.config import RunConfig
 from tests.command import config_of
+from tests.error_form import flaw
 
 
 def test_missing_mode_is_an_error(capsys):
     with pytest.raises(SystemExit) as stop:
         main.parse_args([])
     assert stop.value.code == 2
-    assert "--mode" in capsys.readouterr().err
+    assert "Add one: python main.py train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "sentence"),
     [
-        ("--img_size 100", "power of two"),
-        ("--img_size 8", "power of two"),
-        ("--img_size x", "invalid int value"),
-        ("--batch_size 0", "--batch_size is 0"),
-        ("--num_domains 0", "--num_domains is 0"),
-        ("--lr nan", "--lr is nan"),
-        ("--lambda_ds inf", "--lambda_ds is inf"),
-        ("--lambda_cyc -1", "--lambda_cyc is -1"),
-        ("--beta1 1", "less than 1"),
-        ("--randcrop_prob 1.5", "between 0 and 1"),
-        ("--channel_base 128", "at least --img_size 256"),
-        ("--src_dir=", "--src_dir is empty"),
-        ("--seed 99999999999999999999", "at most 18 digits"),
-        ("--micro_batch some", "neither auto nor a number"),
-        ("--precision half", "invalid choice"),
-        ("--mode dream", "invalid choice"),
-        ("--outputs reference,movie", "movie is none of reference"),
-        ("--outputs ,reference", "empty name"),
-        ("--domain_names cat,cat,dog", "has cat twice"),
-        ("--seeds 5-3", "not a list of numbers"),
-        ("--seeds x", "not a list of numbers"),
-        ("--seeds 0-10000", "more than 10000 seeds"),
-        ("--psi -1", "--psi is -1"),
-        ("--video_format avi", "invalid choice"),
-        ("--resize squeeze", "invalid choice"),
-        ("--batchsize 4", "unrecognized arguments"),
+        ("--img_size 100", "--img_size must be a power of two from 16 to 16384, such as 256, got 100."),
+        ("--img_size x", "--img_size must be a power of two from 16 to 16384, such as 256, got x."),
+        ("--img_size 8", "got 8."),
+        ("--batch_size 0", "--batch_size must be an integer >= 1, got 0."),
+        ("--batch_size 1.5", "--batch_size must be an integer >= 1, got 1.5."),
+        ("--num_domains 0", "--num_domains must be an integer from 1 to 65535, got 0."),
+        ("--lr nan", "--lr must be a number >= 0, got nan."),
+        ("--lr", "--lr must be a number >= 0, got nothing."),
+        ("--lambda_ds inf", "--lambda_ds must be a number >= 0, got inf."),
+        ("--lambda_cyc -1", "--lambda_cyc must be a number >= 0, got -1."),
+        ("--beta1 1", "--beta1 must be a number >= 0 and < 1, got 1."),
+        ("--randcrop_prob 1.5", "--randcrop_prob must be a number >= 0 and <= 1, got 1.5."),
+        ("--channel_base 128", "--channel_base must be >= --img_size 256, got 128."),
+        ("--train_img_dir=", "--train_img_dir must be a path, got nothing."),
+        ("--seed 99999999999999999999", "--seed must be an integer of at most 18 digits, got 99999999999999999999."),
+        ("--micro_batch some", "--micro_batch must be auto or an integer >= 1, got some."),
+        ("--resume_iter -1", "--resume_iter must be latest or an integer >= 0, got -1."),
+        ("--precision half", "--precision must be one of fp32, tf32, bf16, got half."),
+        ("--precision bf61", "got bf61. Did you mean bf16?"),
+        ("--mode dream", "--mode must be one of train, sample, eval, align, got dream."),
+        ("--mode trian", "got trian. Did you mean train?"),
+        ("--outputs reference,movie", "--outputs must be a comma-separated list of reference, latent"),
+        ("--outputs ,reference", "got ,reference."),
+        (
+            "--domain_names cat,cat,dog",
+            "--domain_names must be a comma-separated list of names, each once, got cat,cat",
+        ),
+        ("--seeds 5-3", "--seeds must be at most 10000 integers and ranges, such as 0-9,20, got 5-3."),
+        ("--seeds x", "got x."),
+        ("--seeds 0-10000", "--seeds must be at most 10000 integers"),
+        ("--psi -1", "--psi must be a number >= 0, got -1."),
+        ("--video_format avi", "--video_format must be one of mp4, gif, webp, got avi."),
+        ("--resize squeeze", "--resize must be one of stretch, crop, pad, got squeeze."),
+        ("--save_eval_images maybe", "--save_eval_images must be yes or no, got maybe."),
+        ("--dry_run=3", "--dry_run must be given without a value, got 3."),
+        ("--outputs video_latent --seeds 7", "--seeds must have at least two seeds for --outputs video_latent, got 7."),
+        ("--batchsize 4", "Cannot use --batchsize (there is no such flag). Use --batch_size, or see --help."),
+        ("--train_img_dri x", "Use --train_img_dir, or see --help."),
+        ("--xyzzy", "Cannot use --xyzzy (there is no such flag). Remove it, or see --help."),
+        ("extra", "Cannot use 'extra' (it belongs to no flag). Remove it, or put its flag before it."),
     ],
 )
-def test_wrong_values_give_one_error_line(line, said, capsys):
+def test_wrong_values_give_one_error_line(line, sentence, capsys):
     with pytest.raises(SystemExit) as stop:
         main.parse_args(["--mode", "train", *line.split()])
     assert stop.value.code == 2
     message = capsys.readouterr().err
-    assert said in message and message.startswith("error: ") and message.count("\n") == 1
+    assert sentence in message and message.startswith("error: ") and message.count("\n") == 1
+    assert flaw(message.removeprefix("error: ").strip()) == ""
+
+
+def test_a_mode_is_the_first_word_or_a_flag(capsys):
+    assert main.parse_args(["train", "--lr", "1"]) == main.parse_args(["--mode", "train", "--lr", "1"])
+    for line, sentence in (
+        ("trian", "Cannot run 'trian' (there is no such mode). Use train, or see --help."),
+        ("dream", "Use train, sample, eval, align, or see --help."),
+        ("train --mode sample", "Cannot use two modes at once."),
+        ("", "Cannot start without a mode. Add one: python main.py train, sample"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main.parse_args(line.split())
+        assert stop.value.code == 2 and sentence in capsys.readouterr().err, line
+
+
+def test_dashes_in_flags_are_underscores():
+    line = ["--val-batch-size", "4", "--train-img-dir=a-b", "--no-save-eval-images"]
+    args = main.parse_args(["train", *line])
+    assert (args.val_batch_size, args.train_img_dir, args.save_eval_images) == (4, "a-b", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("yes", True), ("on", True), ("True", True), ("no", False), ("off", False)]
+)
+def test_yes_and_no_have_several_spellings(text, value):
+    assert main.parse_args(["eval", "--save_eval_images", text]).save_eval_images is value
 
 
 def test_given_holds_the_flags_on_the_command_line():
@@ -69,9 +111,13 @@ def test_comma_separated_lists_are_parsed():
     [
         ("--outputs reference", ["reference"]),
         ("--outputs video_latent", ["seed"]),
-        ("--outputs images", ["reference"]),
+        ("--outputs images", ["seed"]),
+        ("--outputs images_latent", ["seed"]),
         ("--outputs images --ref_dir x", ["reference"]),
         ("--outputs images --seeds 3", ["seed"]),
+        ("--outputs images --seeds 0-9", ["seed"]),
+        ("--preset demo --outputs images --seeds 0-9", ["seed"]),
+        ("--outputs images --ref_dir x --seeds 0-9", ["reference"]),
         ("--outputs images --seeds 3 --ref_dir x", ["reference", "seed"]),
     ],
 )
@@ -83,7 +129,7 @@ def test_style_kinds_follow_from_outputs_and_flags(line, kinds):
 @pytest.mark.parametrize(
     ("line", "kinds"),
     [
-        ("--outputs images", ["reference"]),
+        ("--outputs images", ["seed"]),
         ("--outputs images --seeds 3", ["seed"]),
         ("--preset demo --outputs images --seeds 3", ["seed"]),
         ("--preset demo --outputs images --seeds 3 --ref_dir x", ["reference", "seed"]),

@@ -35,14 +35,14 @@ def test_flags_that_contradict_the_shapes_are_refused(tmp_path):
     narrow = ("--img_size", 128, "--channel_base", 1024, "--max_conv_dim", 16)
     save_as_reference(networks(*narrow, "--w_hpf", 1), tmp_path, with_filter=False)
     for flag, value, own in (("img_size", 256, 128), ("num_domains", 3, 2), ("w_hpf", 0, 1), ("hidden_dim", 64, 512)):
-        with pytest.raises(UserError, match=rf"--{flag} is {value}(\.0)?, but step 100000 .* was made with {own}"):
+        with pytest.raises(UserError, match=rf"--{flag} must be {own}(\.0)? as in step 100000 .*, got {value}(\.0)?\."):
             recalled(tmp_path, f"--{flag}", str(value))
     assert recalled(tmp_path, "--w_hpf", "0.5").w_hpf == 0.5  # the constant is not in the file
     assert recalled(tmp_path, "--img_size", "128", "--num_domains", "2").img_size == 128
     assert recalled(tmp_path, "--channel_base", "1055").channel_base == 1055  # 8 wide at 128 px, as 1024
-    with pytest.raises(UserError, match="--channel_base is 1200, but .* was made with 1024"):
+    with pytest.raises(UserError, match="--channel_base must be 1024 as in .*, got 1200"):
         recalled(tmp_path, "--channel_base", "1200")
-    with pytest.raises(UserError, match="--max_conv_dim is 17, but .* was made with 16"):
+    with pytest.raises(UserError, match="--max_conv_dim must be 16 as in .*, got 17"):
         recalled(tmp_path, "--max_conv_dim", "17")
 
 
@@ -83,7 +83,7 @@ def test_foreign_files_are_refused_with_one_sentence(kind, tmp_path, monkeypatch
         path.write_text("<html>404</html>")
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(UserError, match="100000.*(not a checkpoint|cannot be used|contradicts itself)"):
+    with pytest.raises(UserError, match="^Cannot (use|load|read) .*100000.*(not a .*checkpoint|in its tensors|: --)"):
         recalled(tmp_path)
     assert not (tmp_path / "trapped").exists()
 
@@ -101,9 +101,9 @@ def test_domain_names_come_from_checkpoint_then_flag_then_folders():
     assert named(2, ["x", "y"], None, *given) == ["a", "b"]
     assert named(2, ["x", "y"]) == ["x", "y"]
     assert named(3, ["x", "y"]) == ["0", "1", "2"]
-    with pytest.raises(UserError, match="--domain_names has 2 names, but the checkpoint has 3"):
+    with pytest.raises(UserError, match="--domain_names must be 3 names, one per domain of the checkpoint, got 2"):
         named(3, [], None, *given)
-    with pytest.raises(UserError, match="--domain_names is a,b, but the checkpoint has cat,dog"):
+    with pytest.raises(UserError, match="--domain_names must be cat,dog, as in the checkpoint, got a,b"):
         named(2, [], ["cat", "dog"], *given)
 
 
@@ -115,9 +115,9 @@ def test_target_labels_follow_domain_names():
     domains = ["cat", "dog", "wild"]
     assert target_labels(None, domains) is None
     assert target_labels(["wild", "cat"], domains) == [2, 0]
-    with pytest.raises(UserError, match="--target_domains lion: choose of the domains cat, dog, wild$"):
+    with pytest.raises(UserError, match="--target_domains must be some of cat, dog, wild, got cat,lion.$"):
         target_labels(["cat", "lion"], domains)
-    with pytest.raises(UserError, match="choose of the domains 0, 1; .*--domain_names"):
+    with pytest.raises(UserError, match="must be some of 0, 1, got cat. .*--domain_names"):
         target_labels(["cat"], None)
 
 
@@ -129,11 +129,11 @@ def test_domains_of_folders_are_checked_against_flag_and_checkpoint():
     args = settled(["cat", "dog", "wild"])
     assert (args.num_domains, list(args.domains)) == (3, ["cat", "dog", "wild"])
     assert settled(["a", "b", "c"], "--num_domains", "3").num_domains == 3
-    with pytest.raises(UserError, match="--num_domains is 2, but some/folder has 3 .*a, b, c"):
+    with pytest.raises(UserError, match=r"3 sub-folders \(a, b, c\), but --num_domains is 2"):
         settled(["a", "b", "c"], "--num_domains", "2")
-    with pytest.raises(UserError, match="the checkpoint's number of domains is 2, but some/folder has 3"):
+    with pytest.raises(UserError, match=r"3 sub-folders .*, but the checkpoint's number of domains is 2"):
         settled(["a", "b", "c"], "--resume_iter", "100000")
-    with pytest.raises(UserError, match="sub-folders cat, dog, but the domains are cat, dog, wild"):
+    with pytest.raises(UserError, match="sub-folders are cat, dog, but the domains are cat, dog, wild"):
         settle_domains(args, ["cat", "dog"], "val")
 
 
@@ -145,7 +145,7 @@ def test_network_settings_come_from_the_checkpoint(tmp_path):
     where = ["--checkpoint_dir", str(tmp_path)]
     args = loaded_config(parse_given(["--mode", "sample", *where]))
     assert (args.img_size, args.w_hpf, args.num_domains, tuple(args.domains)) == (64, 0.5, 3, made.domains)
-    with pytest.raises(UserError, match="--img_size is 128, but step 7 .* was made with 64"):
+    with pytest.raises(UserError, match="--img_size must be 64 as in step 7 .*, got 128"):
         loaded_config(parse_given(["--mode", "sample", *where, "--img_size", "128"]))
 
 
@@ -157,5 +157,5 @@ def test_invalid_saved_settings_are_refused(name):
     for value in (1.5, "x", [1], None):
         with pytest.raises(UserError, match=f"--{name}"):
             saved({name: value})
-    with pytest.raises(UserError, match="--precision cannot be half"):
+    with pytest.raises(UserError, match="--precision must be one of fp32, tf32, bf16, got half"):
         saved({"precision": "half"})

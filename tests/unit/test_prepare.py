@@ -28,15 +28,15 @@ def test_prepare_makes_a_data_set_and_prints_the_training_command(tmp_path, caps
     said, warned = capsys.readouterr()
     command = said.splitlines()[-1].strip()
     assert re.search(r"^all +13 ", said, re.M) and f"{command} --dry_run" in said
-    assert command.startswith(f"python main.py --mode train --preset demo --img_size {SIZE} ")
+    assert command.startswith(f"python main.py train --preset demo --img_size {SIZE} ")
     assert f"--train_img_dir {tmp_path / 'set'}/train --val_img_dir {tmp_path / 'set'}/val " in command
-    assert "fewer than 100 training pictures (cat " in warned and "--init_from" in warned
+    assert "fewer than 100 training images (cat " in warned and "--init_from" in warned
 
 
 def test_train_or_val_depends_only_on_the_bytes_of_a_file(tmp_path):
-    """A hash below the share means validation; further images, other names and folders change nothing."""
+    """A hash below the fraction means validation; further images, other names and folders change nothing."""
     photos = fill(tmp_path / "photos", 12)
-    prepare.prepare(photos, tmp_path / "set", SIZE, share=0.3)
+    prepare.prepare(photos, tmp_path / "set", SIZE, val=0.3)
     parts = parts_of(tmp_path / "set")
     for file, part in parts.items():
         number = int(hashlib.sha256((photos / file).read_bytes()).hexdigest(), 16) / 2**256
@@ -46,17 +46,28 @@ def test_train_or_val_depends_only_on_the_bytes_of_a_file(tmp_path):
     (photos / "cat" / "3.jpg").rename(photos / "cat" / "renamed.jpg")
     (photos / "dog" / "deep").mkdir()
     (photos / "dog" / "3.jpg").rename(photos / "dog" / "deep" / "5.jpg")
-    prepare.prepare(photos, tmp_path / "set", SIZE, share=0.3)
+    prepare.prepare(photos, tmp_path / "set", SIZE, val=0.3)
     found = parts_of(tmp_path / "set")
     assert len(found) == 48
     found |= {"cat/3.jpg": found["cat/renamed.jpg"], "dog/3.jpg": found["dog/deep/5.jpg"]}
     assert {file: found[file] for file in parts} == parts
 
 
-@pytest.mark.parametrize(("share", "few", "place"), [(1e-9, "val", min), (1 - 1e-9, "train", max)])
-def test_train_and_val_have_at_least_one_image_per_domain(share, few, place, tmp_path):
+def test_val_can_be_a_number_of_images_per_domain(tmp_path):
+    """The same images as the first ones of a larger validation set."""
+    photos = fill(tmp_path / "photos", 12)
+    parts = {}
+    for val in (3, 5):
+        prepare.prepare(photos, tmp_path / "set", SIZE, val=val)
+        parts[val] = {file for file, part in parts_of(tmp_path / "set").items() if part == "val"}
+        assert sum(file.startswith("cat/") for file in parts[val]) == len(parts[val]) / 2 == val
+    assert parts[3] < parts[5]
+
+
+@pytest.mark.parametrize(("val", "few", "place"), [(1e-9, "val", min), (1 - 1e-9, "train", max)])
+def test_train_and_val_have_at_least_one_image_per_domain(val, few, place, tmp_path):
     photos = fill(tmp_path / "photos", 4)
-    prepare.prepare(photos, tmp_path / "set", SIZE, share=share)
+    prepare.prepare(photos, tmp_path / "set", SIZE, val=val)
     parts = parts_of(tmp_path / "set")
     for domain in ("cat", "dog"):
         own = [file for file in parts if file.startswith(domain)]
@@ -79,14 +90,11 @@ def test_the_best_of_several_copies_is_kept(tmp_path):
     assert (photos / "dog" / "g.jpg").stat().st_size < (photos / "dog" / "h.png").stat().st_size
     prepare.prepare(photos, tmp_path / "set", SIZE)
     assert dropped_of(tmp_path / "set") == {
-        "cat/a.jpg": ("duplicate", "the same picture as cat/c.jpg (256 x 256)"),
-        "cat/b.jpg": ("duplicate", "the same picture as cat/c.jpg (256 x 256)"),
-        "dog/d.png": (
-            "duplicate",
-            "the same picture as cat/c.jpg (256 x 256): it is kept in cat, so it cannot be in dog",
-        ),
-        "cat/f.jpg": ("duplicate", "the same file as cat/e.jpg (256 x 256)"),
-        "dog/h.png": ("duplicate", "the same picture as dog/g.jpg (256 x 256)"),
+        "cat/a.jpg": ("duplicate", "same image as cat/c.jpg (256 x 256)"),
+        "cat/b.jpg": ("duplicate", "same image as cat/c.jpg (256 x 256)"),
+        "dog/d.png": ("duplicate", "same image as cat/c.jpg (256 x 256), which belongs to the domain cat"),
+        "cat/f.jpg": ("duplicate", "same file as cat/e.jpg (256 x 256)"),
+        "dog/h.png": ("duplicate", "same image as dog/g.jpg (256 x 256)"),
     }
     assert {"cat/c.jpg", "cat/e.jpg", "dog/g.jpg"} < set(parts_of(tmp_path / "set"))
 
@@ -100,7 +108,7 @@ def test_small_and_unreadable_images_are_dropped(tmp_path):
     prepare.prepare(photos, tmp_path / "set", SIZE)
     dropped = dropped_of(tmp_path / "set")
     assert dropped.keys() == {"cat/small.png", "dog/cut.jpg", "dog/empty.jpg"}
-    assert dropped["cat/small.png"] == ("too small", "its smaller side has 15 pixels, less than 16")
+    assert dropped["cat/small.png"] == ("too small", "shorter side of 15 pixels, minimum 16")
     assert {dropped[file][0] for file in ("dog/cut.jpg", "dog/empty.jpg")} == {"unreadable"}
     assert str(tmp_path) not in dropped["dog/empty.jpg"][1] and "empty.jpg" in dropped["dog/empty.jpg"][1]
     prepare.prepare(photos, tmp_path / "set", SIZE, min_side=15)
@@ -216,20 +224,28 @@ def file_in_the_way(folder):
 
 
 ERRORS = {
-    "there is none": (None, "--in photos --out set --size 32", "--in photos does not exist"),
-    "no domains": (flat, "--in photos --out set --size 32", "has no sub-folders"),
-    "empty domain": (empty_domain, "--in photos --out set --size 32", r"photos/bear has no images"),
-    "too few": (one_of_a_domain, "--in photos --out set --size 32", r"cat has too few .*2 found, 1 unreadable"),
-    "others": (images_of_others, "--in photos --out set --size 32", "val has images that this program did not make"),
-    "a page": (page_of_others, "--in photos --out set --size 32", r"index\.html was not made by this program"),
-    "a file": (file_in_the_way, "--in photos --out set --size 32", "--out set is a file"),
-    "inside": (fill, "--in . --out cat/set", "lie in one another"),
-    "around": (fill, "--in cat --out .", "lie in one another"),
-    "itself": (fill, "--in cat --out dog/../cat", "lie in one another"),
-    "size": (fill, "--in . --out ../set --size 100", "--size is 100, but must be a power of two"),
-    "tiny": (fill, "--in . --out ../set --size 8", "--size is 8"),
-    "share": (fill, "--in . --out ../set --val 1", r"--val is 1\.0"),
-    "side": (fill, "--in . --out ../set --min_side 0", "--min_side is 0"),
+    "there is none": (None, "--in photos --out set --size 32", r"Cannot read --in photos \(it does not exist\)"),
+    "no domains": (flat, "--in photos --out set --size 32", "No sub-folders found in --in photos"),
+    "empty domain": (empty_domain, "--in photos --out set --size 32", r"No images found in .*photos/bear\."),
+    "too few": (one_of_a_domain, "--in photos --out set --size 32", r"Cannot split .* cat .*2 found, 1 unreadable"),
+    "others": (images_of_others, "--in photos --out set --size 32", "val contains images that .* did not create"),
+    "a page": (page_of_others, "--in photos --out set --size 32", r"Cannot overwrite \S*index\.html \("),
+    "a file": (file_in_the_way, "--in photos --out set --size 32", "--out must be a folder, got the file set"),
+    "inside": (fill, "--in . --out cat/set", "overlaps with --in"),
+    "around": (fill, "--in cat --out .", "overlaps with --in"),
+    "itself": (fill, "--in cat --out dog/../cat", "overlaps with --in"),
+    "size": (
+        fill,
+        "--in . --out ../set --size 100",
+        "--size must be a power of two from 16 to 16384, such as 256, got 100",
+    ),
+    "tiny": (fill, "--in . --out ../set --size 8", "--size must be .*, got 8"),
+    "val": (
+        fill,
+        "--in . --out ../set --val 1.5",
+        "--val must be a fraction below 1, or a number of images",
+    ),
+    "side": (fill, "--in . --out ../set --min_side 0", "--min_side must be an integer >= 1, got 0"),
 }
 
 

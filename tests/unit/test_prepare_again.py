@@ -46,7 +46,7 @@ def test_folders_of_removed_domains_with_other_files_are_kept(tmp_path, capsys):
     (photos / "dog").rename(photos / "wolf")
     prepare.prepare(photos, tmp_path / "set", SIZE)
     said = capsys.readouterr().err
-    assert said.count("is not of this set, but not empty") == 2 and "wolf" not in said
+    assert said.count("which is not part of this data set but contains files") == 2 and "wolf" not in said
 
 
 def test_files_of_the_user_are_never_changed(tmp_path, capsys):
@@ -59,7 +59,8 @@ def test_files_of_the_user_are_never_changed(tmp_path, capsys):
         save(path, demo_faces.draw(face(0), 16), format="PNG")
     capsys.readouterr()
     prepare.prepare(photos, out, 2 * SIZE)
-    assert "has 2 images that this program did not make, " in capsys.readouterr().err
+    warned = capsys.readouterr().err
+    assert f"Keeping 2 images in {out} that this program did not create" in warned
     shutil.rmtree(photos / "cat")
     prepare.prepare(fill(photos, 4, ("bear",)), out, SIZE)
     assert all(path.is_file() for path in own)
@@ -69,7 +70,7 @@ def test_files_of_the_user_are_never_changed(tmp_path, capsys):
     for part in ("train", "val"):
         save(out / part / "bear" / "mine.jpg", demo_faces.draw(face(0), 16))
         before[f"{part}/bear/mine.jpg"] = (out / part / "bear" / "mine.jpg").read_bytes()
-    with pytest.raises(UserError, match=r"mine\.jpg was not made by this program"):
+    with pytest.raises(UserError, match=r"Cannot overwrite .*mine\.jpg \(this program did not create it\)"):
         prepare.prepare(photos, out, SIZE)
     assert content(out) == before
 

@@ -21,7 +21,7 @@ def test_page_numbers_and_files_match_the_folders(tmp_path):
     shutil.copy(photos / "cat" / "0.jpg", photos / "dog" / "a copy & <b>.jpg")
     save(photos / "dog" / "tiny.png", demo_faces.draw(face(40), 64).resize((9, 9)))
     (photos / "cat" / "broken.jpg").write_bytes(b"")
-    prepare.prepare(photos, out, SIZE, share=0.3)
+    prepare.prepare(photos, out, SIZE, val=0.3)
     data = data_of(out / "index.html")
     sections = {section["title"]: section for section in data["sections"]}
     count = {
@@ -35,8 +35,8 @@ def test_page_numbers_and_files_match_the_folders(tmp_path):
         ["dog", 9, count["train", "dog"], count["val", "dog"], 1, 1, 0],
         ["all", 17, *both, 1, 1, 1],
     ]
-    assert data["status"].startswith(f"17 pictures: {both[0]} for training, {both[1]} for validation, 3 left out")
-    rows = {row[0]: row[1:] for row in sections["Left out: 3 files"]["rows"]}
+    assert data["status"].startswith(f"17 images: {both[0]} for training, {both[1]} for validation, 3 skipped")
+    rows = {row[0]: row[1:] for row in sections["Skipped: 3 files"]["rows"]}
     assert {file: tuple(row[1:]) for file, row in rows.items()} == dropped_of(out)
     assert rows["dog/a copy & <b>.jpg"][0] == "dog"
     items = [item for section in data["sections"] for item in section.get("items", [])]
@@ -57,9 +57,9 @@ def test_long_pages_show_the_first_images_and_say_so(tmp_path, monkeypatch):
     prepare.prepare(photos, tmp_path / "set", SIZE)
     sections = {section["title"]: section for section in data_of(tmp_path / "set" / "index.html")["sections"]}
     shown = {title: len(section.get("items", section.get("rows"))) for title, section in sections.items()}
-    assert shown["cat: 3 pictures"] == 2 and "first 2" in sections["cat: 3 pictures"]["note"]
-    assert shown["Left out: 3 files"] == 1 and "first 1" in sections["Left out: 3 files"]["note"]
-    assert shown["What was left out"] == 1 and "first 1 of 3" in sections["What was left out"]["note"]
+    assert shown["cat: 3 images"] == 2 and "first 2" in sections["cat: 3 images"]["note"]
+    assert shown["Skipped: 3 files"] == 1 and "first 1" in sections["Skipped: 3 files"]["note"]
+    assert shown["Skipped images"] == 1 and "first 1 of 3" in sections["Skipped images"]["note"]
 
 
 def test_advice_matches_the_data_set(tmp_path, capsys):
@@ -68,10 +68,10 @@ def test_advice_matches_the_data_set(tmp_path, capsys):
 
     prepare_report.advise([line("cat", "train", 20)] * 100 + [line("cat", "val")] * 5, Path("my set"), 32)
     said, warned = capsys.readouterr()
-    assert "one domain" in warned and "fewer" not in warned
+    assert "only one domain" in warned and "fewer" not in warned
     quote = '"' if os.name == "nt" else "'"
-    assert f"--train_img_dir {quote}my set/train{quote}" in said and "100 pictures have a side below 32 pixels" in said
+    assert f"--train_img_dir {quote}my set/train{quote}" in said and "Enlarged 100 images with a side below 32" in said
     prepare_report.advise([line("cat", "train")] * 1200 + [line("dog", "train")] * 99, Path("set"), 32)
     said, warned = capsys.readouterr()
-    assert "(dog 99)" in warned and "one domain" not in warned
+    assert "(dog 99)" in warned and "only one domain" not in warned
     assert "Domains differ much in size" in said and "below" not in said

@@ -1,0 +1,96 @@
+"""A parser of command lines that answers a mistake with one sentence."""
+
+import argparse
+import os
+import re
+import sys
+
+from core.cli.values import SWITCH, TRUTH, nearest, parse_value
+from core.system.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Accepts dashes for underscores in flags. A mistake ends the program with one sentence and exit status 2.
+
+    Of several processes that torchrun started, only rank 0 prints.
+    """
+
+    def __init__(self, **options):
+        module = getattr(sys.modules["__main__"], "__spec__", None)
+        options |= {"prog": f"python -m {module.name}" if module else None, "allow_abbrev": False}
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self.kinds = {}
+
+    def add(self, name, kind, default=None, help=None, **options):
+        """Add the flag --name with values of a Kind. options: of add_argument; with nargs, each value is of the kind.
+
+        A flag of kind TRUTH gets --no_name, too.
+        """
+        self.kinds[f"--{name}"] = kind
+        options |= {"default": default, "help": help}
+        if kind is SWITCH:
+            self.add_argument(f"--{name}", action="store_true", **options)
+            return
+        options.setdefault("metavar", kind.metavar)
+        self.add_argument(f"--{name}", type=lambda text: parse_value(name, kind, text), **options)
+        if kind is TRUTH:
+            self.kinds[f"--no_{name}"] = SWITCH
+            self.add_argument(f"--no_{name}", dest=name, action="store_false", default=default, help=argparse.SUPPRESS)
+
+    def parse_args(self, argv=None, namespace=None):
+        """Parse a command line, sys.argv if None. Exits with status 2 where it has a mistake."""
+        try:
+            args, unknown = self.parse_known_args(with_underscores(argv), namespace)
+            if unknown:
+                raise UserError(self._about_unknown(unknown[0]))
+        except UserError as error:
+            self.error(str(error))
+        return args
+
+    def error(self, message):
+        """Print one sentence to stderr, on rank 0 alone, and exit with status 2."""
+        self.exit(2, f"error: {self._plain(message)}\n")
+
+    def _print_message(self, message, file=None):
+        if is_rank_0():
+            super()._print_message(message, file)
+
+    def _about_unknown(self, token):
+        if not token.startswith("-"):
+            return f"Cannot use '{token}' (it belongs to no flag). Remove it, or put its flag before it."
+        name = token.partition("=")[0]
+        close = nearest(name, [option for action in self._actions for option in action.option_strings])
+        advice = f"Use {close}" if close else "Remove it"
+        return f"Cannot use {name} (there is no such flag). {advice}, or see --help."
+
+    def _plain(self, message):
+        """Reword argparse's own messages."""
+        name = next(iter(re.findall(r"^argument (--\w+)", message)), "")
+        if "expected" in message and name in self.kinds:
+            return f"{name} must be {self.kinds[name].rule}, got nothing."
+        if "ignored explicit argument" in message:
+            return f"{name} must be given without a value, got {message.rpartition(' ')[2].strip(chr(39))}."
+        wrong = re.match(r"argument (--\w+): invalid (int|float|choice)( value)?: '?([^' ]*)", message)
+        if wrong:
+            rule = {"int": "an integer", "float": "a number"}.get(wrong[2])
+            rule = rule or "one of " + message.rpartition("choose from ")[2].rstrip(")").replace("'", "")
+            return f"{wrong[1]} must be {rule}, got {wrong[4]}."
+        if message.startswith("the following arguments are required: "):
+            missing = message.rpartition(": ")[2]
+            return f"Cannot start without {missing}. Add it, or see --help."
+        return message
+
+
+def is_rank_0():
+    """Whether this is the only process, or rank 0 of those that torchrun started. Does not need PyTorch."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def with_underscores(argv=None):
+    """Return a command line, sys.argv if None, with underscores for dashes in the names of its flags."""
+    tokens = []
+    for token in sys.argv[1:] if argv is None else argv:
+        name, equals, value = token.partition("=")
+        is_flag = re.fullmatch(r"--\w[\w-]*", name)
+        tokens.append(f"--{name[2:].replace('-', '_')}{equals}{value}" if is_flag else token)
+    return tokens

@@ -1,0 +1,130 @@
+"""The modes of main.py: train, sample, eval and align. Each resolves its flags, builds what it needs and runs it."""
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import torch
+from munch import Munch
+
+from core.cli.config import merge
+from core.cli.resolve import resolve
+from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
+from core.dry_run import report
+from core.images.check import warn_about_stretching
+from core.images.folders import check_same_on_all_ranks, find_references, find_sources
+from core.solver import Solver
+from core.system import console
+from core.system.device import describe_device, select_device
+from core.system.distributed import on_main_process, release_other_ranks, sync_errors
+from core.system.errors import UserError
+from core.system.files import locked
+
+
+def train(given):
+    """Train, unless the last iteration is done. Raises UserError, also where another run uses the same folders."""
+    flags = merge(given)
+    with ExitStack() as locks:
+        if not flags["dry_run"]:
+            folders = (flags["checkpoint_dir"], flags["sample_dir"], flags["log_dir"] or flags["sample_dir"])
+            on_main_process(lambda: locks.enter_context(locked(*folders)))
+        config = resolve(given)
+        if config.resume_iter >= config.total_iters:
+            return
+        if config.dry_run:
+            report.training(config)
+            return
+        loaders, solver = start_training(config)
+        solver.train(loaders)
+
+
+def start_training(config):
+    """Return Munch(src, ref, val) of DataLoaders, and a Solver. Raises UserError where ranks see different images."""
+    with sync_errors():
+        is_on_cuda = select_device(config.device).type == "cuda"
+        images = {"seed": config.seed, "skipped_images": config.skipped_images}
+        train_loader = partial(
+            get_train_loader, config.train_img_dir, img_size=config.img_size, batch_size=config.batch_size,
+            prob=config.randcrop_prob, num_workers=config.num_workers, start=config.resume_iter,
+            stop=config.total_iters, pin_memory=is_on_cuda, **images,
+        )  # fmt: skip
+        val = get_test_loader(config.val_img_dir, config.img_size, config.val_batch_size, num_workers=0, **images)
+        loaders = Munch(src=train_loader(which="source"), ref=train_loader(which="reference"), val=val)
+        solver = start_solver(config)
+    check_same_on_all_ranks([path for path, _ in loaders.src.dataset.dataset.samples], config.train_img_dir)
+    console.domain_line("Domains", config.domains, loaders.src.dataset.targets)
+    console.domain_line("Validation", config.domains, val.dataset.targets)
+    console.info(f"To watch the training, open {Path(config.sample_dir, 'index.html')} in a browser")
+    return loaders, solver
+
+
+def sample(given):
+    """Write --outputs, on the main process alone. Raises UserError where checkpoint or images do not fit them."""
+    if not release_other_ranks():
+        return
+    config = resolve(given)
+    labels = config.target_labels()
+    samples = {"src": [(path, 0) for path in find_sources(config.src_dir, config.result_dir)]}
+    if "reference" in config.all_style_kinds():
+        samples["ref"] = find_references(config.ref_dir, config.names_by_label, labels)
+    console.info(f"Domains: {', '.join(config.names_by_label)} ({config.domains_origin})")
+    console.info("Images: " + ", ".join(f"{len(images)} {name}" for name, images in samples.items()))
+    if config.resize == "stretch":
+        warn_about_stretching([path for images in samples.values() for path, _ in images])
+    if config.dry_run:
+        report.sampling(config, samples)
+        return
+    transform = test_transform(config.img_size, config.resize)
+    options = {"transform": transform, "batch_size": config.batch_size, "num_workers": config.num_workers}
+    loaders = Munch({name: get_sample_loader(images, **options) for name, images in samples.items()})
+    start_solver(config).sample(loaders)
+
+
+def evaluate(given):
+    """Score a step with random styles and references. Raises UserError, also where pretrained networks are missing."""
+    config = resolve(given)
+    if config.dry_run:
+        report.evaluation(config)
+        return
+    with sync_errors():
+        solver = start_solver(config)
+    solver.evaluate()
+
+
+def align(given):
+    """Align the faces of --inp_dir, on the main process alone. Raises UserError, also where no face is found."""
+    if not release_other_ranks():
+        return
+    from core import wing  # only faces need them
+    from core.sampling.align import align_folder, read_mean_face
+
+    config = resolve(given)
+    mean_face, fan = read_mean_face(config.lm_path), wing.FAN()
+    wing.load_wing(fan, config.wing_path)
+    if config.dry_run:
+        report.alignment(config)
+        return
+    device = select_device(config.device)
+    console.info(f"Device: {describe_device(device)}")
+    faces = align_folder(
+        fan.to(device), mean_face, config.inp_dir, config.out_dir, config.img_size, config.resize,
+        partial(torch.Tensor.to, device=device), sheet=config.contact_sheet, override=config.override,
+    )  # fmt: skip
+    skipped = console.counted(faces.num_skipped, "image")
+    console.info(f"Aligned {console.counted(faces.num_aligned, 'face')} into {config.out_dir}, skipped {skipped}")
+    if faces.num_existing:
+        existing = console.counted(faces.num_existing, "face")
+        console.info(f"Skipped {existing} that exist already. To replace them, add --override.")
+    if faces.num_skipped and not faces.num_aligned + faces.num_existing:
+        raise UserError(f"No face found in any image of {config.inp_dir}. Choose photographs that show a face.")
+
+
+def start_solver(config):
+    """Return a Solver, and print its device and its networks. Raises UserError."""
+    console.info(f"Device: {describe_device(select_device(config.device))}, precision: {config.precision}")
+    solver = Solver(config)
+    console.network_table(solver.nets or solver.nets_ema)
+    return solver
+
+
+COMMANDS = {"train": train, "sample": sample, "eval": evaluate, "align": align}
