@@ -1,1 +1,1 @@
-"""What the program costs, measured: see README.md in this folder."""
+"""Benchmarks of speed, memory and quality. See README.md in this folder."""

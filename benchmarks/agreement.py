@@ -1,12 +1,11 @@
-"""Do the fast ways to train learn the same? Short runs on the demo set, several seeds each, judged by what they show.
+"""Compare the results of fast and plain training: short runs on the demo set with several random seeds.
 
 python -m benchmarks.agreement --data data/demo
 
-fused against plain arithmetic, fp32 against bf16, micro_batch against the whole batch. A difference means something
-where it is large against what another seed makes of the same arithmetic.
+It compares fused with plain arithmetic, fp32 with bf16, and micro-batches with full batches. A difference matters only
+if it is large compared with the differences between random seeds.
 """
 
-import argparse
 import json
 import statistics
 import time
@@ -18,6 +17,7 @@ import main as program
 from benchmarks import plain
 from benchmarks.judge import read_faces, train_judge
 from benchmarks.quality import MODES, measure
+from core.cli.parser import Parser
 from core.data_loader import InputFetcher, get_train_loader
 from core.solver import Solver
 from core.system.files import atomic_write
@@ -26,11 +26,11 @@ VARIANTS = {
     "fused": "", "plain": "", "bf16": "--precision bf16", "micro_batch 1": "--micro_batch 1",
 }  # fmt: skip
 SHOWN = ("domain", "x", "tilt", "fur", "background", "diversity", "cycle")
-SETTINGS = "--img_size 32 --channel_base 512 --lambda_ds 4 --ema_decay 0.995"  # else as the preset says
+SETTINGS = "--img_size 32 --channel_base 512 --lambda_ds 4 --ema_decay 0.995"  # other settings are those of the preset
 
 
 def train(options, variant, seed):
-    """A run of options.iterations -> its Solver and {loss name: mean over the last tenth}."""
+    """Train for options.iterations -> Solver, {loss name: mean over the last tenth of the iterations}."""
     line = f"--mode train --preset demo --num_workers 0 --eval_every 0 {SETTINGS} {VARIANTS[variant]}"
     folders = ["--train_img_dir", f"{options.data}/train", "--val_img_dir", f"{options.data}/val"]
     args = program.parse_args([*line.split(), *folders, "--seed", str(seed)])
@@ -52,15 +52,15 @@ def train(options, variant, seed):
 
 
 def numbers_of(solver, judge, faces):
-    """What the judge sees in both modes, in one row."""
+    """Return the measurements of the judge in both modes, in one row."""
     found = {mode: measure(solver, judge, faces, mode) for mode in MODES}
     return {f"{mode} {name}": row[name] for mode, row in found.items() for name in SHOWN if name in row}
 
 
 def report(runs):
-    """Print mean and deviation of each number, and the differences of the means to the first variant's.
+    """Print mean and standard deviation of each number, and the difference of its mean from the first variant.
 
-    runs: {variant: [row of each seed]}. Raises StatisticsError where there is one seed only.
+    runs: {variant: [row of each seed]}. Raises StatisticsError for a single seed.
     """
     first = next(iter(runs))
     width = max(map(len, runs)) + 2
@@ -76,12 +76,12 @@ def report(runs):
 
 
 def main():
-    """Train each variant with each seed, write all rows to --out after every run, print the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="data/demo", help="as python -m data.demo made it")
-    parser.add_argument("--iterations", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", default="expr/agreement.json")
+    """Train each variant with each seed, write all rows to --out after each run, and print the comparison."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--data", default="data/demo", help="folder created by python -m data.demo")
+    parser.add_argument("--iterations", type=int, default=1000, help="iterations per run, >= 10")
+    parser.add_argument("--seeds", type=int, default=3, help="number of random seeds, >= 2")
+    parser.add_argument("--out", default="expr/agreement.json", help="JSON file for all results")
     options = parser.parse_args()
     size = int(SETTINGS.split()[1])
     judge = train_judge(*read_faces(options.data, "train", size))

@@ -1,11 +1,10 @@
-"""Cost of several processes: time of an iteration, bytes between them, and two ways to average gradients.
+"""Benchmark of several processes: seconds and bytes per iteration with two ways to average gradients.
 
-python -m benchmarks.distributed                       1, 2, 4 processes on this machine's CPU
-python -m benchmarks.distributed --link 0.25           as if their network carried 0.25 GB/s
+python -m benchmarks.distributed                       1, 2 and 4 processes on the CPU of this machine
+python -m benchmarks.distributed --link 0.25           with a simulated network of 0.25 GB/s
 The benchmark starts the processes itself, all on this machine.
 """
 
-import argparse
 import statistics
 import time
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import main as program
 from benchmarks.train_step import make_inputs, step
+from core.cli.parser import Parser
 from core.solver import Solver
 from core.system import distributed
 
@@ -30,13 +30,13 @@ VARIANTS = ("flat", "DDP")  # one all_reduce_mean after backward; DistributedDat
 
 
 class Link:
-    """dist.all_reduce over a network that carries `speed` bytes a second."""
+    """dist.all_reduce over a simulated network of `speed` bytes per second."""
 
     def __init__(self, speed):
         self.speed, self.all_reduce = speed, dist.all_reduce
 
     def __call__(self, tensor, *args):
-        """Reduce in place, and return when the link could have carried what each process of a ring sends."""
+        """Reduce in place and wait as long as the link would need for the data of each process in a ring."""
         count = distributed.world_size()
         arrival = time.monotonic() + tensor.nbytes * 2 * (count - 1) / count / self.speed
         self.all_reduce(tensor, *args)
@@ -44,7 +44,7 @@ class Link:
 
 
 class Objective(nn.Module):
-    """A loss as the forward pass of the networks that learn: what DistributedDataParallel can wrap."""
+    """A loss as forward pass of the trained networks, for DistributedDataParallel."""
 
     def __init__(self, learners):
         super().__init__()
@@ -56,7 +56,7 @@ class Objective(nn.Module):
 
 
 def update_by_ddp(solver, wrapped, name, loss_fn, batch, mode, iteration, learners):
-    """Solver._update, gradients averaged by DistributedDataParallel. wrapped: {learners: it}, filled here."""
+    """Run Solver._update with DistributedDataParallel. wrapped: {learners: wrapped Objective}, filled here."""
     for network_name, network in solver.nets.items():
         network.requires_grad_(network_name in learners)
     key = tuple(learners)
@@ -88,7 +88,7 @@ def measure(options):
             seconds = []
             if name == "DDP":
                 solver._update = partial(update_by_ddp, solver, {})
-            for iteration in range(2):  # warm-up: PyTorch chooses kernels, and DDP its buckets
+            for iteration in range(2):  # Warm-up: PyTorch chooses kernels, DDP chooses buckets.
                 step(solver, name, inputs, iteration)
             before = traffic()
             for iteration in range(options.iterations):
@@ -102,13 +102,13 @@ def measure(options):
 
 
 def gradient_bytes(solver):
-    """Return the bytes of gradients of the four updates of an iteration: D twice, G twice, F and E once."""
+    """Return the bytes of gradients per iteration. Its four updates use D and G twice, F and E once."""
     size = {name: sum(p.nbytes for p in net.parameters()) for name, net in solver.nets.items()}
     return 2 * size["discriminator"] + 2 * size["generator"] + size["mapping_network"] + size["style_encoder"]
 
 
 def traffic():
-    """Return the bytes that went through the loopback network so far; NaN where the system has no counter."""
+    """Return the bytes sent over the loopback network so far, or NaN if the system has no counter."""
     try:
         (line,) = (text for text in Path("/proc/net/dev").read_text().splitlines() if text.strip().startswith("lo:"))
     except OSError:
@@ -117,7 +117,7 @@ def traffic():
 
 
 def launch(options, world):
-    """Run `measure` in `world` processes -> the result of rank 0. Raises ChildFailedError where one fails."""
+    """Run `measure` in `world` processes -> result of rank 0. Raises ChildFailedError if one fails."""
     config = LaunchConfig(
         1, 1, world, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="spawn"
     )
@@ -125,24 +125,24 @@ def launch(options, world):
 
 
 def main():
-    """Print seconds and MB of an iteration for each number of processes and way to average."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--img_size", type=int, default=64)
-    parser.add_argument("--channel_base", type=int, default=2**12)
-    parser.add_argument("--batch_size", type=int, default=8, help="of all processes together")
-    parser.add_argument("--iterations", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--link", type=float, help="GB/s of the network to imitate; DDP has calls of its own")
+    """Print seconds and MB per iteration for each number of processes and each way to average gradients."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], help="numbers of processes")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="device of the networks")
+    parser.add_argument("--img_size", type=int, default=64, help="side of the images in pixels")
+    parser.add_argument("--channel_base", type=int, default=2**12, help="width of the networks")
+    parser.add_argument("--batch_size", type=int, default=8, help="images per iteration in all processes together")
+    parser.add_argument("--iterations", type=int, default=5, help="measured iterations")
+    parser.add_argument("--threads", type=int, default=1, help="threads per process")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="ways to average")
+    parser.add_argument("--link", type=float, help="speed of a simulated network in GB/s (not for DDP)")
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {options.device}, {options.img_size} px, batch {options.batch_size}", end=", ")
     print(f"{options.threads} threads each" + (f", link of {options.link:g} GB/s" if options.link else ""))
-    print(f"{'processes':>9} {'gradients':<16}{'s/it':>8}{'best':>8}{'MB/it sent':>12}{'least':>8}{'ratio':>7}")
+    print(f"{'processes':>9} {'gradients':<16}{'s/it':>8}{'best':>8}{'MB/it sent':>12}{'minimum':>8}{'ratio':>7}")
     for world in options.ranks:
         results, size = launch(options, world)
-        least = 2 * (world - 1) * size  # all of them together, in a ring
+        least = 2 * (world - 1) * size  # all processes together, in a ring
         for name, (seconds, sent) in results.items():
             ratio = f"{sent / least:>7.3f}" if least else ""
             median = statistics.median(seconds)

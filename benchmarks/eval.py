@@ -1,14 +1,13 @@
-"""Evaluation: passes and seconds against the reference's procedure, in one run, on a generated data set.
+"""Benchmark of evaluation against the procedure of the original code, in one run, on a generated data set.
 
 python -m benchmarks.eval                      3 domains, 6 validation and 60 training images each, 64 px
 python -m benchmarks.eval --img_size 256 --channel_base 16384
 
-The metrics' networks have random weights here: their cost is that of the published ones, and nothing is
-downloaded. The reference's procedure: a whole pass of the generator for every output, two passes of AlexNet for
-each of the 45 pairs of outputs of a source, Inception over all real images for every task.
+The networks of the metrics have random weights, which cost the same as the published weights and need no download.
+The procedure of the original code runs the full generator for every output, runs AlexNet twice for each of the 45
+pairs of outputs of a source, and runs Inception on all real images for every task.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -24,6 +23,7 @@ from torchvision.models import AlexNet_Weights, Inception_V3_Weights
 
 import main as program
 from benchmarks import plain
+from core.cli.parser import Parser
 from core.data_loader import test_transform
 from core.evaluation.evaluator import MODES
 from core.images.io import read_rgb, to_uint8
@@ -36,7 +36,7 @@ from metrics.weights import load_pretrained, weights_path
 
 
 def fill_cache(folder):
-    """Save random weights under the names that torchvision expects; TORCH_HOME becomes the folder."""
+    """Save random weights under the names that torchvision expects, and set TORCH_HOME to the folder."""
     os.environ["TORCH_HOME"] = str(folder)
     networks = {AlexNet_Weights.IMAGENET1K_V1: torchvision.models.alexnet(),
                 Inception_V3_Weights.IMAGENET1K_V1: fid.build_inception()}  # fmt: skip
@@ -46,21 +46,21 @@ def fill_cache(folder):
 
 
 def count_images(counts, **networks):
-    """From now on count in `counts`, a Counter, the images that go through each network."""
+    """Count the images that pass through each network. counts: a Counter, updated from now on."""
     for name, network in networks.items():
         network.register_forward_hook(lambda module, args, out, name=name: counts.update({name: len(args[0])}))
 
 
 @torch.no_grad()
 def evaluate_plainly(nets, evaluation, inception):
-    """Compute both modes as the reference does. inception: (N, 3, 299, 299) -> (N, 2048)."""
+    """Evaluate both modes like the original code. inception: (N, 3, 299, 299) -> (N, 2048)."""
     for mode in MODES:
         for src, trg in permutations(evaluation.domains, 2):
             task_plainly(nets, evaluation, inception, mode, src, trg)
 
 
 def task_plainly(nets, evaluation, inception, mode, src, trg):
-    """One task as the reference computes it -> (FID, LPIPS)."""
+    """Evaluate one task like the original code -> (FID, LPIPS)."""
     label, img_size = evaluation.domains.index(trg), evaluation.img_size
     latent_dim = nets.mapping_network.shared[0].in_features
     distances, folder = [], evaluation.eval_dir / f"plain_{src}2{trg}"
@@ -92,15 +92,15 @@ def task_plainly(nets, evaluation, inception, mode, src, trg):
 
 
 def main():
-    """Score once in each way, and print seconds and how many images went through each network."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--img_size", type=int, default=64)
-    parser.add_argument("--channel_base", type=int, default=512)
+    """Evaluate once in each way, and print the seconds and the number of images through each network."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--img_size", type=int, default=64, help="side of the images in pixels")
+    parser.add_argument("--channel_base", type=int, default=512, help="width of the networks")
     parser.add_argument("--train", type=int, default=60, help="training images per domain")
     parser.add_argument("--val", type=int, default=6, help="validation images per domain")
     parser.add_argument("--outputs", type=int, default=10, help="outputs per source")
     options = parser.parse_args()
-    console.info = lambda text="": None  # print nothing but the table
+    console.info = lambda text="": None  # print only the table
     console.warn = console.info
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -117,7 +117,7 @@ def main():
         counted = {"alexnet": evaluation.lpips, "inception": evaluation.inception,
                    "encode": G.encode[0], "render": G.to_rgb}  # fmt: skip
         count_images(counts, **counted)
-        inception = load_pretrained(fid.build_inception, fid.WEIGHTS)  # as torchvision has it
+        inception = load_pretrained(fid.build_inception, fid.WEIGHTS)  # the unmodified network of torchvision
         inception.fc, inception.transform_input = torch.nn.Identity(), False
         count_images(counts, inception=inception)
         results = {}
@@ -130,7 +130,7 @@ def main():
             else:
                 solver.evaluate(step=0, evaluation=evaluation)
             results[variant] = (time.perf_counter() - began, dict(counts))
-    print(f"{'':<12}{'seconds':>10}{'times':>10}" + "".join(f"{name:>10}" for name in counted) + "  images through")
+    print(f"{'':<12}{'seconds':>10}{'times':>10}" + "".join(f"{name:>10}" for name in counted) + "  (image counts)")
     for variant, (seconds, passed) in results.items():
         cells = "".join(f"{passed.get(name, 0):>10}" for name in counted)
         print(f"{variant:<12}{seconds:>10.1f}{results['plain'][0] / seconds:>10.2f}{cells}")

@@ -1,4 +1,4 @@
-"""What a picture of the demo set shows, told by a small network that was trained on the real ones."""
+"""The judge: a small network, trained on real images of the demo set, that estimates what an image shows."""
 
 import json
 from itertools import pairwise
@@ -15,24 +15,24 @@ from core.system.errors import UserError
 from data.demo import FACTORS
 from data.demo_faces import DOMAINS
 
-COLUMNS = {  # where a factor stands in a row of numbers
+COLUMNS = {  # columns of each factor
     "x": slice(0, 1), "y": slice(1, 2), "size": slice(2, 3), "tilt": slice(3, 4),
     "fur": slice(4, 7), "eyes": slice(7, 10), "background": slice(10, 13),
 }  # fmt: skip
 WIDTH = 13
-MIRRORED = [0, 3]  # x and tilt change their sign in a mirror
+MIRRORED = [0, 3]  # x and tilt change sign in a mirror image
 
 
 def read_faces(root, part, img_size):
-    """The real pictures of a part of the demo set -> x (N, 3, H, W), y (N,), factors (N, 13).
+    """Load the real images of a part of the demo set -> x (N, 3, H, W), y (N,), factors (N, 13).
 
-    The order is that of factors.jsonl; x and y of a face are measured from the middle of the picture, in its sides.
-    Images are in [-1, 1]. Raises UserError where the folder holds no demo set.
+    The order is that of factors.jsonl. Images are in [-1, 1]. The factors x and y are relative to the centre of the
+    image, in fractions of its side. Raises UserError if the folder contains no demo set.
     """
     try:
         lines = (Path(root) / FACTORS).read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UserError(f"{root} holds no {FACTORS}: make it by python -m data.demo --out {root}") from error
+        raise UserError(f"No {FACTORS} in {root}. Run python -m data.demo --out {root}.") from error
     rows = [row for row in map(json.loads, lines) if row["file"].startswith(f"{part}/")]
     samples = [(Path(root) / row["file"], DOMAINS.index(row["domain"])) for row in rows]
     batches = list(DataLoader(ImageList(samples, test_transform(img_size)), batch_size=256))
@@ -44,9 +44,9 @@ def read_faces(root, part, img_size):
 
 
 class Judge(nn.Module):
-    """x (N, 3, H, W) -> logits of the domains (N, 3), factors (N, 13).
+    """Map x (N, 3, H, W) to logits of the domains (N, 3) and factors (N, 13).
 
-    img_size: H and W, a multiple of 16. mean, deviation: (13,), of the real pictures' factors.
+    img_size: H and W, a multiple of 16. mean, deviation: (13,), those of the factors of real images.
     """
 
     def __init__(self, img_size, mean, deviation):
@@ -62,13 +62,13 @@ class Judge(nn.Module):
         self.register_buffer("deviation", deviation)
 
     def forward(self, x):
-        """x (N, 3, H, W) in [-1, 1] -> logits (N, 3), factors (N, 13) as in `read_faces`."""
+        """Map x (N, 3, H, W) in [-1, 1] to logits (N, 3) and factors (N, 13), which are as in `read_faces`."""
         logits, factors = self.head(self.trunk(x)).split([len(DOMAINS), WIDTH], dim=1)
         return logits, self.mean + self.deviation * factors
 
 
 def train_judge(x, y, factors, epochs=8, batch_size=64, seed=0):
-    """A Judge that has learned from real pictures x, y, factors, mirrored at random and under some noise."""
+    """Train a Judge on real images (x, y, factors) with random mirroring and noise."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -95,13 +95,13 @@ def train_judge(x, y, factors, epochs=8, batch_size=64, seed=0):
 
 @torch.no_grad()
 def look(judge, x):
-    """Domains (N,) and factors (N, 13) that the judge sees in pictures (N, 3, H, W)."""
+    """Return the domains (N,) and factors (N, 13) that the judge estimates for images (N, 3, H, W)."""
     parts = [judge(part.clamp(-1, 1)) for part in x.split(256)]
     return torch.cat([logits for logits, _ in parts]).argmax(1), torch.cat([factors for _, factors in parts])
 
 
 def correlation(found, wanted, name):
-    """Pearson's correlation of a factor (its mean over red, green and blue of a colour), from factors (N, 13)."""
+    """Return the Pearson correlation of a factor (for colours: mean over RGB) from factors (N, 13)."""
     a, b = found[:, COLUMNS[name]].double(), wanted[:, COLUMNS[name]].double()
     a, b = a - a.mean(0), b - b.mean(0)
     return ((a * b).sum(0) / (a.square().sum(0) * b.square().sum(0)).sqrt()).mean().item()

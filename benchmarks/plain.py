@@ -1,7 +1,7 @@
-"""The same iteration done plainly, as the reference does it: what the benchmarks compare with.
+"""Plain training iteration, as in the original code: the baseline of the benchmarks.
 
-Every convolution beside a resampling is computed at the large size, every image passes the whole generator
-for each style, and all networks gather weight gradients in every update.
+It computes convolutions next to a resampling at the larger size, runs the full generator for each image and style, and
+computes weight gradients of all networks in every update.
 """
 
 import math
@@ -16,7 +16,7 @@ from core.resample import downsample, upsample
 
 
 def resblk(block, x):
-    """ResBlk.forward, its first convolution at the large size: x (N, dim_in, H, W) -> (N, dim_out, ...)."""
+    """ResBlk.forward with its first convolution at the larger size: x (N, dim_in, H, W) -> (N, dim_out, ...)."""
     main = block.conv1(block.act(block.norm1(x)))
     main = block.conv2(block.act(block.norm2(downsample(main) if block.downsample else main)))
     skip = block.conv1x1(x)
@@ -24,7 +24,7 @@ def resblk(block, x):
 
 
 def adain_resblk(block, x, s):
-    """AdainResBlk.forward, all at the large size: x (N, dim_in, H, W), s (N, style_dim) -> (N, dim_out, ...)."""
+    """AdainResBlk.forward at the larger size: x (N, dim_in, H, W), s (N, style_dim) -> (N, dim_out, ...)."""
     main = block.act(block.norm1(x, s))
     main = block.conv1(upsample(main) if block.upsample else main)
     main = block.conv2(block.act(block.norm2(main, s)))
@@ -35,7 +35,7 @@ def adain_resblk(block, x, s):
 
 @contextmanager
 def plain_arithmetic():
-    """Within the context, blocks compute the plain formulas."""
+    """Make the blocks compute the plain formulas within the context."""
     fused = ResBlk.forward, AdainResBlk.forward
     ResBlk.forward, AdainResBlk.forward = resblk, adain_resblk
     try:
@@ -45,7 +45,7 @@ def plain_arithmetic():
 
 
 def train_step(solver, inputs, iteration):
-    """`Solver.train_step` without its savings: the same losses and weights. Use within plain_arithmetic."""
+    """Run `Solver.train_step` without optimizations, with the same results. Use within plain_arithmetic."""
     nets, args, x_src, y_org, y_trg = solver.nets, solver.config, inputs.x_src, inputs.y_src, inputs.y_ref
     G, E, D = nets.generator, nets.style_encoder, nets.discriminator
     losses = {}

@@ -1,17 +1,16 @@
-"""How good translations of the demo set are, from what is known of its pictures; no pretrained network.
+"""Measure the quality of translations on the demo set with its known factors and no pretrained network.
 
 python -m benchmarks.quality --checkpoint_dir expr/demo/checkpoints --data data/demo
 python -m benchmarks.quality --checkpoint_dir expr/demo/checkpoints --data data/demo --steps all --curve curve.png
 
-A small network, the judge, learns from the real pictures what they show; how well is reported. Then every validation
-picture is translated into the other domains, in styles of random codes (latent) and of validation pictures
-(reference), and the judge looks: is it the domain that was asked for, do colours follow the reference, do
-place and tilt follow the source? Diversity is the mean distance (L1) between outputs of one source in different
-styles, as a share of that between real pictures of the domain; cycle is the mean distance (L1, of values in [-1, 1])
-of the source from its way there and back.
+The benchmark trains a small network, the judge, to estimate domain and factors of real images, and reports its
+accuracy. It translates every validation image into the other domains, with styles of random codes (latent) and of
+validation images (reference). The judge then measures the accuracy of the domain, how well colours follow the
+reference, and how well position and tilt follow the source. Diversity is the mean L1 distance between outputs of one
+source in different styles, relative to that between real images of the domain. Cycle is the mean L1 distance, for
+values in [-1, 1], between a source and its translation there and back.
 """
 
-import argparse
 import json
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +21,7 @@ from benchmarks.judge import correlation, look, read_faces, train_judge
 from core.checkpoint.io import newest_step, saved_steps
 from core.checkpoint.steps import NETS_EMA
 from core.cli.args import parse_given
+from core.cli.parser import Parser
 from core.cli.resolve import loaded_config
 from core.solver import Solver
 from core.system.errors import UserError
@@ -31,11 +31,11 @@ from data.demo_faces import DOMAINS
 MODES = ("latent", "reference")
 CONTENT, STYLE = ("x", "y", "size", "tilt"), ("fur", "eyes", "background")
 OUTPUTS = 4  # styles of each source and domain
-AT_ONCE = 16  # sources
+AT_ONCE = 16  # sources per batch
 
 
 def load_networks(checkpoint_dir, step, device="auto"):
-    """The averages of a step, ready to use -> Solver. Raises UserError where they are missing or damaged."""
+    """Load the moving averages of a step -> Solver. Raises UserError if they are missing or damaged."""
     line = ["--mode", "sample", "--checkpoint_dir", checkpoint_dir, "--resume_iter", step, "--device", device]
     solver = Solver(loaded_config(parse_given([str(word) for word in line])))
     solver.load(step)
@@ -44,10 +44,10 @@ def load_networks(checkpoint_dir, step, device="auto"):
 
 @torch.no_grad()
 def translate(solver, x_src, y_src, y_trg, codes, mode):
-    """N sources in K styles of domain y_trg each -> x_fake (N, K, 3, H, W), mean cycle distance.
+    """Translate N sources into K styles of domain y_trg each -> x_fake (N, K, 3, H, W), mean cycle distance.
 
-    x_src (N, 3, H, W) in [-1, 1], y_src (N,), y_trg an integer; codes: of mode "latent" (N, K, latent_dim), of mode
-    "reference" pictures (N, K, 3, H, W).
+    x_src (N, 3, H, W) in [-1, 1], y_src (N,), y_trg an integer. codes: (N, K, latent_dim) for the mode "latent", images
+    (N, K, 3, H, W) for "reference".
     """
     nets, device = solver.nets_ema, solver.device
     style_network = {"latent": nets.mapping_network, "reference": nets.style_encoder}[mode]
@@ -65,7 +65,7 @@ def translate(solver, x_src, y_src, y_trg, codes, mode):
 
 
 def measure(solver, judge, faces, mode, seed=0):
-    """What the judge sees in translations of faces = (x, y, factors) -> {name: number}."""
+    """Return the measurements {name: number} of the judge for translations of faces = (x, y, factors)."""
     x, y, factors = faces
     generator = torch.Generator().manual_seed(seed)
     found, wanted, diversity, cycle = [], [], [], []
@@ -91,14 +91,14 @@ def measure(solver, judge, faces, mode, seed=0):
 
 
 def first_of_each(faces, count):
-    """The first `count` faces of each domain; None: all."""
+    """Return the first `count` faces of each domain, or all if it is None."""
     y = faces[1]
     kept = torch.cat([(y == label).nonzero()[:count, 0] for label in range(len(DOMAINS))])
     return [column[kept] for column in faces]
 
 
 def measure_judge(judge, faces):
-    """The judge's own accuracy on real pictures, in the same terms."""
+    """Return the same measurements for real images: the accuracy of the judge."""
     x, y, factors = faces
     seen, found = look(judge, x)
     accuracy = (seen == y).double().mean().item()
@@ -114,7 +114,7 @@ def _mean(values):
 
 
 def table(rows):
-    """{name: {column: number}} as lines of text, a row each."""
+    """Format {name: {column: number}} as a text table."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = [" " * 18 + "".join(f"{column:>11}" for column in columns)]
     for name, row in rows.items():
@@ -124,7 +124,7 @@ def table(rows):
 
 
 def draw_curve(path, results):
-    """Accuracy, colour and place over the steps, as a picture. Raises ImportError where matplotlib is missing."""
+    """Plot accuracy, colours and position over the steps. Raises ImportError without matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -143,9 +143,9 @@ def draw_curve(path, results):
 
 
 def report(options):
-    """Measure the steps asked for, print tables, and write quality.json and the curve.
+    """Measure the requested steps, print tables, and write quality.json and the curve.
 
-    Raises UserError where a checkpoint or the demo set is missing or damaged.
+    Raises UserError if a checkpoint or the demo set is missing or damaged.
     """
     every = saved_steps(options.checkpoint_dir, NETS_EMA)
     newest = newest_step(options.checkpoint_dir, NETS_EMA)
@@ -159,7 +159,7 @@ def report(options):
             faces = read_faces(options.data, "val", size)
             own = measure_judge(judge, faces)
             faces = first_of_each(faces, options.pictures)
-            print(table({"real pictures": own}))
+            print(table({"real images": own}))
         result = {mode: measure(solver, judge, faces, mode) for mode in MODES}
         print(table({f"{step} {mode}": row for mode, row in result.items()}), flush=True)
         results.append({"step": step, **result})
@@ -170,14 +170,14 @@ def report(options):
 
 
 def main(argv=None):
-    """Report on a command line. Exits with status 2 and one sentence where a UserError is raised."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint_dir", default="expr/checkpoints/demo")
-    parser.add_argument("--data", default="data/demo", help="as python -m data.demo made it")
-    parser.add_argument("--pictures", type=int, help="validation pictures of each domain to translate; left out: all")
-    parser.add_argument("--steps", default="newest", help="newest, all, or steps such as 400,800")
+    """Run the command line. Exits with status 2 after printing a UserError."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--checkpoint_dir", default="expr/checkpoints/demo", help="folder of checkpoints")
+    parser.add_argument("--data", default="data/demo", help="folder created by python -m data.demo")
+    parser.add_argument("--pictures", type=int, help="validation images per domain (default all)")
+    parser.add_argument("--steps", default="newest", help="newest, all, or steps like 400,800")
     parser.add_argument("--out", default="expr/quality", help="folder for quality.json")
-    parser.add_argument("--curve", help="also draw the numbers over the steps, into this file (needs matplotlib)")
+    parser.add_argument("--curve", help="image file for a plot over the steps (needs matplotlib)")
     options = parser.parse_args(argv)
     try:
         report(options)

@@ -1,11 +1,10 @@
-"""Sampling: grid and video against drawing every frame with a whole pass of the generator, in one run.
+"""Benchmark of sampling: grid and video, fused against running the full generator for every frame.
 
 python -m benchmarks.sample                                  3 sources, 6 references, 256 px, full width
 python -m benchmarks.sample --sources 15 --references 28 --variants fused
 python -m benchmarks.sample --variants plain fused "fused --precision bf16" --device cuda
 """
 
-import argparse
 import tempfile
 import time
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ import main as program
 from benchmarks import plain
 from core.checkpoint import CheckpointIO
 from core.checkpoint.steps import NETS_EMA
+from core.cli.parser import Parser
 from core.data_loader import get_sample_loader, test_transform
 from core.images.io import to_uint8
 from core.sampling import translate, video
@@ -34,7 +34,7 @@ BATCH_SIZE = 8
 
 
 def make_images(folder, count, size):
-    """Write smooth random PNG images, size x size, into an existing folder -> their paths."""
+    """Write smooth random PNG images (size x size) into an existing folder and return their paths."""
     generator = np.random.default_rng(count)
     paths = [folder / f"{number:04d}.png" for number in range(count)]
     for path in paths:
@@ -44,7 +44,7 @@ def make_images(folder, count, size):
 
 
 def make_solver(options, variant, folder):
-    """A Solver with random weights, saved as step 1, which `Solver.sample` loads."""
+    """Create a Solver with random weights, saved as step 1, which `Solver.sample` loads."""
     width = ["--channel_base", options.channel_base, "--img_size", options.img_size]
     line = ["--device", options.device, "--num_domains", DOMAINS, "--w_hpf", 0, *width, *variant.split()[1:]]
     line += ["--resume_iter", 1, "--checkpoint_dir", folder, "--result_dir", folder / "results"]
@@ -55,7 +55,7 @@ def make_solver(options, variant, folder):
 
 @torch.no_grad()
 def sample_plainly(solver, folder, loaders):
-    """Grid and video with a whole pass of G for all sources in each frame, as the reference draws them."""
+    """Create grid and video with a full pass of G for all sources in each frame, like the original code."""
     nets, to_device = solver.nets_ema, partial(torch.Tensor.to, device=solver.device)
     x_src = to_device(torch.cat([x for x, _ in loaders.src]))
     inference_batch = MicroBatch(BATCH_SIZE, BATCH_SIZE)
@@ -77,7 +77,7 @@ def sample_plainly(solver, folder, loaders):
 
 
 def run(options, variant, folder, samples):
-    """Seconds of a variant, from input images to output files on the disk, and peak memory in bytes."""
+    """Return the seconds of a variant, from input images to output files, and its peak memory in bytes."""
     solver, transform = make_solver(options, variant, folder), test_transform(options.img_size)
     loaders = Munch({name: get_sample_loader(s, transform, BATCH_SIZE, num_workers=0) for name, s in samples.items()})
     sample, arithmetic = solver.sample, nullcontext()
@@ -92,14 +92,14 @@ def run(options, variant, folder, samples):
 
 
 def main():
-    """Run the variants in turn, and print the best seconds of each, peak memory and speed-up over the first."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--img_size", type=int, default=256)
-    parser.add_argument("--channel_base", type=int, default=2**14)
-    parser.add_argument("--sources", type=int, default=3)
-    parser.add_argument("--references", type=int, default=6, help="spread over three domains")
-    parser.add_argument("--runs", type=int, default=1)
+    """Run the variants in turn. Print the best time of each, peak memory and speed-up over the first."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="device of the networks")
+    parser.add_argument("--img_size", type=int, default=256, help="side of the images in pixels")
+    parser.add_argument("--channel_base", type=int, default=2**14, help="width of the networks")
+    parser.add_argument("--sources", type=int, default=3, help="number of source images")
+    parser.add_argument("--references", type=int, default=6, help="number of reference images, in three domains")
+    parser.add_argument("--runs", type=int, default=1, help="measured runs per variant")
     parser.add_argument("--variants", nargs="+", default=["plain", "fused", "fused --precision bf16"])
     options = parser.parse_args()
     console.info = lambda text="": None  # print the table only
@@ -116,7 +116,7 @@ def main():
         print(f"{'variant':<32}{'seconds':>9}{'GB':>7}{'times':>7}")
         few = {"src": samples["src"][:1], "ref": samples["ref"][:2]}
         for variant in options.variants:
-            run(options, variant, folder, few)  # warm-up: PyTorch chooses kernels and loads libraries
+            run(options, variant, folder, few)  # Warm-up: PyTorch chooses kernels and loads libraries.
         results = {variant: [] for variant in options.variants}
         for _ in range(options.runs):
             for variant in options.variants:

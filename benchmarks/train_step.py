@@ -1,11 +1,10 @@
-"""Cost of a training iteration: FLOPs, seconds and memory, plain against fused, in turn in one run.
+"""Benchmark of a training iteration: FLOPs, seconds and memory of plain and fused variants, in turn in one run.
 
-python -m benchmarks.train_step                      256 px, batch 2, on this machine's CPU
+python -m benchmarks.train_step                      256 px, batch 2, on the CPU of this machine
 python -m benchmarks.train_step --device cuda --batch_size 8
 python -m benchmarks.train_step --loader data/afhq/train
 """
 
-import argparse
 import gc
 import statistics
 import time
@@ -15,6 +14,7 @@ from munch import Munch
 
 import main as program
 from benchmarks import plain
+from core.cli.parser import Parser
 from core.data_loader import get_train_loader
 from core.dry_run.cost import Counter
 from core.solver import Solver
@@ -29,7 +29,7 @@ CUDA_VARIANTS = (
 
 
 def make_solver(options, variant):
-    """A Solver with random weights, for training; behind its first word the variant is a text of flags."""
+    """Create a Solver with random weights for training. variant: a word, then flags of main.py."""
     flags = variant.split()[1:]
     size = ["--img_size", options.img_size, "--channel_base", options.channel_base, "--batch_size", options.batch_size]
     fixed = ["--mode", "train", "--num_domains", 3, "--w_hpf", 0, "--device", options.device]
@@ -38,7 +38,7 @@ def make_solver(options, variant):
 
 
 def make_inputs(args, device):
-    """What InputFetcher gives, by chance: images (N, 3, H, W) in [-1, 1], codes (N, latent_dim), labels (N,)."""
+    """Create random inputs as from InputFetcher: images (N, 3, H, W) in [-1, 1], codes (N, latent_dim), labels (N,)."""
     generator = torch.Generator().manual_seed(0)
     n, size = args.batch_size, args.img_size
     images = {name: torch.rand(n, 3, size, size, generator=generator) * 2 - 1 for name in ("x_src", "x_ref", "x_ref2")}
@@ -48,7 +48,7 @@ def make_inputs(args, device):
 
 
 def step(solver, variant, inputs, iteration):
-    """One iteration of a variant, until the device has finished it."""
+    """Run one iteration of a variant and wait until the device has finished it."""
     if variant.startswith("plain"):
         with plain.plain_arithmetic():
             plain.train_step(solver, inputs, iteration)
@@ -59,7 +59,7 @@ def step(solver, variant, inputs, iteration):
 
 
 def count_flops(options, variant):
-    """FLOPs per image of an iteration."""
+    """Return the FLOPs of an iteration per image."""
     solver = make_solver(options, variant.split()[0])
     inputs = make_inputs(solver.config, solver.device)
     with Counter() as counter:
@@ -75,7 +75,7 @@ def measure(options, variants):
             solver = make_solver(options, variant)
             inputs = make_inputs(solver.config, solver.device)
             if number == 0 or "--compile" in variant or solver.device.type == "cuda":
-                step(solver, variant, inputs, 0)  # warm up: kernels are chosen, compiled, memory is mapped
+                step(solver, variant, inputs, 0)  # Warm-up chooses and compiles kernels, and maps memory.
             peak_memory(solver.device, reset=True)
             began = time.perf_counter()
             for iteration in range(options.iterations):
@@ -89,7 +89,7 @@ def measure(options, variants):
 
 
 def report_steps(options):
-    """Print FLOPs, seconds and peak memory of each variant, and how much faster than the first it is."""
+    """Print FLOPs, seconds, peak memory, and speed-up over the first variant."""
     device = torch.device(options.device)
     variants = options.variants or (CUDA_VARIANTS if device.type == "cuda" else CPU_VARIANTS)
     print(f"{describe_device(device)}, torch {torch.__version__}, {options.img_size} px, ", end="")
@@ -108,7 +108,7 @@ def report_steps(options):
 
 
 def report_loader(options):
-    """Print how many images a second are read from the folder options.loader, for each number of workers."""
+    """Print the images per second read from the folder options.loader for each number of workers."""
     print(f"{'workers':>8}{'images/s':>10}   (source and two references per sample, {options.img_size} px)")
     for workers in options.workers:
         loader = get_train_loader(options.loader, "reference", options.img_size, 8, num_workers=workers, stop=60)
@@ -121,18 +121,18 @@ def report_loader(options):
 
 
 def main():
-    """Report on iterations, or with --loader on reading."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--img_size", type=int, default=256)
-    parser.add_argument("--channel_base", type=int, default=2**14)
-    parser.add_argument("--batch_size", type=int, default=2)
-    parser.add_argument("--micro_batch", default="auto")
-    parser.add_argument("--runs", type=int, default=3, help="counted runs of each variant")
-    parser.add_argument("--iterations", type=int, default=1, help="iterations in a run")
-    parser.add_argument("--variants", nargs="+", help='such as "plain" "fused --precision bf16"')
-    parser.add_argument("--loader", help="measure reading from this folder of domains instead")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    """Benchmark iterations or, with --loader, reading images."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="device of the networks")
+    parser.add_argument("--img_size", type=int, default=256, help="side of the images in pixels")
+    parser.add_argument("--channel_base", type=int, default=2**14, help="width of the networks")
+    parser.add_argument("--batch_size", type=int, default=2, help="images per iteration")
+    parser.add_argument("--micro_batch", default="auto", help="images in memory at once, or auto")
+    parser.add_argument("--runs", type=int, default=3, help="measured runs per variant")
+    parser.add_argument("--iterations", type=int, default=1, help="iterations per run")
+    parser.add_argument("--variants", nargs="+", help='variants like "plain" "fused --precision bf16"')
+    parser.add_argument("--loader", help="folder of domains, to measure reading instead")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="numbers of loader processes")
     options = parser.parse_args()
     report_loader(options) if options.loader else report_steps(options)
 

@@ -1,6 +1,6 @@
-"""Data sets of one folder per domain, balanced loaders, and the InputFetcher.
+"""Data sets with one folder per domain, balanced loaders, and the InputFetcher.
 
-What training iteration i sees is a function of (seed, i): neither the number of workers nor a resume changes a batch.
+The batch of training iteration i depends only on (seed, i), not on the number of workers or on a resume.
 """
 
 from bisect import bisect_left
@@ -22,11 +22,11 @@ from core.system.random import random_generator
 from core.system.signals import restore_child_signal, set_worker_signals
 
 TO_TENSOR = v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)
-MAX_WARNINGS = 10  # about images that became unreadable; where a whole folder is gone, an error follows
+MAX_WARNINGS = 10  # for images that became unreadable; a missing folder raises an error instead
 
 
 class ImageList(Dataset):
-    """Images in a given order; items (image, label). samples: [(path, label), ...]. least_side: see `read_rgb`."""
+    """Data set of (image, label) in a given order. samples: [(path, label), ...]. least_side: see `read_rgb`."""
 
     def __init__(self, samples, transform=None, least_side=None):
         self.samples, self.transform, self.least_side = samples, transform, least_side
@@ -42,7 +42,7 @@ class ImageList(Dataset):
 
 
 class DomainFolder(ImageList):
-    """The images below a folder's domains, but for skipped ones. The next one replaces one that becomes unreadable."""
+    """The images of a folder's domains without skipped ones. The next of the domain replaces an unreadable image."""
 
     def __init__(self, root, transform=None, least_side=None, skipped_images=()):
         folders = [Path(root, name) for name in domain_names(root)]
@@ -51,7 +51,7 @@ class DomainFolder(ImageList):
         self.members = {}  # label -> indices of its images
         for index, label in enumerate(self.targets):
             self.members.setdefault(label, []).append(index)
-        self.warned = torch.zeros(len(self), dtype=torch.bool).share_memory_()  # by all workers
+        self.warned = torch.zeros(len(self), dtype=torch.bool).share_memory_()  # shared by all workers
 
     def __getitem__(self, index):
         members = self.members[self.targets[index]]
@@ -63,12 +63,12 @@ class DomainFolder(ImageList):
                 unreadable = error
                 if not self.warned[other] and self.warned.sum() < MAX_WARNINGS:
                     self.warned[other] = True
-                    console.warn(f"{error}; until then another of its domain stands in")
+                    console.warn(f"{error} Using another image of the same domain instead.")
         raise unreadable
 
 
 class ReferenceDataset(DomainFolder):
-    """References; items (image, second image of the same domain, label). The default generator draws the second."""
+    """Data set of (image, second image of the same domain, label). The default generator draws the second image."""
 
     def __getitem__(self, index):
         x_ref, label = super().__getitem__(index)
@@ -78,7 +78,7 @@ class ReferenceDataset(DomainFolder):
 
 
 class SeededDataset(Dataset):
-    """A data set whose item (index, seed) draws its random numbers from the seed alone."""
+    """Data set whose item (index, seed) takes all random numbers from the seed."""
 
     def __init__(self, dataset):
         self.dataset, self.targets = dataset, dataset.targets
@@ -91,7 +91,8 @@ class SeededDataset(Dataset):
 
 
 class BalancedBatchSampler(Sampler):
-    """Batches of (index, seed), every domain equally likely; this rank's shard. A new pass continues after `stop`."""
+    """Sampler of this rank's part of batches of (index, seed). All domains are equally likely. Batches are numbered:
+    the first pass gives `start` ... `stop` - 1, the next pass continues after it."""
 
     def __init__(self, labels, batch_size, key, start, stop):
         labels = torch.as_tensor(labels)
@@ -117,15 +118,18 @@ def train_transform(img_size, prob):
 
 
 def test_transform(img_size, resize="stretch"):
-    """Make square in one of the ways of `core.images.io.squared`, scale to [-1, 1]."""
+    """Make the image square (see `core.images.io.squared`), scale to [-1, 1]."""
     return v2.Compose([partial(squared, size=img_size, resize=resize), *TO_TENSOR])
 
 
 def get_train_loader(root, which="source", img_size=256, batch_size=8, prob=0.5, num_workers=4, seed=777, start=0,
                      stop=None, pin_memory=False, skipped_images=()):  # fmt: skip
-    """Return balanced batches, (x, y) or of the "reference" (x, x2, y), for start ... stop - 1 or else one epoch."""
+    """Return a DataLoader of balanced batches, (x, y) or for "reference" (x, x2, y).
+
+    It gives the batches of iterations start ... stop - 1, or of one epoch without `stop`.
+    """
     dataset_class = {"source": DomainFolder, "reference": ReferenceDataset}[which]
-    least_side = 2 * img_size  # so that a crop is still larger than img_size
+    least_side = 2 * img_size  # A crop is then still larger than img_size.
     dataset = SeededDataset(dataset_class(root, train_transform(img_size, prob), least_side, skipped_images))
     if stop is None:
         stop = start + max(1, len(dataset.targets) // batch_size)
@@ -134,7 +138,7 @@ def get_train_loader(root, which="source", img_size=256, batch_size=8, prob=0.5,
 
 
 def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers=4, seed=777, skipped_images=()):
-    """Return a DataLoader of batches (x, y) of every image once, shuffled in an order given by the seed."""
+    """Return a DataLoader of batches (x, y) of every image once. The seed determines the order of a shuffle."""
     dataset = DomainFolder(root, test_transform(img_size), skipped_images=skipped_images)
     order = random_generator(seed, "test order")
     return DataLoader(dataset, batch_size, shuffle=shuffle, generator=order, **_worker_options(num_workers))
@@ -146,20 +150,20 @@ def get_sample_loader(samples, transform, batch_size=8, num_workers=4):
 
 
 def _worker_options(num_workers):
-    num_workers = min(num_workers, usable_cores())  # more would not be faster, and PyTorch would warn
+    num_workers = min(num_workers, usable_cores())  # More would not be faster, and PyTorch would warn.
     return {"num_workers": num_workers, "persistent_workers": num_workers > 0, "worker_init_fn": set_worker_signals}
 
 
 class InputFetcher:
-    """Endless inputs from loaders, on a device.
+    """Endless iterator over inputs from loaders, on a device.
 
     mode "train": Munch(x_src, y_src, x_ref, x_ref2, y_ref, z_trg, z_trg2); "val": Munch(x_src, y_src, x_ref, y_ref);
-    "test": Munch(x, y). Images are (N, 3, H, W), labels (N,), codes (N, latent_dim), which (seed, iteration) decides.
+    "test": Munch(x, y). Images are (N, 3, H, W), labels (N,), codes (N, latent_dim). Codes depend on (seed, iteration).
     """
 
     def __init__(self, loader, loader_ref=None, latent_dim=16, mode="train", seed=777, start=0, device="cpu"):
         self.batches = _endless(loader)
-        self.batches_ref = _endless(loader if loader_ref is None else loader_ref)  # its own pass
+        self.batches_ref = _endless(loader if loader_ref is None else loader_ref)  # a separate pass
         self.latent_dim, self.mode, self.seed, self.iteration, self.device = latent_dim, mode, seed, start, device
 
     def __iter__(self):

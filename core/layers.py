@@ -10,12 +10,12 @@ from core import resample
 
 
 def activation():
-    """The leaky ReLU of slope 0.2 that G, E and D have."""
+    """Return the activation of G, E and D, a leaky ReLU with slope 0.2."""
     return nn.LeakyReLU(0.2)
 
 
 class ResBlk(nn.Module):
-    """Pre-activation residual block of unit variance, optionally normalised and halving the size."""
+    """Pre-activation residual block of unit variance, optionally with instance normalisation and downsampling by 2."""
 
     def __init__(self, dim_in, dim_out, normalize=False, downsample=False):
         super().__init__()
@@ -37,29 +37,29 @@ class ResBlk(nn.Module):
 
 
 class AdaIN(nn.Module):
-    """Instance normalisation whose scale and shift come from a style code (paper, section 2.1)."""
+    """Instance normalisation with scale and shift from a style code (paper, section 2.1)."""
 
     def __init__(self, style_dim, num_features):
         super().__init__()
         self.fc = nn.Linear(style_dim, num_features * 2)
 
     def forward(self, x, s):
-        """x (N, C, H, W), s (N, style_dim) -> (N, C, H, W). Either N may be 1 and is then shared. Raises RuntimeError
-        for other unequal N, ValueError for 1x1."""
+        """x (N, C, H, W), s (N, style_dim) -> (N, C, H, W). If one has N = 1, it is used for all. Raises RuntimeError
+        for other unequal N, ValueError if H = W = 1."""
         gamma, beta = self.fc(s).chunk(2, dim=1)  # (N, C) each
         count = max(len(x), len(s))
         x = x.expand(count, -1, -1, -1)
         scale, shift = (1 + gamma.expand(count, -1)).to(x.dtype), beta.expand(count, -1).to(x.dtype)
-        # Every channel of every image is a channel of its own to a batch norm, which normalises, scales and
-        # shifts in one pass where an instance norm followed by a product and a sum takes three.
+        # Treat every channel of every image as one channel of a batch norm. This normalises, scales and shifts in one
+        # pass over memory. An instance norm, a product and a sum need three.
         channels = x.reshape(1, -1, *x.shape[2:])  # (1, N * C, H, W)
         out = F.batch_norm(channels, None, None, scale.flatten(), shift.flatten(), training=True, eps=1e-5)
         return out.view(x.shape)
 
 
 class AdainResBlk(nn.Module):
-    """Residual block styled by AdaIN, optionally doubling the size. With the high-pass filter in use (w_hpf > 0) there
-    is no skip path; `conv1x1` then stays in the state dict, unused, as checkpoints have it."""
+    """Residual block with AdaIN, optionally with upsampling by 2. With the high-pass filter (w_hpf > 0) it has no skip
+    path; the unused `conv1x1` stays in the state dict for compatibility with checkpoints."""
 
     def __init__(self, dim_in, dim_out, style_dim=64, w_hpf=0, upsample=False):
         super().__init__()
@@ -77,14 +77,14 @@ class AdainResBlk(nn.Module):
         main = self.act(self.norm1(x, s))
         main = resample.upsample_conv(main, self.conv1) if self.upsample else self.conv1(main)  # (N, dim_out, 2H, 2W)
         main = self.conv2(self.act(self.norm2(main, s)))  # (N, dim_out, 2H, 2W)
-        if not self.has_skip:  # what the source lends goes through the filter alone
+        if not self.has_skip:  # High frequencies of the source pass only through the filter.
             return main
-        skip = self.conv1x1(x)  # before the doubling, where it is four times cheaper
+        skip = self.conv1x1(x)  # Before the upsampling, where it is four times cheaper.
         return (main + (resample.upsample(skip) if self.upsample else skip)) / math.sqrt(2)
 
 
 class HighPass(nn.Module):
-    """Edges of every channel: eight times the pixel minus its neighbours, over `w_hpf`."""
+    """Edge filter for each channel: eight times the pixel minus its eight neighbours, divided by `w_hpf`."""
 
     def __init__(self, w_hpf):
         super().__init__()
@@ -93,6 +93,6 @@ class HighPass(nn.Module):
         self.register_buffer("filter", kernel / w_hpf)
 
     def forward(self, x):
-        """(N, C, H, W) -> (N, C, H, W); beyond the border are zeros."""
+        """(N, C, H, W) -> (N, C, H, W), with zero padding."""
         channels = x.shape[1]
         return F.conv2d(x, self.filter.expand(channels, 1, 3, 3), padding=1, groups=channels)

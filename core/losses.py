@@ -1,7 +1,7 @@
 """The objective of StarGAN v2 (paper, section 2.2, equations 1 to 5).
 
-Pure functions of networks and tensors. A loss is a mean over images; beside it stand its terms and meters, which are
-no part of it, as {name: detached scalar}.
+Pure functions of networks and tensors. A loss is a mean over images. Each function also returns its terms and meters
+(values that are not part of the loss) as {name: detached scalar}.
 """
 
 import torch
@@ -11,29 +11,29 @@ from core.model import face_masks
 
 
 def adversarial_loss(logits, target):
-    """Binary cross entropy of logits (N,) against a target of 0 or 1 (equation 1)."""
+    """Return the binary cross entropy of logits (N,) for a target of 0 or 1 (equation 1)."""
     logits = _at_least_single(logits)
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
 def distance(x, y):
-    """Mean absolute difference of two tensors of one shape."""
+    """Return the mean absolute difference of two tensors of the same shape."""
     return F.l1_loss(_at_least_single(x), _at_least_single(y))
 
 
 def r1_penalty(logits, x_real):
-    """Half the squared gradient norm at real images, mean over N (Mescheder et al. 2018, equation 9)."""
+    """Return half the squared gradient norm at real images, averaged over N (Mescheder et al. 2018, equation 9)."""
     (gradient,) = torch.autograd.grad(logits.sum(), x_real, create_graph=True)  # (N, 3, H, W)
     return 0.5 * gradient.square().flatten(1).sum(1).mean()
 
 
 def discriminator_loss(discriminator, x_real, y_org, x_fake, y_trg, lambda_reg):
-    """D tells real images of y_org from fakes of y_trg, with R1. x_fake carries no graph.
+    """Return the loss of D: real images of y_org against generated images of y_trg, plus R1. x_fake must have no graph.
 
-    Returns (loss, {"real", "fake", "reg"}, {}): D has no meters.
+    Returns (loss, {"real", "fake", "reg"}, {}). D has no meters.
     """
-    x_real = x_real.detach().requires_grad_()  # R1 differentiates by the image
-    with torch.autocast(x_real.device.type, enabled=False):  # R1 squares small numbers: never in bf16
+    x_real = x_real.detach().requires_grad_()  # R1 differentiates by the image.
+    with torch.autocast(x_real.device.type, enabled=False):  # R1 squares small numbers, so bf16 is too coarse.
         real_logits = discriminator(x_real, y_org)
         reg = r1_penalty(real_logits, x_real)
     terms = {
@@ -46,11 +46,11 @@ def discriminator_loss(discriminator, x_real, y_org, x_fake, y_trg, lambda_reg):
 
 
 def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_ds, lambda_cyc, masks=None):
-    """G (with F and E) fools D, shows the style, differs between styles and keeps the source.
+    """Return the loss of G, F and E: adversarial, style reconstruction, diversity and cycle consistency.
 
-    s_trg (N, style_dim) is the style to show and may carry a graph. s_trg2 is the other style that the output must
-    differ from; x_fake2, made of it, is a constant. masks: those of x_src, if it shows faces.
-    Returns (loss, {"adv", "sty", "ds", "cyc"}, {"src": distance of x_fake from x_src, 0 where nothing changes}).
+    s_trg (N, style_dim): the target style, may have a graph. s_trg2: a second style for the diversity term; its output
+    x_fake2 is a constant. masks: of x_src, for faces.
+    Returns (loss, {"adv", "sty", "ds", "cyc"}, {"src": distance of x_fake from x_src, 0 if G changes nothing}).
     """
     generator, encoder = nets.generator, nets.style_encoder
     content = generator.content(x_src, masks)
@@ -70,7 +70,7 @@ def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_
 
 
 def _at_least_single(x):
-    """x in single precision or better: half precision, which autocast may return, is too coarse for sums."""
+    """Convert x to at least single precision. Autocast may return half precision, which is too coarse for sums."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

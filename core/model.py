@@ -1,4 +1,4 @@
-"""The four networks of StarGAN v2 (paper, section 2 and appendix) and how they are built.
+"""The four networks of StarGAN v2 (paper, section 2 and appendix) and their construction.
 
 Shapes: N batch, C channels, H = W = img_size, D = num_domains. Images are RGB floats in [-1, 1].
 """
@@ -14,16 +14,16 @@ from torch.nn import functional as F
 
 from core.layers import AdainResBlk, HighPass, ResBlk, activation
 
-HIGH_PASS_SIZES = (32, 64, 128)  # resolutions at which the source lends its high frequencies
+HIGH_PASS_SIZES = (32, 64, 128)  # resolutions at which the decoder adds high frequencies of the source
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the generator keeps of N images before it meets a style. Indexed by a slice of the images."""
+    """The encoded form of N images, which does not depend on a style. A slice selects images."""
 
-    features: torch.Tensor  # (N, C', H', W') behind the bottleneck
+    features: torch.Tensor  # (N, C', H', W'), output of the encoder
     skips: dict  # resolution -> (N, C, H, W) masked high frequencies; empty without masks
-    masks: tuple | None = None  # what masked them: two (N, 1, h, w)
+    masks: tuple | None = None  # the masks of `skips`, two tensors (N, 1, h, w)
 
     def __len__(self):
         return len(self.features)
@@ -32,17 +32,17 @@ class Content:
         return self._each(lambda tensor: tensor[images])
 
     def detach(self):
-        """The same without a graph."""
+        """Return the same content without a graph."""
         return self._each(torch.Tensor.detach)
 
     @staticmethod
     def of(nets, x, micro_batch):
-        """The content of images x (N, 3, H, W), masked if they are faces. micro_batch: see core.system.memory."""
+        """Return the content of images x (N, 3, H, W), with masks if nets have `fan`. micro_batch: a MicroBatch."""
         return Content.join(micro_batch.run(lambda part: nets.generator.content(part, face_masks(nets, part)), x))
 
     @staticmethod
     def join(contents):
-        """One content of the images of several, in their order."""
+        """Concatenate the contents, in their order."""
         features = torch.cat([content.features for content in contents])
         skips = {size: torch.cat([content.skips[size] for content in contents]) for size in contents[0].skips}
         masks = contents[0].masks and tuple(map(torch.cat, zip(*(content.masks for content in contents), strict=True)))
@@ -54,7 +54,7 @@ class Content:
 
 
 class Generator(nn.Module):
-    """Translates images into a style: G(x, s) = render(content(x), s). Content serves several styles."""
+    """Translate images into a style: G(x, s) = render(content(x), s). One content works for several styles."""
 
     def __init__(self, img_size=256, style_dim=64, max_conv_dim=512, w_hpf=1, channel_base=2**14):
         super().__init__()
@@ -79,9 +79,9 @@ class Generator(nn.Module):
         return self.render(self.content(x, masks), s)
 
     def content(self, x, masks=None):
-        """The half that sees only the image: x (N, 3, H, W) in [-1, 1] -> Content.
+        """Encode images, independently of the style: x (N, 3, H, W) in [-1, 1] -> Content.
 
-        masks: None, or, with w_hpf > 0, two tensors (N, 1, h, w) in [0, 1], for 32 px and for 64 and 128 px.
+        masks: None, or with w_hpf > 0 two tensors (N, 1, h, w) in [0, 1]: for 32 px, and for 64 and 128 px.
         """
         skips = {}
         x = self.from_rgb(x)  # (N, dim, H, W)
@@ -95,8 +95,8 @@ class Generator(nn.Module):
         return Content(x, skips, None if masks is None else tuple(masks))
 
     def render(self, content, s):
-        """The half that sees the style: Content of N images, s (N, style_dim) -> (N, 3, H, W), unclamped. Of content
-        and s, one may hold N = 1 and is then shared."""
+        """Decode images with a style: Content of N images, s (N, style_dim) -> (N, 3, H, W), unclamped. If content or s
+        has N = 1, it is used for all."""
         x = content.features
         for block in self.decode:
             x = block(x, s)
@@ -106,7 +106,7 @@ class Generator(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """Random code to style code of a domain: z (N, latent_dim), y (N,) -> (N, style_dim)."""
+    """Map a random code to a style code of a domain: z (N, latent_dim), y (N,) -> (N, style_dim)."""
 
     def __init__(self, latent_dim=16, style_dim=64, num_domains=2, hidden_dim=512):
         super().__init__()
@@ -123,7 +123,7 @@ class MappingNetwork(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """Image to style code in a domain: x (N, 3, H, W), y (N,) -> (N, style_dim)."""
+    """Extract the style code of an image in its domain: x (N, 3, H, W), y (N,) -> (N, style_dim)."""
 
     def __init__(self, img_size=256, style_dim=64, num_domains=2, max_conv_dim=512, channel_base=2**14):
         super().__init__()
@@ -138,7 +138,7 @@ class StyleEncoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Real or fake, one logit for each domain: x (N, 3, H, W), y (N,) -> logits (N,)."""
+    """Classify images as real or fake, with one logit per domain: x (N, 3, H, W), y (N,) -> logits (N,)."""
 
     def __init__(self, img_size=256, num_domains=2, max_conv_dim=512, channel_base=2**14):
         super().__init__()
@@ -146,17 +146,17 @@ class Discriminator(nn.Module):
         self.main = nn.Sequential(*layers, nn.Conv2d(dim, num_domains, 1))
 
     def forward(self, x, y):
-        """x (N, 3, H, W) in [-1, 1], y (N,) integers in [0, D) -> logits (N,), positive for real."""
+        """x (N, 3, H, W) in [-1, 1], y (N,) integers in [0, D) -> logits (N,), positive for real images."""
         return _select(self.main(x).flatten(1), y)  # (N, D) -> (N,)
 
 
 def _mlp(dim_in, dim_out, layers):
-    """Linear and ReLU, `layers` times, as a flat list."""
+    """Return a flat list of `layers` pairs of Linear and ReLU."""
     return [part for i in range(layers) for part in (nn.Linear(dim_out if i else dim_in, dim_out), nn.ReLU())]
 
 
 def _trunk(img_size, max_conv_dim, channel_base):
-    """Layers that reduce (N, 3, H, W) to (N, dim, 1, 1), and dim: shared by E and D."""
+    """Return the layers that E and D have in common, (N, 3, H, W) -> (N, dim, 1, 1), and dim."""
     dim = channel_base // img_size
     layers = [nn.Conv2d(3, dim, 3, padding=1)]
     for _ in range(int(math.log2(img_size)) - 2):
@@ -167,21 +167,21 @@ def _trunk(img_size, max_conv_dim, channel_base):
 
 
 def _select(outputs, y):
-    """The head of domain y for each sample: outputs (N, D, ...), y (N,) -> (N, ...)."""
-    # All heads are computed: those not chosen get a gradient of zero, not none, so that weight decay acts on all.
+    """Select the output of domain y for each sample: outputs (N, D, ...), y (N,) -> (N, ...)."""
+    # All heads are computed. Those not selected get a zero gradient instead of None, so weight decay applies to all.
     return outputs[torch.arange(len(y), device=y.device), y]
 
 
 def face_masks(nets, x):
-    """The masks of images of faces (N, 3, H, W), as `Generator.content` takes them; None where nets have no `fan`."""
+    """Return the masks of face images (N, 3, H, W) for `Generator.content`, None if nets have no `fan`."""
     if "fan" not in nets:
         return None
-    with torch.autocast(x.device.type, enabled=False):  # where an edge is must not be rounded
+    with torch.autocast(x.device.type, enabled=False):  # Rounding would move the edges of the masks.
         return nets.fan.get_heatmap(x.detach().to(nets.fan.l0.weight.dtype))
 
 
 def initialize(network):
-    """He initialisation (fan in, ReLU gain) of convolutions and linear layers; biases zero."""
+    """Initialise convolutions and linear layers by He's method (fan in, ReLU gain), and biases with zero."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -190,8 +190,11 @@ def initialize(network):
 
 
 def build_model(args):
-    """(nets, nets_ema), Munch of name -> module on the CPU: G, F, E, D, initialised from args.seed, and averages of G,
-    F, E that start equal. Where w_hpf > 0 both hold one and the same face network, `fan`, which needs its weights."""
+    """Return (nets, nets_ema), each a Munch of name -> module on the CPU.
+
+    nets: G, F, E and D, initialised from args.seed. nets_ema: moving averages of G, F and E, at first equal to them.
+    With w_hpf > 0 they share the face network `fan`, whose weights the caller must load.
+    """
     size, base = args.img_size, args.channel_base
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(args.seed)
@@ -207,15 +210,16 @@ def build_model(args):
     for network in nets_ema.values():
         network.requires_grad_(False)
     if args.w_hpf > 0:
-        from core.wing import FAN  # others do without it
+        from core.wing import FAN  # Only faces need this module.
 
         nets.fan = nets_ema.fan = FAN()
     return nets, nets_ema
 
 
 def compile_networks(nets):
-    """Compile F, E and the blocks of G in place; state dicts do not change. Of G only the blocks, since `content` and
-    `render` are called separately. D is not compiled: R1 needs second derivatives, which compiled code lacks."""
+    """Compile F, E and the blocks of G in place. State dicts do not change."""
+    # G's forward is not used: `content` and `render` are called separately. D is not compiled, since R1 needs second
+    # derivatives, which compiled code does not support.
     for name in ("mapping_network", "style_encoder"):
         nets[name].compile()
     for block in [*nets.generator.encode, *nets.generator.decode]:

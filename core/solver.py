@@ -33,13 +33,13 @@ from metrics.weights import MissingWeights
 
 
 class Solver:
-    """args: a RunConfig, or a Namespace of main.parse_args as for a training that starts.
+    """Networks, moving averages, optimizers and checkpoints of a run.
 
-    nets, nets_ema, optims: Munch of name -> module, moving average, Adam. Modes other than train need the averages
-    only, so nets and optims are then empty. For faces (w_hpf > 0) nets and nets_ema hold one and the same `fan`, which
-    is never trained; its weights come from a checkpoint, else from --wing_path. meters: what the last iteration
-    measured beside its losses. on_meta: leave the networks where they are built, on the meta device, for a dry run.
-    Raises UserError where device, precision or batch size cannot be had.
+    args: a RunConfig, or a Namespace of main.parse_args for a new training. nets, nets_ema, optims: Munch of name ->
+    module, moving average, Adam; nets and optims are empty in modes other than train. For faces (w_hpf > 0), nets and
+    nets_ema share the module `fan`, which is never trained; its weights come from a checkpoint or from --wing_path.
+    meters: {name: tensor} measured in the last iteration besides the losses. on_meta: leave the networks on the meta
+    device, where they were built, for a dry run. Raises UserError if device, precision or batch size do not work here.
     """
 
     def __init__(self, args, on_meta=False):
@@ -78,18 +78,18 @@ class Solver:
     # Checkpoints
 
     def save(self, step):
-        """Write the files of a step into --checkpoint_dir. Raises UserError where the disk is full or gone."""
+        """Write the files of a step into --checkpoint_dir. Raises UserError if this fails."""
         self.files.save(step, self.config.for_checkpoint(step))
         console.info(f"Saved step {step} in {self.config.checkpoint_dir}")
 
     def load(self, step):
-        """Load a step of --checkpoint_dir in all processes. Raises UserError where it is missing or does not fit."""
+        """Load a step of --checkpoint_dir on all ranks. Raises UserError if it is missing or does not fit."""
         distributed.on_main_process(lambda: self.files.load(step, optional={"fan": self._load_wing}))
         self.broadcast()
         console.info(f"Loaded step {step} from {self.config.checkpoint_dir}")
 
     def begin(self):
-        """Load what a training begins with: the networks of --init_from and the face network. Raises UserError."""
+        """Load the initial weights of a training: from --init_from, and of the face network. Raises UserError."""
         inherited = self.config.inherited
         if inherited:
             names = self.config.names_by_label
@@ -100,12 +100,12 @@ class Solver:
 
     def _load_wing(self):
         if "fan" in self.nets_ema:
-            from core.wing import load_wing  # only faces need it
+            from core.wing import load_wing  # Only faces need this module.
 
             load_wing(self.nets_ema.fan, self.config.wing_path)
 
     def broadcast(self):
-        """Make networks and optimizers of all processes those of the main one."""
+        """Copy networks and optimizers of rank 0 to all ranks."""
         if distributed.world_size() == 1:
             return
         for module in self.files.modules():
@@ -116,18 +116,18 @@ class Solver:
     # Training
 
     def train(self, loaders):
-        """Train from --resume_iter to --total_iters on Munch(src, ref, val) of DataLoaders."""
+        """Train from --resume_iter to --total_iters. loaders: Munch(src, ref, val) of DataLoaders."""
         TrainLoop(self, loaders).run()
 
     def train_step(self, inputs, iteration):
-        """One whole iteration: two updates of D, two of G (the first one with F and E), the averages.
+        """Do one iteration: two updates of D, two of G (the first with F and E), one of the moving averages.
 
         inputs: Munch from InputFetcher's mode "train". iteration counts from 0. Returns {loss name: scalar tensor},
-        detached, without waiting for the device, and G/lambda_ds of the next iteration. `meters` then holds what
-        is no part of a loss: G/latent_src and G/ref_src, the distance of outputs to their source.
+        detached, without waiting for the device, and G/lambda_ds of the next iteration. Sets `meters`, which are not
+        part of a loss: G/latent_src and G/ref_src, the distance of outputs from their source.
         """
         batch = self._to_device(inputs)
-        with torch.no_grad(), self.autocast():  # G does not change in the updates of D
+        with torch.no_grad(), self.autocast():  # The updates of D do not change G, so compute its content once.
             batch.content = Content.of(self.nets, batch.x_src, self.micro_batch)
         losses, self.meters = {}, {}
         losses |= self._update("D/latent_", self._d_loss, batch, "latent", iteration, ["discriminator"])
@@ -145,7 +145,7 @@ class Solver:
         return discriminator_loss(discriminator, batch.x_src, batch.y_src, x_fake, batch.y_ref, weight)
 
     def _g_loss(self, batch, mode, iteration):
-        s_trg = self._style(batch, mode)  # first: older PyTorch would reuse casts of weights without a graph
+        s_trg = self._style(batch, mode)  # Before no_grad: older PyTorch would reuse casts of weights without a graph.
         with torch.no_grad():
             s_trg2 = self._style(batch, mode, second=True)
         return generator_loss(
@@ -154,23 +154,24 @@ class Solver:
         )  # fmt: skip
 
     def _style(self, batch, mode, second=False):
-        """Style codes (N, style_dim) in y_ref, of random codes (latent) or of references (ref)."""
+        """Return style codes (N, style_dim) of domain y_ref, from random codes ("latent") or references ("ref")."""
         if mode == "latent":
             return self.nets.mapping_network(batch.z_trg2 if second else batch.z_trg, batch.y_ref)
         return self.nets.style_encoder(batch.x_ref2 if second else batch.x_ref, batch.y_ref)
 
     def _update(self, name, loss_fn, batch, mode, iteration, learners):
-        """Step the learners down loss_fn(batch, mode, iteration); the other networks get no weight gradients.
+        """Update the learners by the gradient of loss_fn(batch, mode, iteration). The other networks are constant.
 
-        loss_fn returns (loss, terms, meters), means over images. The batch passes in parts of `micro_batch` images,
-        whose weighted gradients add up exactly, since no network mixes images. Returns {name + term: value}.
+        loss_fn returns (loss, terms, meters), means over images. The batch is processed in parts of `micro_batch`
+        images. Their weighted gradients add up to that of the batch, since no network mixes images. Returns {name +
+        term: value}.
         """
         for network_name, network in self.nets.items():
             network.requires_grad_(network_name in learners)
         count = len(batch.x_src)
         for attempt in self.micro_batch.attempts():
             with attempt:
-                loss, values = None, {}  # None: an attempt that failed left its graph
+                loss, values = None, {}  # None frees the graph of a failed attempt.
                 for learner in learners:
                     self.optims[learner].zero_grad()
                 for images in chunks(count, self.micro_batch.size):
@@ -187,9 +188,9 @@ class Solver:
         return {name + term: values[term] for term in terms}
 
     def _step(self, name, learners, gradients, terms, iteration):
-        """Step the learners. Where a gradient or a term of the loss is NaN or infinite, count and skip the update.
+        """Step the learners' optimizers. If a gradient or a loss term is NaN or infinite, skip and count the update.
 
-        All on the device: fused Adam reads `found_inf`, as for a GradScaler, and then does not step.
+        This does not wait for the device: fused Adam reads the tensor `found_inf`, as with a GradScaler, and skips.
         """
         bad = (~(get_total_norm(gradients) + sum(terms)).isfinite()).float()
         self.bad_updates[name] = self.bad_updates.get(name, 0) + bad
@@ -201,11 +202,11 @@ class Solver:
                 self.optims[learner].step()
 
     def autocast(self):
-        """The context that networks run in: bf16 casts convolutions and products, weights stay fp32."""
+        """Return the context for running networks. With bf16 it casts convolutions and products; weights stay fp32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _to_device(self, inputs):
-        """A tensor, or each of a Munch, on the device; images in the memory format that the networks want."""
+        """Move a tensor or a Munch of tensors to the device. Images get the memory format of the networks."""
         if isinstance(inputs, dict):
             return Munch({name: self._to_device(tensor) for name, tensor in inputs.items()})
         if inputs.ndim == 4 and self.config.channels_last:
@@ -214,17 +215,17 @@ class Solver:
 
     @torch.no_grad()
     def update_averages(self):
-        """Average G, F and E over iterations: --ema_decay of the average, the rest of the network (appendix B)."""
+        """Update the moving averages of G, F and E with decay --ema_decay (paper, appendix B)."""
         for name in self.nets_ema.keys() - {"fan"}:
             average = self.nets_ema[name]
             self.ema(list(average.parameters()), list(self.nets[name].parameters()), None)
 
     def lambda_ds(self, iteration):
-        """The weight of diversity in an iteration: it falls linearly to zero (paper, appendix B)."""
+        """Return the weight of the diversity loss, which falls linearly to zero (paper, appendix B)."""
         return self.config.lambda_ds * max(0.0, 1 - iteration / self.config.ds_iter)
 
     def snapshot(self, step, inputs):
-        """Write the images of a step from fixed inputs and codes, so that steps can be compared."""
+        """Write the images of a step. Inputs and codes are the same for all steps, for comparison."""
         config, folder = self.config, Path(self.config.sample_dir)
         codes = random_generator(config.seed, "snapshot")
         z_trg = torch.randn(config.num_outs_per_domain, config.latent_dim, generator=codes).to(self.device)
@@ -238,7 +239,7 @@ class Solver:
     # Evaluation
 
     def evaluation(self):
-        """What scores networks on the images of the run. Raises UserError where its pretrained networks are missing."""
+        """Return an Evaluation on the images of the run. Raises UserError if a pretrained network is missing."""
         config = self.config
         with distributed.sync_errors():
             domains = config.domains or domain_names(config.val_img_dir, "val_img_dir")
@@ -252,16 +253,18 @@ class Solver:
                     num_workers=config.num_workers, skipped_images=config.skipped_images,
                 )  # fmt: skip
             except MissingWeights as error:
-                hint = "; --eval_every 0 trains without evaluation" if config.mode == "train" else ""
+                hint = " Set --eval_every 0 to train without evaluation." if config.mode == "train" else ""
                 raise UserError(f"{error}{hint}") from error
         evaluation.check_images()
         return evaluation
 
     def evaluate(self, step=None, evaluation=None, pause=lambda: None):
-        """Score the averages, write the JSON files and print the table; return {mode: {metric: mean}}. step: what the
-        networks are; None: the step --resume_iter is loaded. pause(): called after each task."""
+        """Score the moving averages, write the JSON files and print the table. Return {mode: {metric: mean}}.
+
+        step: the networks' step; None loads the step --resume_iter. pause(): called after each task.
+        """
         config = self.config
-        evaluation = evaluation or self.evaluation()  # before anything is loaded or drawn
+        evaluation = evaluation or self.evaluation()  # Report missing files before loading the step.
         if step is None:
             step = config.resume_iter
             self.load(step)
@@ -279,10 +282,10 @@ class Solver:
     # Sampling
 
     def sample(self, loaders):
-        """Write --outputs into --result_dir, with the networks of the step --resume_iter.
+        """Write --outputs into --result_dir, with the networks of step --resume_iter.
 
-        loaders: Munch(src, ref) of DataLoaders of (x, y), named as the data set's `samples`, (path, label). The labels
-        of src do not matter; ref is needed by outputs in the style of references only.
+        loaders: Munch(src, ref) of DataLoaders of (x, y). Their data sets need `samples`, a list of (path, label), for
+        file names. The labels of src are ignored. Only outputs in the style of references need ref.
         """
         config, nets = self.config, self.nets_ema
         self.load(config.resume_iter)
@@ -301,10 +304,10 @@ class Solver:
                     for output, kind in wanted:
                         writer.write(output, sources, styles[kind])
         finally:
-            writer.finish(config.changed_flags())  # what was written before an unreadable source is whole, and listed
+            writer.finish(config.changed_flags())  # Complete and list the outputs even after an unreadable source.
 
     def _styles(self, kind, loaders):
-        """The styles of the references, or of --seeds, in the domains of --target_domains."""
+        """Return the styles of the references, or of --seeds in the domains of --target_domains."""
         config, nets = self.config, self.nets_ema
         if kind == "reference":
             encoder, shown = nets.style_encoder, not {"reference", "video_ref"}.isdisjoint(config.outputs)

@@ -10,24 +10,24 @@ from torch import nn
 from torch.nn import functional as F
 
 from core.checkpoint.io import fit_state, plain_keys, read_data
-from core.system.errors import UserError
+from core.system.errors import UserError, reason
 
 LANDMARKS = 98
 SIZE = 256  # height and width of the input; heat maps have a quarter of it
-DEPTH = 4  # number of times that the hourglass halves the resolution
+DEPTH = 4  # number of downsamplings in the hourglass
 
-# Landmarks that bound a part of the face: first, last, rows to move up (in 256ths of the height), power.
+# Landmarks around a part of the face: first, last, rows to shift the map up (of 256), power.
 CHIN, EYEBROWS, NOSTRILS = (8, 24, 0, 3), (34, 50, -7, 2), (55, 59, 8, 4)
 UPPER_LIP, LOWER_LIP, INNER_LIP = (77, 81, -8, 4), (83, 87, 8, 4), (88, 95, -2, 3)
 NOSE_TIP, NOSE, PUPILS = (51, 51, 0, 1), (52, 54, 4, 1), (96, 97, 0, 1)
 EYES = slice(60, 76)
 UNUSED_EYEBROW = 46
 
-ANOTHER = "remove it and get it by python -m data.download wing"
+ANOTHER = "Delete it and run python -m data.download wing."
 
 
 class CoordConv(nn.Module):
-    """A convolution that knows positions: row, column and radius, in [-1, 1], are appended to its input."""
+    """Convolution with three additional input channels: row, column and radius, in [-1, 1]."""
 
     def __init__(self, size, dim_in, dim_out, kernel_size, **options):
         super().__init__()
@@ -39,7 +39,7 @@ class CoordConv(nn.Module):
         self.register_buffer("planes", planes, persistent=False)  # (3, size, size)
 
     def forward(self, x):
-        """x (N, dim_in, size, size) -> (N, dim_out, H, W); stride and padding decide H and W."""
+        """x (N, dim_in, size, size) -> (N, dim_out, H, W). H and W depend on stride and padding."""
         return self.conv(torch.cat([x, self.planes.expand(len(x), -1, -1, -1)], dim=1))
 
 
@@ -66,7 +66,7 @@ class ConvBlock(nn.Module):
 
 
 class HourGlass(nn.Module):
-    """Features at five resolutions, each added to the upsampled features of the next lower one."""
+    """Hourglass network with five resolutions. Each adds the upsampled features of the next lower one."""
 
     def __init__(self, dim, size):
         super().__init__()
@@ -77,7 +77,7 @@ class HourGlass(nn.Module):
         self.b2_plus_1 = ConvBlock(dim, dim)
 
     def forward(self, x):
-        """(N, dim, size, size) -> the same shape; size is a multiple of 16."""
+        """(N, dim, size, size) -> the same shape. size must be a multiple of 16."""
         return self._level(DEPTH, self.coordconv(x))
 
     def _level(self, level, x):
@@ -88,7 +88,7 @@ class HourGlass(nn.Module):
 
 
 class FAN(nn.Module):
-    """Finds faces: 98 landmarks and their boundary, as heat maps."""
+    """Face alignment network: heat maps of 98 face landmarks and of the face boundary."""
 
     def __init__(self):
         super().__init__()
@@ -104,11 +104,11 @@ class FAN(nn.Module):
         self.eval()
 
     def train(self, mode=True):
-        """Stay in evaluation mode: batch norms keep their statistics."""
+        """Stay in evaluation mode, so that the batch norms do not change their statistics."""
         return super().train(False)
 
     def forward(self, x):
-        """x (N, 3, 256, 256) in [0, 1] -> heat maps (N, 99, 64, 64), about 1 where a landmark is."""
+        """x (N, 3, 256, 256) in [0, 1] -> heat maps (N, 99, 64, 64), about 1 at the landmark."""
         x = self.conv2(F.relu(self.bn1(self.conv1(x))))  # (N, 128, 128, 128)
         x = self.conv4(self.conv3(F.avg_pool2d(x, 2)))  # (N, 256, 64, 64)
         x = self.top_m_0(self.m0(x))
@@ -116,7 +116,7 @@ class FAN(nn.Module):
 
     @torch.no_grad()
     def get_heatmap(self, x, b_preprocess=True):
-        """Images x (N, 3, H, W) in [-1, 1] -> the two masks of `preprocess`; else raw heat maps (N, 98, 64, 64)."""
+        """Images x (N, 3, H, W) in [-1, 1] -> the two masks of `preprocess`, or raw heat maps (N, 98, 64, 64)."""
         x = F.interpolate(x, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
         maps = self((x + 1) / 2)[:, :LANDMARKS]
         if not b_preprocess:
@@ -125,14 +125,14 @@ class FAN(nn.Module):
 
     @torch.no_grad()
     def get_landmark(self, x):
-        """Images x (N, 3, H, W) in [-1, 1] -> landmarks (N, 98, 2) as (x, y) in pixels of 256."""
+        """Images x (N, 3, H, W) in [-1, 1] -> landmarks (N, 98, 2) as (x, y), in pixels at 256 x 256."""
         return landmarks_of(self.get_heatmap(x, b_preprocess=False)) * 4
 
 
 def preprocess(x):
-    """Heat maps (N, 98, H, W), about 1 where a landmark is -> two masks (N, 1, H, W) in [0, 1].
+    """Heat maps (N, 98, H, W), about 1 at the landmark -> two masks (N, 1, H, W) in [0, 1].
 
-    The first has all parts of the face, for 32 px; the second has eyes and nose, for 64 and 128 px.
+    The first covers all parts of the face, for 32 px. The second covers eyes and nose, for 64 and 128 px.
     """
     unit = x.shape[2] // SIZE
     x = torch.where(x < 0.1, 0, x)
@@ -150,7 +150,7 @@ def preprocess(x):
 
 
 def landmarks_of(maps):
-    """Heat maps (N, 98, H, W) -> positions (x, y) of their maxima (N, 98, 2), moved towards the higher neighbours."""
+    """Heat maps (N, 98, H, W) -> positions (x, y) of their maxima (N, 98, 2), shifted towards the higher neighbours."""
     width, flat = maps.shape[3], maps.flatten(2)
     top = flat.argmax(2)  # (N, 98)
     px, py = top % width, top // width
@@ -164,26 +164,26 @@ def landmarks_of(maps):
 
 
 def find_wing(path):
-    """Raise UserError where the file with the weights of FAN is missing."""
+    """Raise UserError if the file with the weights of FAN is missing."""
     if not Path(path).is_file():
-        missing = f"{path}, the network that finds faces, is missing: get it by python -m data.download wing"
-        raise UserError(f"{missing}, or choose --w_hpf 0, which is right for anything but aligned faces")
+        advice = "Run python -m data.download wing, or set --w_hpf 0 if the images are not aligned faces"
+        raise UserError(f"Cannot load the face landmark network {path} (no such file). {advice}.")
 
 
 def load_wing(fan, path):
-    """Load the weights of FAN from wing.ckpt, which also holds other values. Raises UserError."""
+    """Load the weights of FAN from wing.ckpt, which also contains other values. Raises UserError."""
     find_wing(path)
-    scalar = np.float64(0).__reduce__()[0]  # the function that restores the NumPy numbers beside the weights
+    scalar = np.float64(0).__reduce__()[0]  # the function that unpickles the file's NumPy numbers
     allowed = [Namespace, np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar")]
     try:
         with torch.serialization.safe_globals([*allowed, *(type(np.dtype(code)) for code in "efdilqB?")]):
             content = read_data(Path(path))
         state = content.get("state_dict") if isinstance(content, dict) else None
         if not isinstance(state, dict):
-            raise UserError("it has no entry state_dict")
+            raise UserError("Cannot find an entry state_dict in the file. Use another file.")
         expected, state = fan.state_dict(), plain_keys(state)
         counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}  # unused
-        state = fit_state(counters | {key: value for key, value in state.items() if key in expected}, fan, str(path))
+        state = fit_state(counters | {key: value for key, value in state.items() if key in expected}, fan, "it")
     except UserError as error:
-        raise UserError(f"{path} is not wing.ckpt, the network that finds faces: {ANOTHER} ({error})") from error
+        raise UserError(f"Cannot use {path} as the face landmark network: {reason(error)}. {ANOTHER}") from error
     fan.load_state_dict(state)

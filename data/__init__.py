@@ -1,1 +1,1 @@
-"""Data sets: code that makes them lives here, and so do, ignored by git, the pictures themselves."""
+"""Code that creates, prepares and downloads data sets. Git ignores the images in the sub-folders."""

@@ -1,6 +1,6 @@
-"""Draw faces of cats, dogs and bears (the domains), with a style (colours, pattern) and a content (position, gaze).
+"""Draw faces of bears, cats and dogs (the domains) with a style (colours, pattern) and a content (position, gaze).
 
-Coordinates of a face: its centre is the origin, x points right, y down, a head is about two units wide.
+Face coordinates: the origin is the centre, x points right, y points down, and a head is about two units wide.
 """
 
 import math
@@ -24,20 +24,20 @@ class Face:
     """The factors of an image. Colours are (red, green, blue) in [0, 1]."""
 
     domain: str
-    x: float  # the centre, 0 to 1 from the left edge
-    y: float  # and from the top
-    size: float  # half the width of the head, in sides of the image
+    x: float  # centre, 0 (left edge) to 1
+    y: float  # centre, 0 (top edge) to 1
+    size: float  # half the width of the head, as a fraction of the side of the image
     tilt: float  # radians, clockwise
-    gaze: tuple  # where the eyes look: right and down, each in [-1, 1]
+    gaze: tuple  # direction of the eyes: right and down, each in [-1, 1]
     fur: tuple
-    mark: tuple  # the pattern's colour
+    mark: tuple  # colour of the pattern
     pattern: str
     eyes: tuple
     background: tuple
 
 
 def random_face(domain, generator):
-    """A random Face of one of DOMAINS. generator: a numpy Generator."""
+    """Return a random Face of one of DOMAINS. generator: a numpy Generator."""
     x, y = generator.uniform((0.4, 0.44), (0.6, 0.6))
     size = generator.uniform(0.23, 0.29)
     tilt = generator.uniform(-0.45, 0.45)
@@ -51,19 +51,19 @@ def random_face(domain, generator):
 
 
 def mix(colour, other, weight):
-    """Interpolate two colours. weight: of the other one, from 0 to 1."""
+    """Interpolate two colours. weight: weight of the other colour, from 0 to 1."""
     return tuple((1 - weight) * a + weight * b for a, b in zip(colour, other, strict=True))
 
 
 def _between(palette, generator):
-    """A random colour between two of a palette, most often near one of them."""
+    """Return a random colour between two colours of a palette, usually near one of them."""
     codes = [bytes.fromhex(palette[i]) for i in generator.choice(len(palette), 2, replace=False)]
     first, second = ([channel / 255 for channel in code] for code in codes)
     return mix(first, second, generator.beta(0.4, 0.8))
 
 
 def draw(face, size):
-    """Draw a Face -> RGB image (size x size)."""
+    """Draw a Face and return an RGB image (size x size)."""
     side = size * OVERSAMPLING
     canvas = Canvas(face, side)
     {"bear": _bear, "cat": _cat, "dog": _dog}[face.domain](canvas, face)
@@ -71,17 +71,17 @@ def draw(face, size):
 
 
 class Canvas:
-    """An image of side x side pixels. Polygons are in coordinates of the face, colours as in Face."""
+    """An image of side x side pixels. Polygons use face coordinates, colours are as in Face."""
 
     def __init__(self, face, side):
         self.image = Image.new("RGB", (side, side), _rgb(face.background))
         cos, sin = math.cos(face.tilt), math.sin(face.tilt)
         self.unit, self.centre = face.size * side, side * np.array([face.x, face.y])  # pixels
         self.turn = self.unit * np.array([[cos, sin], [-sin, cos]])
-        self.edge = mix(face.fur, INK, 0.55)  # colour of outlines
+        self.edge = mix(face.fur, INK, 0.55)  # outline colour
 
     def fill(self, points, colour, outline=None, within=None):
-        """Fill a polygon of points (N, 2); outline: a colour; within: a polygon that clips it."""
+        """Fill a polygon of points (N, 2). outline: a colour. within: a clipping polygon."""
         if within is None:
             ImageDraw.Draw(self.image).polygon(self._place(points), _rgb(colour))
         else:
@@ -95,7 +95,7 @@ class Canvas:
             self.fill(side, colour, outline, within)
 
     def line(self, points, colour, width=0.06):
-        """Draw a line through points (N, 2); width: in units of the face, at least one pixel."""
+        """Draw a line through points (N, 2). width: in face units, at least one pixel."""
         width = max(1, round(width * self.unit))
         ImageDraw.Draw(self.image).line(self._place(points), _rgb(colour), width, joint="curve")
 
@@ -113,7 +113,7 @@ def _rgb(colour):
 
 
 def ellipse(x, y, width, height, tilt=0.0):
-    """Points (48, 2) of an ellipse by its centre and half axes; tilt: radians, clockwise."""
+    """Return the points (48, 2) of an ellipse with centre x, y and half axes. tilt: radians, clockwise."""
     angle = np.linspace(0, 2 * math.pi, 48, endpoint=False)
     points = np.stack([width * np.cos(angle), height * np.sin(angle)], axis=1)
     cos, sin = math.cos(tilt), math.sin(tilt)
@@ -121,7 +121,7 @@ def ellipse(x, y, width, height, tilt=0.0):
 
 
 def rounded(points, rounds=4):
-    """A closed polygon (N, 2) with its corners cut, and cut again (Chaikin 1974): (N * 2^rounds, 2)."""
+    """Round a closed polygon (N, 2) by repeated corner cutting (Chaikin 1974) to (N * 2^rounds, 2)."""
     points = np.asarray(points, float)
     for _ in range(rounds):
         following = np.roll(points, -1, axis=0)
@@ -130,12 +130,12 @@ def rounded(points, rounds=4):
 
 
 def mirrored(points):
-    """Points, an array (..., 2), and their mirror image."""
+    """Return points (..., 2) and their mirror image."""
     return points, points * (-1, 1)
 
 
 def _head(canvas, face, outline):
-    """The head with its pattern."""
+    """Draw the head with its pattern."""
     canvas.fill(outline, face.fur, canvas.edge)
     if face.pattern == "stripes":
         canvas.fill(ellipse(0, -0.72, 0.09, 0.36), face.mark, within=outline)

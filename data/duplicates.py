@@ -1,21 +1,21 @@
-"""Find copies of an image, of any size and quality, but not other images of the same series."""
+"""Find copies of an image in any size and quality, but not other images of the same series."""
 
 import numpy as np
 
-CELLS, COARSE = 32, 8  # cells per side in the final comparison and in the first one
-# Root mean square difference of two images, in units of `detail`. Copies of other sizes, down to a quarter, and JPEGs
-# down to quality 50 differ by 0.10; images moved by a hundredth of the side, by 0.15 and more.
+CELLS, COARSE = 32, 8  # cells per side in the final and in the first comparison
+# Root mean square difference of two images, in units of `detail`. Copies down to a quarter of the size and JPEGs down
+# to quality 50 differ by 0.10. Images shifted by 1 % of the side differ by 0.15 or more.
 ALIKE = 0.13
-ALIKE_ANYWHERE = 20  # of 255, in the cell that differs most: copies 19, drawn faces that look elsewhere 25 and more
-FAINT = 4  # least detail; below it, noise would decide
-BLOCK = 256  # images that are compared with all others at once
+ALIKE_ANYWHERE = 20  # of 255, in the cell that differs most; copies: 19, drawn faces with another gaze: 25 or more
+FAINT = 4  # minimum detail; below it, noise would decide
+BLOCK = 256  # images compared with all others at once
 
 
 def originals(pictures):
-    """For each image the index of its original: an earlier image that is not a copy itself, or its own index.
+    """Return for each image the index of its original: an earlier image that is no copy, or its own index.
 
-    pictures: uint8 arrays (CELLS, CELLS, 3). All pairs are compared, first by COARSE x COARSE means, in a matrix
-    product. Means differ by no more than the cells they are means of, so this misses no copy.
+    pictures: uint8 arrays (CELLS, CELLS, 3). A matrix product first compares COARSE x COARSE means of all pairs. Means
+    never differ by more than their cells, so this step misses no copy.
     """
     total, step = len(pictures), CELLS // COARSE
     cells = np.array(pictures, np.uint8).reshape(total, CELLS, CELLS, 3)
@@ -39,6 +39,6 @@ def originals(pictures):
 
 
 def detail(cells):
-    """Root mean square difference of neighbouring cells in each of uint8 (N, CELLS, CELLS, 3) -> (N,)."""
+    """Return the root mean square difference (N,) of neighbouring cells in images, uint8 (N, CELLS, CELLS, 3)."""
     cells = cells.astype(np.float32)
     return np.sqrt(sum(np.square(np.diff(cells, axis=axis)).mean((1, 2, 3)) for axis in (1, 2)) / 2)

@@ -1,1 +1,1 @@
-"""Scores of generated images: FID, KID and LPIPS. Nothing here imports core."""
+"""Scores of generated images: FID, KID and LPIPS. This package does not import core."""

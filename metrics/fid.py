@@ -1,9 +1,9 @@
-"""FID and KID from torchvision's Inception v3.
+"""FID and KID of two folders of images, with the features of torchvision's Inception v3.
 
-python -m metrics.fid --paths A B      two folders of images
+Usage: python -m metrics.fid --paths A B
 
-Images are reduced by Pillow (bilinear) to img_size, then to 299, and normalised as for ImageNet; features are
-the 2048 pooled ones of the trunk. Any other network or way of reducing gives other numbers.
+Pillow resizes each image (bilinear) to img_size, then to 299 pixels, and the values are normalised as for ImageNet.
+The features are the 2048 pooled activations. Scores of other networks or resizing methods are not comparable.
 """
 
 import argparse
@@ -26,64 +26,64 @@ from metrics.weights import MissingWeights, full_precision, load_pretrained
 
 WEIGHTS = Inception_V3_Weights.IMAGENET1K_V1
 INPUT_SIZE = 299
-FEATURES = 2048  # with fewer images their covariance is singular
+FEATURES = 2048  # the covariance of fewer images is singular
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def eval_transform(image, img_size):
-    """A PIL image as Inception takes it: (3, 299, 299)."""
+    """Convert a PIL image to the input of Inception (3, 299, 299)."""
     return normalize(resize(image, img_size)[None])[0]
 
 
 def resize(image, img_size):
-    """A PIL image at img_size, then at Inception's size: uint8 (299, 299, 3)."""
+    """Resize a PIL image to img_size, then to the size of Inception: uint8 (299, 299, 3)."""
     for size in (img_size, INPUT_SIZE):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.array(image)
 
 
 def normalize(images):
-    """uint8 images (N, 299, 299, 3) -> (N, 3, 299, 299), normalised as for ImageNet."""
+    """Normalise uint8 images (N, 299, 299, 3) as for ImageNet: (N, 3, 299, 299)."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
 
 
 class Inception(nn.Module):
-    """Images as from `eval_transform` (N, 3, 299, 299) -> features (N, 2048). network: torchvision's, with weights."""
+    """Feature extractor (N, 3, 299, 299) -> (N, 2048). network: of torchvision, with weights."""
 
     def __init__(self, network):
         super().__init__()
         network.fc = nn.Identity()
-        network.transform_input = False  # only for images with another normalisation
+        network.transform_input = False  # images are already normalised
         for block in network.modules():
-            if isinstance(block, BasicConv2d):  # fusing halves the passes over memory
+            if isinstance(block, BasicConv2d):  # fusing halves the memory traffic
                 block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), nn.Identity()
         self.network = network.eval().to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def forward(self, x):
-        """x (N, 3, 299, 299) as from `eval_transform` -> (N, 2048), without a graph."""
+        """Compute features (N, 2048) of x (N, 3, 299, 299) from `eval_transform`, without gradients."""
         with full_precision(x.device):
             return self.network(x.contiguous(memory_format=torch.channels_last))
 
 
 def build_inception():
-    """torchvision's network without weights, with the auxiliary classifier that the published file has."""
+    """Build torchvision's network without weights; the published file includes the auxiliary classifier."""
     return torchvision.models.inception_v3(init_weights=False, aux_logits=True)
 
 
 @lru_cache
 def pretrained(device="cpu"):
-    """Inception with its published weights, once per device. Raises MissingWeights."""
+    """Return Inception with the published weights, cached per device. Raises MissingWeights."""
     return Inception(load_pretrained(build_inception, WEIGHTS)).to(device)
 
 
 def folder_features(folder, img_size, batch_size, device):
-    """Mean and covariance of the features of a folder's images, and the features (N, 2048). Raises OSError."""
+    """Return mean, covariance and features (N, 2048) of the images below a folder. Raises OSError."""
     files = (path for path in Path(folder).rglob("*") if not path.name.startswith("."))
     paths = sorted(path for path in files if path.suffix.lower() in IMG_EXTENSIONS)
     if not paths:
-        raise FileNotFoundError(f"{folder} has no images: give a folder that has some")
+        raise FileNotFoundError(f"No images found in {folder}. Choose a folder of images.")
     network, moments, features = pretrained(str(device)), Moments(FEATURES), []
     for start in range(0, len(paths), batch_size):
         x = torch.stack([_read(path, img_size) for path in paths[start : start + batch_size]])
@@ -93,24 +93,29 @@ def folder_features(folder, img_size, batch_size, device):
 
 
 def _read(path, img_size):
-    with Image.open(path) as image:
-        return eval_transform(ImageOps.exif_transpose(image).convert("RGB"), img_size)
+    try:
+        with Image.open(path) as image:
+            return eval_transform(ImageOps.exif_transpose(image).convert("RGB"), img_size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(f"Cannot read {path} as an image ({error}). Replace or remove it.") from error
 
 
 def main(argv=None):
-    """Print FID and KID of the two folders of a command line. Exits with status 2 on a wrong value or file."""
+    """Print FID and KID of two folders. Exits with status 2 if a flag or file is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--paths", nargs=2, required=True, metavar=("A", "B"), help="the two folders")
-    parser.add_argument("--img_size", type=int, default=256, help="size before the network's own")
-    parser.add_argument("--batch_size", type=int, default=64)
-    usable = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    parser.add_argument("--device", default=usable[-1], choices=usable)
+    add, usable = parser.add_argument, ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    add("--paths", nargs=2, required=True, metavar=("A", "B"), help="two folders of images to compare")
+    add("--img_size", "--img-size", type=int, default=256, metavar="N",
+        help="side of the images before Inception, in pixels, >= 1 (default: 256)")  # fmt: skip
+    add("--batch_size", "--batch-size", type=int, default=64, metavar="N", help="images per batch, >= 1 (default: 64)")
+    add("--device", default=usable[-1], choices=usable, help="where features are computed (default: %(default)s)")
     args = parser.parse_args(argv)
-    if min(args.img_size, args.batch_size) < 1:
-        parser.error("--img_size and --batch_size must be at least 1")
+    for name in ("img_size", "batch_size"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be >= 1, got {getattr(args, name)}.")
     try:
         sets = [folder_features(path, args.img_size, args.batch_size, args.device) for path in args.paths]
-    except (MissingWeights, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (MissingWeights, OSError) as error:
         parser.exit(2, f"error: {error}\n")
     (mu, cov, x), (mu2, cov2, y) = sets
     sys.stdout.write(f"FID: {frechet_distance(mu, cov, mu2, cov2):.6g}\n")

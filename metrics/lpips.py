@@ -1,8 +1,8 @@
 """LPIPS: perceptual distance of images (Zhang et al., CVPR 2018), AlexNet, linear weights v0.1.
 
-The distance is a weighted sum of squared differences of normalised features, averaged over positions. With the roots
-of weights and averages put into the features it is |e(x) - e(y)|^2, so every image is embedded once, and the mean over
-all pairs of n images is 2 / (n - 1) times the sum of |e_i - mean|^2.
+The distance is a weighted sum of squared differences of normalised features, averaged over positions. Multiplied by the
+square roots of these weights and averages, the features form an embedding e(x) with distance |e(x) - e(y)|^2. Each
+image is embedded once, and the mean over all pairs of n images is 2 / (n - 1) times the sum of |e_i - mean|^2.
 """
 
 import copy
@@ -19,12 +19,12 @@ from torchvision.models import AlexNet_Weights
 from metrics.weights import MissingWeights, full_precision, load_pretrained
 
 WEIGHTS = AlexNet_Weights.IMAGENET1K_V1
-LAYERS = (1, 4, 7, 9, 11)  # the ReLUs of AlexNet's trunk
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation, for [-1, 1]
+LAYERS = (1, 4, 7, 9, 11)  # the ReLU layers of AlexNet's trunk
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # mean and deviation of ImageNet, scaled to [-1, 1]
 
 
 class LPIPS(nn.Module):
-    """Images to vectors whose squared distances are LPIPS. linear: a weight for each channel of the five layers."""
+    """Embedding of images whose squared distances are LPIPS. linear: weights of the channels of five layers."""
 
     def __init__(self, alexnet, linear):
         super().__init__()
@@ -35,7 +35,7 @@ class LPIPS(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        """x (N, 3, H, W), around [-1, 1] and not clamped -> (N, K)"""
+        """Embed x (N, 3, H, W), about [-1, 1] and not clamped -> (N, K)."""
         x, parts = (x - self.shift) / self.scale, []
         with full_precision(x.device):
             for number, layer in enumerate(self.features[: LAYERS[-1] + 1]):
@@ -48,7 +48,7 @@ class LPIPS(nn.Module):
 
 
 class PairwiseMean:
-    """The mean LPIPS over all pairs of a group, for N groups at a time; one image of each at a time (Welford 1962)."""
+    """Streaming mean of LPIPS over all pairs of a group of images, for N groups in parallel (Welford 1962)."""
 
     def __init__(self):
         self.count, self.mean, self.scatter = 0, 0.0, 0.0
@@ -61,14 +61,14 @@ class PairwiseMean:
         self.scatter = self.scatter + (shift * (embeddings - self.mean)).sum(1).cpu().double()
 
     def result(self):
-        """The mean of each group: (N,); NaN if there are no pairs."""
+        """Return the mean of each group: (N,); NaN without pairs."""
         if self.count < 2:
             return torch.full_like(self.scatter, float("nan"))
         return 2 / (self.count - 1) * self.scatter
 
 
 def calculate_lpips_given_images(group_of_images, network=None):
-    """The mean LPIPS over all pairs of a list of images (N, 3, H, W) in [-1, 1], averaged over N; NaN for one."""
+    """Return the mean LPIPS over all pairs of a list of images (N, 3, H, W) in [-1, 1] and over N; NaN for one."""
     network = network or pretrained(str(group_of_images[0].device))
     if group_of_images[0].dtype == torch.float64:
         network = copy.deepcopy(network).double()
@@ -80,16 +80,16 @@ def calculate_lpips_given_images(group_of_images, network=None):
 
 @lru_cache
 def pretrained(device="cpu"):
-    """The network with its published weights, once per device. Raises MissingWeights."""
+    """Return the network with the published weights, cached per device. Raises MissingWeights."""
     alexnet = load_pretrained(torchvision.models.alexnet, WEIGHTS)
     return LPIPS(alexnet, linear_weights()).eval().to(device)
 
 
 def linear_weights():
-    """The linear weights v0.1 for AlexNet, of the package lpips: five tensors (1, C, 1, 1). Raises MissingWeights."""
-    package = importlib.util.find_spec("lpips")  # not imported: only its file is needed
+    """Load the linear weights v0.1 for AlexNet from the package lpips: 5 of (1, C, 1, 1). Raises MissingWeights."""
+    package = importlib.util.find_spec("lpips")  # the package is not imported, as only its file is needed
     try:
         path = Path(package.origin).parent / "weights" / "v0.1" / "alex.pth"
         return list(torch.load(path, map_location="cpu", weights_only=True).values())
-    except (AttributeError, TypeError, OSError, RuntimeError) as error:  # no such package, or a broken one
-        raise MissingWeights("the linear weights of LPIPS are missing: pip install lpips") from error
+    except (AttributeError, TypeError, OSError, RuntimeError) as error:  # the package is missing or damaged
+        raise MissingWeights("Cannot load the linear weights of LPIPS. Run python -m pip install lpips.") from error

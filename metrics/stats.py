@@ -1,13 +1,13 @@
-"""Streaming statistics of features, and distances between sets of them."""
+"""Streaming statistics of features, and distances between sets of features."""
 
 import numpy as np
 import torch
 
 
 class Moments:
-    """Mean and covariance of feature vectors of length `size`, d, that come in batches, in float64.
+    """Mean and covariance of batches of feature vectors of length d = `size`, in float64.
 
-    Batches are merged by their means and scatters (Chan, Golub, LeVeque 1983), as sums of squares would cancel.
+    Batches are merged by means and scatters (Chan, Golub, LeVeque 1983); sums of squares would lose precision.
     """
 
     def __init__(self, size):
@@ -24,7 +24,7 @@ class Moments:
         self.count = total
 
     def reduced(self, all_reduce_sum):
-        """The moments of the vectors of all processes. all_reduce_sum(tensor): its sum over processes."""
+        """Return the Moments of the vectors of all processes. all_reduce_sum(tensor): its sum over processes."""
         total = Moments(len(self.mean))
         total.count = int(all_reduce_sum(torch.tensor(self.count)))
         total.mean = all_reduce_sum(self.count * self.mean) / total.count
@@ -33,15 +33,15 @@ class Moments:
         return total
 
     def result(self):
-        """Mean (d,) and covariance (d, d) over n - 1 as arrays; of one vector the covariance is zero."""
+        """Return mean (d,) and covariance (d, d), divided by n - 1, as arrays; the covariance of one vector is zero."""
         return self.mean.numpy(), (self.scatter / max(1, self.count - 1)).numpy()
 
 
 def frechet_distance(mu, cov, mu2, cov2, root=None):
-    """Squared Frechet distance of two Gaussians: |mu - mu2|^2 + Tr(cov + cov2 - 2 (cov cov2)^(1/2)).
+    """Return the squared Frechet distance of two Gaussians: |mu - mu2|^2 + Tr(cov + cov2 - 2 (cov cov2)^(1/2)).
 
-    cov cov2 has the eigenvalues of the symmetric cov^(1/2) cov2 cov^(1/2), of which rounding makes none complex.
-    mu, mu2: (d,). cov, cov2: (d, d). root: cov^(1/2) from `symmetric_root`, if the caller has it.
+    cov cov2 has the same eigenvalues as the symmetric cov^(1/2) cov2 cov^(1/2), which stay real despite rounding.
+    mu, mu2: (d,). cov, cov2: (d, d). root: cov^(1/2) from `symmetric_root`, if known.
     """
     root = symmetric_root(cov) if root is None else root
     trace_of_root = _roots(np.linalg.eigvalsh(root @ cov2 @ root)).sum()
@@ -50,10 +50,10 @@ def frechet_distance(mu, cov, mu2, cov2, root=None):
 
 
 def frechet_distance_of_few(x, y):
-    """The same for Gaussians of features (n, d) and (m, d); fast if one of the sets is small.
+    """Return the same distance for features (n, d) and (m, d); fast if one of the sets is small.
 
-    With centred features A / sqrt(n - 1) and B / sqrt(m - 1), the trace of the root is the sum of the singular
-    values of A B^T, an n x m matrix, and no covariance is formed.
+    With the centred features A, divided by sqrt(n - 1), and B, by sqrt(m - 1), the trace of the root is the sum of the
+    singular values of the n x m matrix A B^T. No covariance is computed.
     """
     means = x.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64)
     a, b = ((z - mean) / np.sqrt(max(1, len(z) - 1)) for z, mean in zip((x, y), means, strict=True))
@@ -63,21 +63,21 @@ def frechet_distance_of_few(x, y):
 
 
 def symmetric_root(matrix):
-    """The square root (d, d) of a symmetric matrix (d, d) without negative eigenvalues."""
+    """Return the square root of a symmetric matrix (d, d) without negative eigenvalues."""
     values, vectors = np.linalg.eigh(np.atleast_2d(matrix))
     return (vectors * _roots(values)) @ vectors.T
 
 
 def _roots(eigenvalues):
-    """Square roots; zero for eigenvalues that only rounding keeps from zero, as thousands of their roots add up."""
+    """Return square roots; zero for eigenvalues within rounding error, since thousands of such roots would add up."""
     rounding = len(eigenvalues) * np.finfo(np.float64).eps * eigenvalues.max()
     return np.sqrt(np.where(eigenvalues > rounding, eigenvalues, 0))
 
 
 def kernel_distance(features, features2, block=4096):
-    """KID: unbiased squared distance of two sets of features (N, d), (M, d) in the kernel (x.y / d + 1)^3.
+    """Return KID, the unbiased squared MMD of features (N, d), (M, d) with the kernel (x.y / d + 1)^3.
 
-    Binkowski et al., ICLR 2018. NaN where a set has fewer than two.
+    Binkowski et al., ICLR 2018. NaN if a set has fewer than two vectors.
     """
     n, m = len(features), len(features2)
     if min(n, m) < 2:

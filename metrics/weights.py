@@ -1,4 +1,4 @@
-"""Pretrained weights: torchvision's own files, in PyTorch's own cache."""
+"""Pretrained weights: torchvision's files in PyTorch's cache."""
 
 import http.client
 import pickle
@@ -9,42 +9,45 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-FAILURES = (  # no connection, another file at the address, a damaged file, weights of another network
+FAILURES = (  # no connection, wrong file at the address, damaged file, weights of another network
     OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, pickle.UnpicklingError,
     http.client.HTTPException,
 )  # fmt: skip
 
 
 class MissingWeights(Exception):
-    """A file of weights could be neither found nor downloaded. The message says where to get and put it."""
+    """A file of weights is missing and cannot be downloaded. The message states its URL and folder."""
 
 
 def load_pretrained(build, weights):
-    """A torchvision network, build(), in eval mode with its published weights; may download. Raises MissingWeights."""
+    """Return build(), a torchvision network, in eval mode with its published weights. Raises MissingWeights.
+
+    Downloads the weights if they are not in the cache.
+    """
     path = weights_path(weights)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if path.is_file() else FileLock(f"{path}.lock"):  # one process downloads, others wait
+        with nullcontext() if path.is_file() else FileLock(f"{path}.lock"):  # one process downloads, the others wait
             state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
-        with torch.device("meta"):  # its random initialisation would take longer than reading the file
+        with torch.device("meta"):  # skips the random initialisation, which is slower than reading the file
             network = build()
         network.load_state_dict(state, assign=True)
     except FAILURES as error:
         reason = str(error).partition("\n")[0].rstrip(":. ")
         raise MissingWeights(
-            f"{path.name} could not be loaded ({reason}): fetch it from {weights.url} and put it into {path.parent}"
+            f"Cannot load {path.name} ({reason}). Download it from {weights.url} to {path.parent}."
         ) from error
     return network.eval().requires_grad_(False)
 
 
 def weights_path(weights):
-    """The path of PyTorch's copy of the file: in TORCH_HOME, or ~/.cache/torch."""
+    """Return the path of the file in PyTorch's cache: TORCH_HOME or ~/.cache/torch."""
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
 
 
 @contextmanager
 def full_precision(device):
-    """Let networks compute in full precision, whatever the run's precision is, so that scores can be compared."""
+    """Compute in full precision within the context, since scores must not depend on the precision of a run."""
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
     before = [backend.fp32_precision for backend in backends]
     try:

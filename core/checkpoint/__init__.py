@@ -1,4 +1,4 @@
-"""Checkpoints: files of a step, what they say about their networks, and how runs start from them."""
+"""Checkpoints: the files of a step, the settings stored in them, and how runs start from them."""
 
 from core.checkpoint.io import CheckpointIO
 

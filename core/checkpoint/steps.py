@@ -1,4 +1,4 @@
-"""The steps of a training in a folder: three files each and, written last, a manifest that makes them whole."""
+"""The steps of a training in a folder. A step has three files; a manifest, written last, marks it as complete."""
 
 import json
 
@@ -10,44 +10,44 @@ MANIFEST = "{:06d}_manifest.json"
 
 
 class StepFiles:
-    """Saves and loads whole steps. groups: template of a file's name -> {name: module or optimizer}, maybe none."""
+    """Save and load complete steps. groups: template of a file's name -> {name: module or optimizer}, may be empty."""
 
     def __init__(self, folder, groups):
         self.folder = folder
         self.files = [CheckpointIO(folder, template, **group) for template, group in groups.items() if group]
 
     def modules(self):
-        """All modules and optimizers in the files' order; one that is in several files, such as `fan`, once."""
+        """Return all modules and optimizers in the order of the files, without duplicates (`fan` is in two files)."""
         return list(dict.fromkeys(module for file in self.files for module in file.modules.values()))
 
     def steps(self):
-        """Steps that have a file of every kind, ascending."""
+        """Return the steps that have all files, ascending."""
         return sorted(set.intersection(*(set(file.steps()) for file in self.files)))
 
     def save(self, step, config):
-        """Write the step's files, then its manifest. Raises UserError where the disk is full or gone."""
-        with system_errors(self.folder, "written"):
+        """Write the step's files, then its manifest. Raises UserError if this fails."""
+        with system_errors(self.folder, "write"):
             manifest_path(self.folder, step).unlink(missing_ok=True)
             for file in self.files:
                 file.save(step, config)
             write_manifest(self.folder, step)
 
     def load(self, step, optional=None):
-        """Load the step's files. Raises UserError. optional: see `CheckpointIO.load`."""
+        """Load the step's files. optional: see `CheckpointIO.load`. Raises UserError."""
         for file in self.files:
             file.load(step, optional)
 
     def move_aside(self, step):
-        """Move the files of later steps into a new sub-folder and return it, None without files; remove half steps."""
+        """Move the files of later steps to a new subfolder and return it, None without files. Remove half steps."""
         later = [number for number in any_steps(self.folder) if number > step]
-        with system_errors(self.folder, "written"):
+        with system_errors(self.folder, "write"):
             for number in later:
                 if is_half(self.folder, number):
                     self._remove(number)
         return move_aside([path for number in later for path in self._paths(number) if path.exists()], self.folder)
 
     def prune(self, keep, spared=()):
-        """Remove all but the newest `keep` steps and those spared; 0 keeps all. Steps without manifest stay."""
+        """Remove all steps with a manifest except the newest `keep` (0: all) and the `spared` ones."""
         steps = saved_steps(self.folder, MANIFEST)
         for step in set(steps[:-keep] if keep else ()) - set(spared):
             self._remove(step)
@@ -57,33 +57,33 @@ class StepFiles:
             path.unlink(missing_ok=True)
 
     def _paths(self, step):
-        """The step's files and, last, its manifest, so that a removal that was cut short is ended next time."""
+        """Return the step's files and, last, its manifest: an interrupted removal is then completed next time."""
         return [*paths_of(self.folder, step), manifest_path(self.folder, step)]
 
 
 def paths_of(folder, step):
-    """The files of a step, in the order of FILES, whether they are there or not."""
+    """Return the paths of a step's files in the order of FILES, whether they exist or not."""
     return [folder / template.format(step) for template in FILES]
 
 
 def manifest_path(folder, step):
-    """Where the manifest of a step is, or would be."""
+    """Return the path of a step's manifest, whether it exists or not."""
     return folder / MANIFEST.format(step)
 
 
 def write_manifest(folder, step):
-    """Write the sizes and hashes of a step's files, now that they are whole. Raises OSError, UserError."""
+    """Write the manifest: sizes and hashes of a step's files. Raises OSError, UserError."""
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in paths_of(folder, step)}
     content = json.dumps({"step": step, "files": files}, indent=2) + "\n"
     write_text(manifest_path(folder, step), content, durable=True)
 
 
 def is_half(folder, step):
-    """Whether a step's files are what a save leaves that was killed: the first of them, and no manifest."""
+    """Whether a step was left by an interrupted save: its first file exists, others and the manifest are missing."""
     there = [path.is_file() for path in paths_of(folder, step)]
     return there[0] and not all(there) and not manifest_path(folder, step).is_file()
 
 
 def any_steps(folder):
-    """Steps of which there is a file, ascending."""
+    """Return the steps that have at least one file, ascending."""
     return sorted({step for template in FILES for step in saved_steps(folder, template)})

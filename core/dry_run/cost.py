@@ -1,7 +1,7 @@
-"""What work costs, before it is done: FLOPs and memory, counted on PyTorch's fake tensors.
+"""Estimates of FLOPs and memory before a run, from PyTorch's fake tensors.
 
-A fake tensor has a shape, a type and a device but no data. So the Solver and the functions of a real run do their work
-within seconds, at any size, on any machine. Each tensor is noted until it is freed: that gives the peak of memory.
+A fake tensor has a shape, a type and a device but no data. The Solver and the other functions of a real run therefore
+take seconds, at any size, on any machine. The Counter tracks each tensor until it is freed to find the peak of memory.
 """
 
 import weakref
@@ -12,7 +12,7 @@ import torch
 import torchvision
 from munch import Munch
 
-# Private, since PyTorch has no public way to see each operation and each tensor that it returns.
+# These are private modules: PyTorch has no public interface to observe every operation and its results.
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -26,20 +26,20 @@ from core.solver import Solver
 from core.system.device import select_device
 from metrics import fid, lpips
 
-CANVAS = 4 + 2  # bytes of a pixel of a grid: in Pillow's image and in its JPEG encoder
-FRAMES_KEPT = 16  # of a video, by its encoder
-LPIPS_CHANNELS = (64, 192, 384, 256, 256)  # of the layers of AlexNet that LPIPS compares
-MOMENTS = 6  # matrices as large as a covariance of features, while distances are computed
-SCRATCH = 1.1  # kernels ask for this much more than tensors hold, as measured (benchmarks/README.md)
+CANVAS = 4 + 2  # bytes per pixel of a grid: Pillow's image and its JPEG encoder
+FRAMES_KEPT = 16  # video frames that the encoder holds in memory
+LPIPS_CHANNELS = (64, 192, 384, 256, 256)  # channels of the AlexNet layers in LPIPS
+MOMENTS = 6  # matrices of the size of a covariance, while distances are computed
+SCRATCH = 1.1  # factor for temporary memory of kernels, as measured (benchmarks/README.md)
 
 
 class Counter(TorchDispatchMode):
-    """Counts FLOPs, a multiply-add as two, second order included, and bytes of tensors: `held` now, `peak` at most."""
+    """Counter of FLOPs (multiply-add: 2; second order included) and of bytes of tensors: `held` now, `peak` so far."""
 
     def __init__(self):
         super().__init__()
         self.flops = self.held = self.peak = 0
-        self.live = set()  # ids of storages that are alive
+        self.live = set()  # ids of storages in use
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -63,12 +63,12 @@ class Counter(TorchDispatchMode):
 
 
 class Cost(Munch):
-    """flops: of all. peak: most bytes at once. held: bytes that stay (networks, averages, optimizers), if asked."""
+    """flops: total. peak: maximum of bytes. held: bytes of networks, averages and optimizers (only for training)."""
 
 
 @contextmanager
 def counted(device, *networks):
-    """Yield a Counter. Within the context tensors are fake; the networks, built on "meta", get theirs on the device."""
+    """Yield a Counter. Tensors are fake within the context, and the networks move from "meta" to the device."""
     with FakeTensorMode(allow_non_fake_inputs=True), Counter() as counter:
         for network in set(networks):  # fan is among nets and nets_ema
             network.to_empty(device=device)
@@ -78,9 +78,9 @@ def counted(device, *networks):
 
 @contextmanager
 def fake_solver(config, *others):
-    """Yield (Solver, Counter), within the context of `counted`. others: further networks, built on "meta"."""
+    """Yield (Solver, Counter) in the context of `counted`. others: further networks, built on "meta"."""
     with torch.device("meta"):
-        # The compiler would run on real tensors. The copies of a slow start are not counted.
+        # torch.compile needs real tensors. The copies for --init_iters are not counted.
         solver = Solver(config.with_flags(compile=False, init_iters=0), on_meta=True)
     with counted(solver.device, *solver.nets.values(), *solver.nets_ema.values(), *others) as counter:
         for name, optimizer in solver.optims.items():
@@ -89,21 +89,21 @@ def fake_solver(config, *others):
 
 
 def networks(config):
-    """The networks of a mode, without memory: {name: module}."""
+    """Return the networks of a mode on "meta": {name: module}."""
     with torch.device("meta"):
         nets, nets_ema = build_model(config)
     return nets if config.mode == "train" else nets_ema
 
 
 def saved_bytes(config):
-    """Size of the files of one step of a training, together."""
+    """Return the total size of the files of one checkpoint, in bytes."""
     sizes = {name: sum(p.nbytes for p in network.parameters()) for name, network in networks(config).items()}
-    copies = {"fan": 2, "discriminator": 3}  # fan has no moments, D no average; others have both: four copies
+    copies = {"fan": 2, "discriminator": 3}  # weights, average, two moments: fan has no moments, D no average
     return sum(copies.get(name, 4) * size for name, size in sizes.items())
 
 
 def training(config, count):
-    """The Cost of an iteration of `count` images, the second one: the first makes the optimizers' moments."""
+    """Return the Cost of the second iteration of `count` images; the first creates the moments of the optimizers."""
     with fake_solver(config) as (solver, counter):
         device = solver.device
         images = {name: _images(config, count, device) for name in ("x_src", "x_ref", "x_ref2")}
@@ -118,14 +118,14 @@ def training(config, count):
 
 
 def snapshot(config):
-    """The Cost of a snapshot: its sources, one row of it, and its largest grid."""
+    """Return the Cost of a snapshot: encoding its sources, rendering one row, and its largest grid."""
     sources, size = config.val_batch_size, config.img_size
     cells = max((1 + sources) ** 2, (1 + config.num_outs_per_domain * min(config.num_domains, 5)) * sources)
     return _translation(config, sources, cells * size**2 * CANVAS)
 
 
 def sampling(config, sources, styles):
-    """The Cost of translating sources into one style, and of the largest of --outputs. styles: most of one kind."""
+    """Return the Cost of translating sources into one style, with the largest output. styles: most of any kind."""
     size = config.img_size
     grid = (1 + sources) * (1 + styles) * size**2
     frames = FRAMES_KEPT * 2 * size * (size + video.GAP + sources * size)
@@ -134,7 +134,7 @@ def sampling(config, sources, styles):
 
 
 def _translation(config, sources, canvas):
-    """The Cost of reading sources and translating them into one style. canvas: bytes of grids and frames besides."""
+    """Return the Cost of encoding sources and translating them into one style. canvas: bytes of grids and frames."""
     with fake_solver(config) as (solver, counter), torch.no_grad(), solver.autocast():
         held = counter.held
         content = Content.of(solver.nets_ema, _images(config, sources, solver.device), solver.inference_batch)
@@ -144,7 +144,7 @@ def _translation(config, sources, canvas):
 
 
 def evaluation(config, sources, most):
-    """The Cost of one output of each of so many sources, with its scores. most: sources of a task."""
+    """Return the Cost of one scored output per source. most: largest number of sources of a task."""
     with torch.device("meta"):
         inception = fid.Inception(fid.build_inception().eval())
         alexnet, linear = torchvision.models.alexnet(), [torch.empty(channels) for channels in LPIPS_CHANNELS]
@@ -156,23 +156,23 @@ def evaluation(config, sources, most):
         networks = {"generator": nets.generator, "inception": inception, "lpips_network": distance}
         translate_part = partial(translate_and_embed, prepare=_to_inception, **networks)
         pairs = lpips.PairwiseMean()
-        for _ in range(2):  # the first one makes the means
+        for _ in range(2):  # the first pass creates the means
             counter.flops = 0
             parts = batch.run(translate_part, content, s_trg)
             pairs.add(torch.cat([embeddings for _, embeddings, _ in parts]))
-        # Of real images and of a task's outputs.
+        # Features of the real images and of the outputs of a task.
         features = 2 * min(most * config.num_outs_per_domain, MOST_KEPT) * fid.FEATURES * 4
         matrices = MOMENTS * fid.FEATURES**2 * 8
         return Cost(flops=counter.flops, peak=counter.peak + features + matrices)
 
 
 def _to_inception(x_fake):
-    """In place of `Evaluation._to_inception`, which reads the outputs: Pillow makes Inception's images of them."""
+    """Replace `Evaluation._to_inception`, which needs real data for Pillow, and return a tensor of the same shape."""
     return None, torch.empty(len(x_fake), 3, fid.INPUT_SIZE, fid.INPUT_SIZE, device=x_fake.device)
 
 
 def alignment(config):
-    """The Cost of finding the landmarks of a batch of faces; FLOPs of one."""
+    """Return the Cost of finding the landmarks of a batch of faces; FLOPs are per face."""
     from core.sampling.align import AT_ONCE
     from core.wing import FAN
 

@@ -1,9 +1,9 @@
 """Evaluation: translate every domain into every other and score the outputs by FID, KID and LPIPS (paper, section 3).
 
-A task is an ordered pair of domains, src2trg. Every validation image of src is translated `outputs` times into
+A task is an ordered pair of domains, src2trg. It translates every validation image of src `outputs` times into
 trg, in styles of random codes (latent) or of validation images of trg (reference). FID and KID compare all
-outputs, in 8 bit, with all training images of trg. LPIPS is the mean distance between the outputs of one source:
-it measures diversity. Each batch of outputs is scored in memory; files are written for people only.
+8-bit outputs with all training images of trg. LPIPS is the mean distance between the outputs of one source
+and measures diversity. The scores are computed in memory; image files are for inspection only.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from core.model import Content
 from core.sampling import translate
 from core.system import console, distributed
 from core.system.device import usable_cores
-from core.system.errors import UserError
+from core.system.errors import UserError, reason
 from core.system.files import make_folder, safe_name, sha256
 from core.system.random import random_generator
 from metrics import fid, lpips
@@ -40,11 +40,11 @@ MODES = ("latent", "reference")
 
 
 class Evaluation:
-    """Scores networks on the images of folders with one sub-folder per domain.
+    """Scores of networks on folders of images with one sub-folder per domain.
 
     domains: names in label order. train_dir: real images for FID and KID. val_dir: sources and references.
-    eval_dir: takes the outputs, if save_images, and the features of real images, which are computed once.
-    outputs: per source and task. batch_size: sources at a time; LPIPS is a mean over such batches.
+    eval_dir: folder for the outputs, if save_images, and for the cached features of real images.
+    outputs: number per source and task. batch_size: sources per batch; LPIPS is the mean over batches.
     inference_batch: a MicroBatch. skipped_images: paths to ignore. Raises MissingWeights, UserError.
     """
 
@@ -59,35 +59,36 @@ class Evaluation:
         self.train = images_by_domain(train_dir, domains, skipped_images)
         self.val = images_by_domain(val_dir, domains, skipped_images)
         files = {"inception": weights_path(fid.WEIGHTS), "alexnet": weights_path(lpips.WEIGHTS)}
-        self.weights = {name: sha256(path)[:8] for name, path in files.items()}  # other weights give other scores
-        self.pool = ThreadPoolExecutor(min(8, usable_cores()))  # for Pillow; torch has its own threads
+        self.weights = {name: sha256(path)[:8] for name, path in files.items()}  # scores depend on the weights
+        self.pool = ThreadPoolExecutor(min(8, usable_cores()))  # for Pillow; PyTorch has its own threads
         tasks = [self._task_folder(src, trg).name.casefold() for src, trg in permutations(domains, 2)]
         if len(set(tasks)) < len(tasks):
-            raise UserError(f"tasks of the domains {', '.join(domains)} would have equal names: rename sub-folders")
+            equal = f"two tasks of the domains {', '.join(domains)} have equal names"
+            raise UserError(f"Cannot evaluate ({equal}). Rename the sub-folders of --train_img_dir and --val_img_dir.")
         if distributed.is_main_process():
             self._warn_about_few_images()
 
     def check_images(self):
-        """Raise UserError if processes, for example on other machines, find other images."""
+        """Raise UserError if the processes, for example on several machines, find different images."""
         for root, images in ((self.train_dir, self.train), (self.val_dir, self.val)):
             check_same_on_all_ranks([path for paths in images.values() for path in paths], root)
 
     def _warn_about_few_images(self):
-        repeated = "outputs in the style of references repeat themselves there, and their LPIPS is too low"
-        biased = "FID is too high and compares only with FID of as many; KID has no such bias"
+        repeated = "Reference-guided outputs repeat there, so their LPIPS is too low."
+        biased = "FID is too high and only comparable at equal numbers of images. KID has no such bias."
         kinds = [("validation", self.val, self.outputs, repeated), ("training", self.train, fid.FEATURES, biased)]
         for kind, images, enough, effect in kinds:
             few = [name for name, paths in images.items() if len(paths) < enough]
             if few:
-                console.warn(f"fewer than {enough} {kind} images in {', '.join(few)}: {effect}")
+                console.warn(f"Fewer than {console.counted(enough, f'{kind} image')} in {', '.join(few)}. {effect}")
 
     def run(self, nets, mode, seed, pause=lambda: None):
-        """Scores of all tasks in a mode: {"cat2dog": Scores, ...}. pause(): called after each task. Each process
-        translates a shard of every task's images; the main process computes the distances."""
+        """Compute the scores of all tasks in a mode: {"cat2dog": Scores, ...}. pause(): called after each task. Each
+        process translates a shard of every task's images; the main process computes the distances."""
         scores = {}
         for trg in self.domains:  # all tasks of a target share its real images and references
             real = self.real_features(trg)
-            root = cache(lambda real=real: symmetric_root(real.cov.numpy()))  # slow: once, and only if used
+            root = cache(lambda real=real: symmetric_root(real.cov.numpy()))  # slow: computed once, only if needed
             references = self.reference_codes(nets.style_encoder, trg) if mode == "reference" else None
             for src in self.domains:
                 if src != trg:
@@ -100,7 +101,7 @@ class Evaluation:
     @torch.no_grad()
     def task(self, nets, src, trg, references, seed):
         """Translate the validation images of src into trg -> (Features of the outputs, LPIPS). references: style codes
-        to choose from (R, style_dim); None: styles of random codes."""
+        (R, style_dim) to choose from; None: styles of random codes."""
         mode = "latent" if references is None else "reference"
         accumulator = FeatureAccumulator(len(self.val[src]) * self.outputs)
         diversity = torch.zeros(len(self.val[src]), dtype=torch.float64)
@@ -127,14 +128,14 @@ class Evaluation:
                     if self.save_images:
                         files = [folder / f"{source + 1:04d}_{output:02d}.png" for source in sources]
                         list(self.pool.map(write_image, files, chain.from_iterable(images)))
-                features = torch.stack(features, dim=1).flatten(0, 1)  # (N * outputs, 2048), source by source
+                features = torch.stack(features, dim=1).flatten(0, 1)  # (N * outputs, 2048), ordered by source
                 accumulator.add(features, sources[0] * self.outputs)
                 diversity[sources] = pairs.result()
         means = [batch.mean() for batch in distributed.all_reduce_sum(diversity).split(self.batch_size)]
         return accumulator.result(), torch.stack(means).mean().item()
 
     def about(self):
-        """How the scores were computed, as plain values to save beside them."""
+        """Return how the scores are computed, as plain values to save with them."""
         return {
             "validation_images": {name: len(paths) for name, paths in self.val.items()},
             "training_images": {name: len(paths) for name, paths in self.train.items()},
@@ -147,11 +148,11 @@ class Evaluation:
         }
 
     def real_features(self, domain):
-        """Features of a domain's training images, from the disk if they were computed from the same files. Only the
-        main process, which compares them, reads the file; in that case the others return None."""
+        """Return the Features of a domain's training images, cached on disk for unchanged files. Only the main process
+        reads the cache, since it computes the distances; the other processes then return None."""
         with distributed.sync_errors():
             features = read_features(self._features_file(domain)) if distributed.is_main_process() else None
-        if distributed.on_main_process(lambda: features is not None):  # one flag to all: the features are large
+        if distributed.on_main_process(lambda: features is not None):  # sends one flag, as the features are large
             return features
         accumulator = FeatureAccumulator(len(self.train[domain]))
         transform = partial(fid.eval_transform, img_size=self.img_size)
@@ -164,11 +165,13 @@ class Evaluation:
         return features
 
     def _features_file(self, domain):
-        """The file for the Features of a domain's training images; its name is a hash of what they depend on."""
+        """Return the cache file for the Features of a domain's training images; its name has a hash of their inputs."""
         try:
             files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.train[domain]]
         except OSError as error:
-            raise UserError(f"{error.filename} is gone ({error.strerror}): put it back or start anew") from error
+            raise UserError(
+                f"Cannot read {error.filename} ({reason(error)}). Restore the file, or start again without it."
+            ) from error
         content = json.dumps([files, self.img_size, self.weights["inception"]])
         key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
         return self.eval_dir / f"real_{safe_name(domain)}_{key}.npz"
@@ -178,7 +181,7 @@ class Evaluation:
 
     @torch.no_grad()
     def reference_codes(self, style_encoder, domain):
-        """Styles of all validation images of a domain: (R, style_dim)."""
+        """Encode all validation images of a domain: styles (R, style_dim)."""
         label, paths = self.domains.index(domain), self.val[domain]
         codes = torch.zeros(len(paths), style_encoder.unshared[0].out_features)
         batches = self._batches(paths, test_transform(self.img_size), "references")
@@ -189,30 +192,30 @@ class Evaluation:
         return distributed.all_reduce_sum(codes).to(self.device)
 
     def _batches(self, paths, transform, title):
-        """Iterate over this process's shard of images: (numbers, x), their N indices in paths and (N, 3, H, W). Call it
-        outside of `sync_errors`, since it waits for the other processes; images are read in the iteration."""
+        """Return an iterator over this process's shard of images: (N indices in paths, x (N, 3, H, W)). Call it outside
+        of `sync_errors`, since it waits for the other processes; the iterator reads the images."""
         size = distributed.all_reduce_max(self.inference_batch.size)
-        unit = size if self.batch_size % size == 0 else self.batch_size  # networks get the same parts as in one process
+        unit = size if self.batch_size % size == 0 else self.batch_size  # same parts as in a single process
         samples = [(path, number) for number, path in enumerate(paths)][distributed.shard(len(paths), unit)]
         loader = get_sample_loader(samples, transform, self.batch_size, self.num_workers)
         batches = console.progress(loader, desc=title, unit="batch")
         return ((numbers.tolist(), x.to(self.device)) for x, numbers in batches)
 
     def _random_styles(self, mapping_network, label, generators):
-        """Styles of random codes, `outputs` for each source: (outputs, N, style_dim)."""
+        """Return styles of random codes, `outputs` per source: (outputs, N, style_dim)."""
         latent_dim = mapping_network.shared[0].in_features
         z_trg = torch.stack([torch.randn(self.outputs, latent_dim, generator=g) for g in generators], dim=1)
         s_trg = translate.latent_styles(mapping_network, z_trg.flatten(0, 1), [label])  # (1, outputs * N, style_dim)
         return s_trg.view(self.outputs, len(generators), -1)
 
     def _choose_references(self, references, generators):
-        """Choose `outputs` references for each source, distinct if there are enough: (outputs, N, style_dim). Each
-        source shuffles the references by itself, so that its choice depends on no other source."""
+        """Choose `outputs` references per source, distinct if there are enough: (outputs, N, style_dim). Each source
+        shuffles the references with its own generator: its choice does not depend on the other sources."""
         orders = torch.stack([torch.randperm(len(references), generator=g) for g in generators], dim=1)  # (R, N)
         return references[orders[torch.arange(self.outputs) % len(references)]]
 
     def _to_inception(self, x_fake):
-        """Outputs (N, 3, H, W) in 8 bit (N, H, W, 3), and as Inception takes them (N, 3, 299, 299)."""
+        """Convert outputs (N, 3, H, W) to 8 bit (N, H, W, 3) and to inputs of Inception (N, 3, 299, 299)."""
         images = to_uint8(x_fake)
         resize = partial(fid.resize, img_size=self.img_size)
         resized = np.stack(list(self.pool.map(resize, map(Image.fromarray, images))))
@@ -222,7 +225,7 @@ class Evaluation:
 def translate_and_embed(content, s_trg, *, generator, inception, lpips_network, prepare):
     """Translate N sources and embed the outputs -> (images, LPIPS embeddings (N, K), Inception features (N, 2048)).
 
-    prepare(x_fake) returns (images, outputs as Inception takes them). The dry run calls this on tensors without data.
+    prepare(x_fake) returns (images, inputs of Inception). The dry run calls this function with tensors without data.
     """
     x_fake = generator.render(content, s_trg)
     images, x_inception = prepare(x_fake)
@@ -230,30 +233,31 @@ def translate_and_embed(content, s_trg, *, generator, inception, lpips_network, 
 
 
 def _make_empty(folder):
-    """Make a folder for outputs, without those of an earlier evaluation. Raises UserError."""
+    """Create a folder for outputs and delete those of an earlier evaluation. Raises UserError."""
     make_folder(folder)
     for old in folder.glob("[0-9]*_[0-9]*.png"):
         try:
             old.unlink(missing_ok=True)
         except OSError as error:
-            raise UserError(f"{old} cannot be replaced ({error.strerror}): close what holds it open") from error
+            raise UserError(f"Cannot delete {old} ({reason(error)}). Close any program that uses it.") from error
 
 
 def images_by_domain(root, domains, skipped_images=()):
-    """The images of a folder with one sub-folder per domain: {name: sorted paths}, without skipped ones."""
+    """Return the images of a folder with one sub-folder per domain, without skipped ones: {name: sorted paths}."""
     return {name: [path for path in images_below(Path(root, name)) if path not in skipped_images] for name in domains}
 
 
 def check_scorable(domains, img_size):
-    """Raise UserError if there are too few domains, or too small images, to evaluate."""
+    """Raise UserError if there are too few domains or the images are too small for an evaluation."""
     if len(domains) < 2 or img_size < 32:
         raise UserError(
-            "evaluation needs two domains or more, and pictures of 32 px or more: --eval_every 0 goes without"
+            f"Cannot evaluate {console.counted(len(domains), 'domain')} at {img_size} px "
+            "(evaluation needs at least 2 domains and 32 px). Pass --eval_every 0 to train without evaluation."
         )
 
 
 def load_metric_networks(device):
-    """[Inception, LPIPS] on a device, given by its name. Raises MissingWeights that names every missing file."""
+    """Load [Inception, LPIPS] to a device, given by its name. Raises MissingWeights with every missing file."""
     networks, missing = [], []
     for load in (fid.pretrained, lpips.pretrained):
         try:
@@ -261,5 +265,5 @@ def load_metric_networks(device):
         except MissingWeights as error:
             missing.append(str(error))
     if missing:
-        raise MissingWeights("; ".join(missing))
+        raise MissingWeights(" ".join(missing))
     return networks

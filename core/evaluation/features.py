@@ -1,4 +1,4 @@
-"""Inception features of a set of images: accumulated over batches and processes, saved, compared."""
+"""Inception features of a set of images: accumulate over batches and processes, save, compare."""
 
 import zipfile
 from typing import NamedTuple
@@ -11,40 +11,40 @@ from core.system.files import atomic_write
 from metrics.fid import FEATURES
 from metrics.stats import Moments, frechet_distance, frechet_distance_of_few, kernel_distance
 
-MOST_KEPT = 10_000  # features kept of a set, for KID: 80 MB
-FEW = 512  # images; up to here FID is faster from features than from their covariances
+MOST_KEPT = 10_000  # features stored per set, for KID: 80 MB
+FEW = 512  # images; up to this number FID is faster from features than from covariances
 
 
 class Features(NamedTuple):
-    """Of a set of images: mean and covariance of all features, and the features of the first images."""
+    """Mean and covariance of the features of a set of images, and the features of its first images."""
 
     mean: torch.Tensor  # (2048,), float64
     cov: torch.Tensor  # (2048, 2048), float64
     kept: torch.Tensor  # (min(count, MOST_KEPT), 2048)
-    count: int  # of images
+    count: int  # number of images
 
 
 class FeatureAccumulator:
-    """Computes the Features of a set of `count` images, of which each process adds its shard, batch by batch."""
+    """Accumulator of the Features of `count` images. Each process adds its shard, batch by batch."""
 
     def __init__(self, count):
         self.moments, self.count = Moments(FEATURES), count
         self.kept = torch.zeros(min(count, MOST_KEPT), FEATURES)
 
     def add(self, features, start):
-        """Add features (N, 2048) of N images; start: number of the first of these images in the set."""
+        """Add the features (N, 2048) of N images. start: index of the first of them in the set."""
         self.moments.add(features)
-        rows = self.kept[start : start + len(features)]  # fewer than N beyond the first MOST_KEPT images
+        rows = self.kept[start : start + len(features)]  # fewer than N rows at the limit MOST_KEPT
         rows.copy_(features[: len(rows)])
 
     def result(self):
-        """Features of the images of all processes."""
+        """Return the Features of the images of all processes."""
         mean, cov = map(torch.from_numpy, self.moments.reduced(distributed.all_reduce_sum).result())
         return Features(mean, cov, distributed.all_reduce_sum(self.kept), self.count)
 
 
 def distances(real, fake, root_of_real):
-    """FID and KID of two Features. root_of_real(): returns the root of the covariance of the real ones."""
+    """Return FID and KID of two Features. root_of_real(): returns the square root of the real images' covariance."""
     if min(real.count, fake.count) <= FEW and max(real.count, fake.count) <= MOST_KEPT:
         distance = frechet_distance_of_few(real.kept.numpy(), fake.kept.numpy())
     else:
@@ -54,7 +54,7 @@ def distances(real, fake, root_of_real):
 
 
 def read_features(path):
-    """Features from a file; None if the file is missing or damaged."""
+    """Read Features from a file; None if it is missing or damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             tensors = {name: torch.from_numpy(arrays[name]) for name in ("mean", "cov", "kept")}

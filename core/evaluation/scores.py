@@ -1,4 +1,4 @@
-"""Scores: written, read again, printed."""
+"""Write, read and print scores."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from core.system.files import read_json_lines, system_errors, write_text
 
 
 class Scores(NamedTuple):
-    """Of a task: distances from real images, lower is better, and diversity, higher is. NaN: too few images."""
+    """Scores of a task: FID and KID (lower is better), LPIPS (diversity, higher is better). NaN: too few images."""
 
     FID: float
     KID: float
@@ -27,7 +27,7 @@ HISTORY = "scores.jsonl"
 def write_scores(eval_dir, step, mode, by_seed, about):
     """Write {metric}_{step}_{mode}.json for each metric and a line of scores.jsonl; return the means over tasks.
 
-    by_seed: {seed: {task: Scores}}; of several the files hold means and "std". about: {name: value} to write as well.
+    by_seed: {seed: {task: Scores}}; for several seeds the files have means and "std". about: further {name: value}.
     """
     about = {"step": step, "seeds": list(by_seed)} | about
     means = {}
@@ -40,16 +40,16 @@ def write_scores(eval_dir, step, mode, by_seed, about):
             content["std"], means[f"{metric}_std"] = std, std[f"{metric}_{mode}/mean"]
         write_text(Path(eval_dir, f"{metric}_{step:05d}_{mode}.json"), json.dumps(content | about, indent=2) + "\n")
     path = Path(eval_dir, HISTORY)
-    with system_errors(path, "written"), path.open("a", encoding="utf-8") as file:
+    with system_errors(path, "write"), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"mode": mode, **means, **about}) + "\n")
     return means
 
 
 def history(eval_dir):
-    """The rows of {eval_dir}/scores.jsonl: {step: {mode: row}}, the newest of a step and mode; {} without a file."""
+    """Read {eval_dir}/scores.jsonl: {step: {mode: row}} with the newest row per step and mode; {} without a file."""
     by_step = {}
     for row in read_json_lines(Path(eval_dir, HISTORY)):
-        with suppress(ValueError, LookupError, TypeError):  # not a row of scores
+        with suppress(ValueError, LookupError, TypeError):  # skip rows without scores
             step, mode = int(row["step"]), str(row["mode"])
             row |= {metric: _finite(row.get(metric)) for metric in METRICS}
             by_step.setdefault(step, {})[mode] = row
@@ -57,12 +57,12 @@ def history(eval_dir):
 
 
 def _finite(value):
-    """A finite number as a float; None, which is null in JSON, for all else: JSON has no NaN."""
+    """Return a finite number as a float and None for anything else, since JSON has no NaN."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def best_step(eval_dir, steps):
-    """Of the steps with scores of the most modes the one with the lowest mean FID; None without scores."""
+    """Return the step with the lowest mean FID among the steps scored in the most modes; None without scores."""
     fids = {step: [row["FID"] for row in by_mode.values()] for step, by_mode in history(eval_dir).items()}
     fids = {step: values for step, values in fids.items() if step in steps and None not in values}
     most = max(map(len, fids.values()), default=0)
@@ -71,7 +71,7 @@ def best_step(eval_dir, steps):
 
 
 def score_table(step, by_mode):
-    """Print a line for each mode and task. by_mode: {mode: by_seed as in `write_scores`}."""
+    """Print one line per mode and task. by_mode: {mode: by_seed as in `write_scores`}."""
     console.info(f"Scores of step {step}:")
     console.info(f"  {'':<10} {'task':<24}" + "".join(f"{metric:>20}" for metric in METRICS))
     for mode, by_seed in by_mode.items():
@@ -86,7 +86,7 @@ def _shown(values):
 
 
 def _values(by_seed, metric):
-    """A metric's value for each seed: {task: list, ..., "mean": list}."""
+    """Return the values of a metric, one per seed: {task: list, ..., "mean": list}."""
     runs = [{task: getattr(scores, metric) for task, scores in tasks.items()} for tasks in by_seed.values()]
     runs = [run | {"mean": np.mean(list(run.values()))} for run in runs]
     return {task: [run[task] for run in runs] for task in runs[0]}

@@ -1,1 +1,1 @@
-"""What a run tells about itself on the disk: a log and pages."""
+"""The log and the HTML pages of a run."""

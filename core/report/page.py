@@ -1,4 +1,4 @@
-"""HTML pages about runs: lists of sections, plain dicts that page.html draws. Images stay files beside a page."""
+"""HTML pages about runs. A page is a list of sections (dicts) that page.html draws; images are separate files."""
 
 import json
 import platform
@@ -12,47 +12,49 @@ from core.system.errors import UserError
 from core.system.files import write_text
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MARK = '<script type="application/json" id="data">'  # only pages of this program contain it
+MARK = '<script type="application/json" id="data">'  # identifies pages of this program
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "av")
 
 
 def write_page(path, title, sections, status="", progress=None, live=False):
-    """Write a page. progress: from 0 to 1. live: reload it every minute. Raises UserError, also for others' pages."""
+    """Write a page. progress: 0 to 1. live: reload every minute. Raises UserError, also instead of overwriting a file
+    of another program."""
     moment = time.strftime("%Y-%m-%d %H:%M:%S")
     status = f"{status}, written {moment}" if status else f"Written {moment}"
     content = {"title": title, "status": status, "progress": progress, "live": live, "sections": sections}
-    data = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # no text can end the script element
+    data = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # so that no text ends the script element
     html, path = TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", data), Path(path)
     if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
-        raise UserError(
-            f"{path} was not made by this program, so it stays: choose another folder, or move it elsewhere"
-        )
+        raise UserError(f"Cannot overwrite {path} (another program created it). Move it or choose another folder.")
     write_text(path, html)
 
 
 def facts(title, rows):
-    """Names and values, (name, value) each, side by side."""
+    """Return a section of facts. rows: (name, value)."""
     return {"kind": "facts", "title": title, "rows": rows}
 
 
 def table(title, head, rows, note="", folded=False):
-    """A table; `head` may be empty. folded: show the rows only after a click."""
+    """Return a section with a table. head: may be empty. folded: show the rows only after a click."""
     return {"kind": "table", "title": title, "head": head, "rows": rows, "note": note, "folded": folded}
 
 
 def gallery(title, items, note="", cell=240):
-    """A grid of images. items: from `picture`. cell: least width of an image in pixels."""
+    """Return a section with a grid of images. items: from `picture`. cell: minimum width of an image in pixels."""
     return {"kind": "gallery", "title": title, "items": items, "note": note, "cell": cell}
 
 
 def picture(file, caption, small=None):
-    """An image or mp4 video, by its path relative to the page. small: another file to show in its place."""
+    """Return a gallery item. file: image or mp4 video, relative to the page. small: file of a smaller version."""
     video = Path(file).suffix.lower() == ".mp4"
     return {**_files(file, small), "caption": caption, "video": video}
 
 
 def steps(title, captions, by_step):
-    """Images with a slider over steps. captions: {kind: text} of the tabs. by_step: {step: {kind: (file, small)}}."""
+    """Return a section of images with a slider over steps. captions: {kind: text} of the tabs.
+
+    by_step: {step: {kind: (file, small)}}, see `picture`.
+    """
     entries = []
     for step, by_kind in sorted(by_step.items()):
         entries.append({"step": step, "pictures": {kind: _files(*files) for kind, files in by_kind.items()}})
@@ -64,25 +66,25 @@ def _files(file, small):
 
 
 def curves(title, charts):
-    """Charts, as from `chart`, side by side."""
+    """Return a section of charts from `chart`."""
     return {"kind": "curves", "title": title, "charts": charts}
 
 
 def chart(title, note, lines):
-    """One chart. lines: {name: [(step, value), ...]}, at most two, with finite values."""
+    """Return one chart. lines: {name: [(step, value), ...]}, at most two, with finite values."""
     return {"title": title, "note": note, "lines": [{"name": name, "points": lines[name]} for name in lines]}
 
 
 def about(settings):
-    """The last sections of a page: folded tables of settings, rows of (name, value), and of versions."""
+    """Return the last sections of a page, folded tables of settings and versions. settings: (name, value) pairs."""
     rows = [(name, "" if value is None else str(value)) for name, value in settings]
     return [table("Settings", [], rows, folded=True), table("Versions", [], list(versions().items()), folded=True)]
 
 
 def versions():
-    """{name: version} of Python, the system and the packages that matter."""
+    """Return {name: version} of Python, the system and the main packages."""
     by_name = {"python": platform.python_version(), "system": platform.platform(terse=True)}
     for name in PACKAGES:
-        with suppress(PackageNotFoundError):  # built from source, or not installed
+        with suppress(PackageNotFoundError):  # The package is built from source or not installed.
             by_name[name] = version(name)
     return by_name

@@ -8,18 +8,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from core.system import console
-from core.system.errors import UserError
+from core.system.errors import UserError, reason
 from core.system.files import make_folder, next_free_path, read_json_lines, write_text
 
 LINES, OPTIONS = "train.jsonl", "options.json"
-MOST_POINTS = 500  # of a curve
+MOST_POINTS = 500  # maximum number of points of a curve
 
 
 class TrainLog:
-    """Appends to {folder}/train.jsonl, one object for each printed line, from the iteration `start` on.
+    """Append one object per printed line to {folder}/train.jsonl, starting after iteration `start`.
 
-    Lines after `start`, of a run that was killed or resumed from an earlier step, are removed. branches: another
-    training than the last one writes here, so the old file is kept as train_earlier_1.jsonl. Raises UserError.
+    First remove lines after `start`; a killed run or a run resumed from an earlier step has them. branches: this
+    training differs from the last one in this folder, so rename its file to train_earlier_1.jsonl. Raises UserError.
     """
 
     def __init__(self, folder, start, branches, tensorboard=False):
@@ -31,7 +31,7 @@ class TrainLog:
         self.events = _summary_writer(folder, start) if tensorboard else None
 
     def add(self, row):
-        """Write a line. row: {"iteration": number, name: number, ...}; NaN and infinity are written as null."""
+        """Write a line. row: {"iteration": number, name: number, ...}. NaN and infinity become null."""
         row = {name: value if math.isfinite(value) else None for name, value in row.items()}
         line = json.dumps(row | {"time": datetime.now(timezone.utc).isoformat(timespec="seconds")}) + "\n"
         try:
@@ -40,13 +40,15 @@ class TrainLog:
             self.torn = False
         except OSError as error:
             if not self.has_warned:
-                console.warn(f"{self.path} cannot be written ({error.strerror}): lines are missing there")
-            self.has_warned = self.torn = True  # a part of the line may be in the file
+                console.warn(
+                    f"Cannot write {self.path} ({reason(error)}). Training continues, but this log will be incomplete."
+                )
+            self.has_warned = self.torn = True  # The file may contain a part of the line.
         self._remember(row)
         self.add_scalars(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
 
     def add_scalars(self, iteration, values):
-        """Write values {name: number or None} of an iteration as TensorBoard events, if they are wanted."""
+        """Write values {name: number or None} of an iteration as TensorBoard events, if --tensorboard is set."""
         if self.events is None:
             return
         try:
@@ -54,18 +56,18 @@ class TrainLog:
                 if value is not None:
                     self.events.add_scalar(name, value, iteration)
             self.events.flush()
-        except OSError as error:  # raised in TensorBoard's thread and passed on
+        except OSError as error:  # TensorBoard passes on errors of its thread.
             self._disable_events(error)
 
     def curve(self, name):
-        """Points (iteration, value) of a name: at most 500; of more lines each point is a mean over some."""
+        """Return at most 500 points (iteration, value) of a name. For longer logs, a point is a mean over lines."""
         points = list(zip(*self.points.get(name, ((), ())), strict=True))
         size = math.ceil(len(points) / MOST_POINTS) or 1
         parts = [points[first : first + size] for first in range(0, len(points), size)]
         return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
 
     def last(self, name):
-        """The newest number of a name, None without one."""
+        """Return the last value of a name, None without one."""
         return self.points[name][1][-1] if name in self.points else None
 
     def close(self):
@@ -78,7 +80,8 @@ class TrainLog:
 
     def _disable_events(self, error):
         folder, self.events = self.path.parent, None
-        console.warn(f"events for TensorBoard in {folder} cannot be written ({error.strerror}): there come no more")
+        effect = "TensorBoard logging is disabled for this run"
+        console.warn(f"Cannot write TensorBoard events in {folder} ({reason(error)}). {effect}.")
 
     def _remember(self, row):
         for name, value in row.items():
@@ -89,7 +92,7 @@ class TrainLog:
 
 
 def cut_lines(path, start, branches):
-    """Remove the lines of a log after the iteration `start`; return the rows that remain. See TrainLog."""
+    """Remove the lines of a log after iteration `start` and return the remaining rows. See TrainLog."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         rows = [row for row in read_json_lines(path) if isinstance(row.get("iteration"), int)]
@@ -100,13 +103,13 @@ def cut_lines(path, start, branches):
                 path.rename(next_free_path(path.parent, f"{path.stem}_earlier_{{}}{path.suffix}"))
             write_text(path, remaining)
     except OSError as error:
-        raise UserError(f"{path} cannot be gone on with ({error.strerror}): choose another --log_dir") from error
+        raise UserError(f"Cannot update {path} ({reason(error)}). Choose another --log_dir.") from error
     return rows
 
 
 def _summary_writer(folder, start):
     try:
-        from torch.utils.tensorboard import SummaryWriter  # an optional package
+        from torch.utils.tensorboard import SummaryWriter  # tensorboard is an optional package.
     except ImportError as error:
-        raise UserError("--tensorboard needs a package that is not here: python -m pip install tensorboard") from error
+        raise UserError("Cannot use --tensorboard (package missing). Run python -m pip install tensorboard.") from error
     return SummaryWriter(folder, purge_step=start + 1)

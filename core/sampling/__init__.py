@@ -1,1 +1,1 @@
-"""Images translated into styles, and the files made of them."""
+"""Translation of images into styles, and the files written from the results."""

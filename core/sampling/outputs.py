@@ -1,4 +1,4 @@
-"""The outputs of sample mode: grids, videos and single images of one group of sources after the other."""
+"""The outputs of sample mode: grids, videos and single images, written group by group of sources."""
 
 import json
 from itertools import chain, count
@@ -12,27 +12,27 @@ from core.system import console
 from core.system.errors import UserError
 from core.system.files import read_json_lines, safe_name, write_text
 
-SMALL_WIDTH = 1600  # pixels of the smaller versions of large grids
+SMALL_WIDTH = 1600  # pixels, of the small version of a large grid
 MOST_SHOWN = 600  # single images on the page
-CAPTIONS = {  # how names begin -> caption on the page
-    "reference": "Sources (top) in the style, and domain, of each reference (left)",
-    "latent": "Sources (top) in random styles, a row for each seed",
-    "video_ref": "From reference to reference",
-    "video_latent": "From seed to seed",
+CAPTIONS = {  # prefix of a file name -> caption on the page
+    "reference": "Sources (top) in the style and domain of each reference (left)",
+    "latent": "Sources (top) in random styles, one row per seed",
+    "video_ref": "Interpolation between the styles of references",
+    "video_latent": "Interpolation between random styles",
 }
 
 
 class OutputWriter:
-    """Writes into `folder`; a name that is taken gets the suffix _2, and so on. domains: names in label order."""
+    """Writer of files in `folder`; a name that is in use gets the suffix _2, _3, ... domains: names in label order."""
 
     def __init__(self, generator, folder, inference_batch, domains, titled=False, video_format="mp4"):
         self.generator, self.folder, self.inference_batch = generator, Path(folder), inference_batch
         self.domains, self.titled, self.video_format = domains, titled, video_format
-        self.taken, self.manifest = set(), {}  # names; name of a single image -> its entry in the manifest
+        self.taken, self.manifest = set(), {}  # file names used; {name of a single image: manifest entry}
 
     def write(self, output, sources, styles):
-        """Write one of --outputs: the sources in the styles."""
-        if output == "images":
+        """Translate the sources into the styles and write them as one of --outputs."""
+        if output.startswith("images"):
             self.images(sources, styles)
         elif output.startswith("video"):
             self.video(output, sources, styles)
@@ -45,7 +45,7 @@ class OutputWriter:
                 self.grid(f"{output}_{safe_name(self.domains[label])}", sources, of_domain)
 
     def grid(self, name, sources, styles):
-        """Write sources by styles, as one grid or several pages."""
+        """Write a grid of sources and styles, on several pages if it is large."""
         columns = 1 + len(sources)
         for page_rows in translate.grid_pages(len(sources), len(styles), sources.shown.shape[1]):
             path = self._free_path(name, ".jpg")
@@ -53,11 +53,11 @@ class OutputWriter:
             grid = translate.style_grid(sources, styles[page_rows], rows, self.domains if self.titled else None)
             grid.save(path)
             grid.save_small(self.folder / SMALL / path.name, columns, max(16, SMALL_WIDTH // columns))
-            del grid  # up to a quarter of a gigabyte, which the next page needs
+            del grid  # frees up to a quarter of a gigabyte before the next page is created
             console.info(f"Wrote {path}")
 
     def video(self, name, sources, styles):
-        """Write the sources in one style interpolated to the next, for each two successive styles of one domain."""
+        """Write a video that interpolates the sources between consecutive styles of the same domain."""
         path, pairs = self._free_path(name, f".{self.video_format}"), video.style_pairs(styles.labels)
         frames = video.video_frames(self.generator, sources, styles, pairs, self.inference_batch)
         frames = console.progress(frames, total=video.frame_count(pairs), desc=path.name, unit="frame")
@@ -65,7 +65,7 @@ class OutputWriter:
         console.info(f"Wrote {path}")
 
     def images(self, sources, styles):
-        """Write a PNG for each source and style."""
+        """Write a PNG image for each source and style."""
         rows = self._rows("images", sources, styles)
         for row, label, style, origin in zip(rows, styles.labels, styles.names, styles.origins, strict=True):
             domain = self.domains[label]
@@ -75,17 +75,17 @@ class OutputWriter:
                 self.manifest[path.name] = {"file": path.name, "source": str(source_path), "domain": domain, **origin}
 
     def finish(self, settings=()):
-        """Write manifest.jsonl, a list of the single images, and index.html; both with outputs of earlier runs."""
+        """Write manifest.jsonl (the single images) and index.html; both include the outputs of earlier runs."""
         if self.manifest:
             path = self.folder / "manifest.jsonl"
             entries = (_existing_images(path) | self.manifest).values()
             write_text(path, "".join(f"{json.dumps(entry)}\n" for entry in entries))
-            console.info(f"Wrote {len(self.manifest)} images and {path}")
+            console.info(f"Wrote {console.counted(len(self.manifest), 'image')} and {path}")
         if self.taken:
             try:
                 write_page(self.folder, settings)
-                console.info(f"Wrote {self.folder / 'index.html'}, a page that shows them")
-            except UserError as error:  # the outputs themselves are written
+                console.info(f"Wrote {self.folder / 'index.html'} (open it in a browser to see all results)")
+            except UserError as error:  # not fatal: the outputs themselves exist
                 console.warn(str(error))
 
     def _rows(self, title, sources, styles):
@@ -93,7 +93,7 @@ class OutputWriter:
         return console.progress(rows, total=len(styles), desc=title, unit="style")
 
     def _free_path(self, name, suffix):
-        """A path that this run has not used; some file systems ignore upper and lower case."""
+        """Return a path that this run has not used. Case is ignored, as some file systems do."""
         names = chain([f"{name}{suffix}"], (f"{name}_{number}{suffix}" for number in count(2)))
         free = next(text for text in names if text.casefold() not in self.taken)
         self.taken.add(free.casefold())
@@ -101,7 +101,7 @@ class OutputWriter:
 
 
 def write_page(folder, settings):
-    """Write {folder}/index.html: grids and videos, the newest first, then single images by domain."""
+    """Write {folder}/index.html: videos and grids, newest first, then single images by domain."""
     sections, singles = [], _existing_images(folder / "manifest.jsonl").values()
     for title, suffixes in (("Videos", video.FORMATS), ("Grids", [".jpg"])):
         paths = [path for path in folder.iterdir() if path.suffix in suffixes and _caption(path)]
@@ -110,14 +110,14 @@ def write_page(folder, settings):
             sections.append(page.gallery(title, [_output_item(path) for path in paths], cell=480))
     for domain in sorted({entry["domain"] for entry in singles}):
         images = [entry for entry in singles if entry["domain"] == domain]
-        note = f"The first {MOST_SHOWN} of {len(images)}; the others lie beside this page."
+        note = f"The first {MOST_SHOWN} of {len(images):,} images. The others are in the same folder as this page."
         items = [_image_item(entry) for entry in images[:MOST_SHOWN]]
-        sections.append(page.gallery(f"Into {domain}", items, note if len(images) > MOST_SHOWN else "", cell=150))
+        sections.append(page.gallery(f"To {domain}", items, note if len(images) > MOST_SHOWN else "", cell=150))
     page.write_page(folder / "index.html", "StarGAN v2: results", [*sections, *page.about(settings)])
 
 
 def _caption(path):
-    """The caption of a grid or video, by how its name begins; an empty text for other files."""
+    """Return the caption of a grid or video by the prefix of its name; an empty string for other files."""
     return next((caption for beginning, caption in CAPTIONS.items() if path.stem.startswith(beginning)), "")
 
 
@@ -127,24 +127,24 @@ def _output_item(path):
 
 
 def _image_item(entry):
-    style = f"seed {entry['seed']}" if "seed" in entry else f"as {Path(entry['reference']).name}"
+    style = f"seed {entry['seed']}" if "seed" in entry else f"style of {Path(entry['reference']).name}"
     return page.picture(entry["file"], f"{Path(entry['source']).name}, {style}")
 
 
 def _existing_images(manifest):
-    """The entries of an earlier manifest whose files still exist: {name: entry}."""
+    """Read the manifest entries whose files still exist: {name: entry}."""
     rows = [row for row in read_json_lines(manifest) if {"source", "domain"} <= row.keys()]
     return {name: row for row in rows if isinstance(name := row.get("file"), str) and (manifest.parent / name).exists()}
 
 
 def possible_outputs(wanted, styles):
-    """Of (output, kind of styles) pairs those that can be made of {kind: Styles}. Raises UserError for none."""
+    """Return the (output, kind of styles) pairs that are possible with {kind: Styles}. Raises UserError if none is."""
     possible = [(output, kind) for output, kind in wanted
                 if not output.startswith("video") or video.style_pairs(styles[kind].labels)]  # fmt: skip
     impossible = [output for output, kind in wanted if (output, kind) not in possible]
-    sentence = f"no {', '.join(impossible)}: a video needs two references, or two seeds, of one domain"
+    names, need = ", ".join(impossible), "a video needs two references or two seeds of one domain"
     if not possible:
-        raise UserError(sentence)
+        raise UserError(f"Cannot write {names} ({need}). Give more references or seeds.")
     if impossible:
-        console.warn(sentence)
+        console.warn(f"Skipping {names}: {need}. The other outputs are written.")
     return possible

@@ -1,4 +1,4 @@
-"""Grids of a training run: the same inputs and codes at every step, so that steps can be compared."""
+"""Grids of validation images during training. All steps use the same inputs and codes and can be compared."""
 
 from functools import partial
 
@@ -11,32 +11,32 @@ from core.model import face_masks
 from core.sampling import translate
 from core.system.errors import UserError
 
-PSIS = (0.5, 0.7, 1.0)  # truncations shown
-SMALL = "small"  # folder, beside the grids, of smaller versions that pages show
+PSIS = (0.5, 0.7, 1.0)  # truncation factors shown
+SMALL = "small"  # sub-folder for the small versions of grids that pages show
 SMALL_COLUMNS, SMALL_CELL = 9, 128
 
 
 def shown_domains(num_domains):
-    """The domains a snapshot shows in random styles: the first five."""
+    """Return the labels of the domains that a snapshot shows in random styles: the first five."""
     return range(min(num_domains, 5))
 
 
 def check_grid_side(num_images, num_codes, num_domains, size):
-    """Raise UserError if a JPEG cannot hold a grid of so many images and codes in each domain."""
+    """Raise UserError if a snapshot of so many images and codes per domain exceeds the size limit of JPEG."""
     cells, most = max(num_images, num_codes * len(shown_domains(num_domains))), JPEG_MAX_SIDE // size - 1
     if cells > most:
         raise UserError(
-            f"a snapshot {cells} pictures of {size} px long cannot be a JPEG: lower --val_batch_size, or "
-            f"--num_outs_per_domain, so that it has at most {most}"
+            f"Cannot write snapshots (the grid has {cells} images per side, a JPEG can hold {most} of {size} px). "
+            "Reduce --val_batch_size or --num_outs_per_domain."
         )
 
 
 def snapshot_grids(nets, inputs, z_trg, num_domains, inference_batch):
-    """Yield (name, Grid): cycle consistency, references, and random codes z_trg (N, latent_dim) in three truncations.
+    """Yield (name, Grid): cycle consistency, references, and random codes z_trg (N, latent_dim) for each psi of PSIS.
     inputs: Munch(x_src, y_src, x_ref, y_ref)."""
     yield "cycle_consistency", cycle_grid(nets, inputs, inference_batch)
     sources = translate.read_sources(nets, [inputs.x_src], inference_batch)
-    references = [(inputs.x_ref, inputs.y_ref)]  # one batch
+    references = [(inputs.x_ref, inputs.y_ref)]  # a single batch
     styles = {"reference": translate.read_references(nets.style_encoder, references, inference_batch)}
     domains = shown_domains(num_domains)
     means = translate.mean_styles(nets.mapping_network, z_trg.shape[1], domains)
@@ -50,7 +50,7 @@ def snapshot_grids(nets, inputs, z_trg, num_domains, inference_batch):
 
 @torch.no_grad()
 def cycle_grid(nets, inputs, inference_batch):
-    """Rows: sources, references, sources in the references' styles, and those translated back."""
+    """Return a Grid with rows: sources, references, sources in the references' styles, and those translated back."""
     x_src, x_ref = inputs.x_src, inputs.x_ref
     parts = inference_batch.run(partial(_cycle, nets), x_src, inputs.y_src, x_ref, inputs.y_ref)
     grid = Grid(4, len(x_src), x_src.shape[-1])
@@ -60,7 +60,7 @@ def cycle_grid(nets, inputs, inference_batch):
 
 
 def _cycle(nets, x_src, y_src, x_ref, y_ref):
-    """Sources and references (N, 3, H, W), sources in the references' styles, and those translated back; in 8 bit."""
+    """Return uint8 sources, references, sources in the references' styles, and those translated back."""
     s_ref = nets.style_encoder(x_ref, y_ref)
     s_src = nets.style_encoder(x_src, y_src)
     x_fake = nets.generator(x_src, s_ref, face_masks(nets, x_src))

@@ -1,6 +1,6 @@
-"""Sources translated into styles, laid out as grids (paper, figures 1, 4 and 6).
+"""Translation of sources into styles, and grids of the results (paper, figures 1, 4 and 6).
 
-`inference_batch`, a MicroBatch, limits how many images go through a network at once, however many there are.
+`inference_batch`, a MicroBatch, limits the number of images that a network processes at once.
 """
 
 import math
@@ -20,16 +20,16 @@ from core.system.memory import chunks
 from core.system.random import random_generator
 
 MEAN_STYLE_CODES = 10_000
-MOST_PIXELS = 2**26  # of one grid: it takes a quarter of a gigabyte in memory, and viewers open it
+MOST_PIXELS = 2**26  # of one grid: a quarter of a gigabyte of memory, small enough for image viewers
 
 
 @dataclass(frozen=True)
 class Sources:
-    """S images to translate: their content, and 8-bit copies for grids."""
+    """S images to translate: their content and 8-bit copies for grids."""
 
     content: Content  # of S images
     shown: np.ndarray  # uint8 (S, H, W, 3)
-    names: list = ()  # S texts, to title a column or name a file
+    names: list = ()  # S strings, for column titles and file names
     paths: list = ()
 
     def __len__(self):
@@ -38,13 +38,13 @@ class Sources:
 
 @dataclass(frozen=True)
 class Styles:
-    """R styles of references or of random codes, each in a domain. Indexed by a slice of them."""
+    """R styles of references or of random codes, each for one domain. Can be sliced."""
 
     codes: torch.Tensor  # (R, style_dim)
     labels: list  # R integers
     shown: np.ndarray | None = None  # the references, uint8 (R, H, W, 3)
-    names: list = ()  # R texts
-    origins: list = ()  # R dicts: the reference, or the seed and psi, of each style
+    names: list = ()  # R strings
+    origins: list = ()  # R dicts: the reference, or the seed and psi
 
     def __len__(self):
         return len(self.labels)
@@ -55,7 +55,7 @@ class Styles:
 
 @torch.no_grad()
 def read_sources(nets, batches, inference_batch):
-    """Encode batches of images x_src (N, 3, H, W) in [-1, 1], at least one batch -> Sources without names."""
+    """Encode one or more batches of images x_src (N, 3, H, W) in [-1, 1] -> Sources without names."""
     contents, shown = [], []
     for x_src in batches:
         contents.append(Content.of(nets, x_src, inference_batch))
@@ -65,7 +65,7 @@ def read_sources(nets, batches, inference_batch):
 
 @torch.no_grad()
 def read_references(style_encoder, batches, inference_batch, shown=True):
-    """Encode batches of x_ref (N, 3, H, W), y_ref (N,), at least one -> Styles. shown: keep the images for grids."""
+    """Encode one or more batches of x_ref (N, 3, H, W), y_ref (N,) -> Styles. shown: store the images for grids."""
     codes, labels, images = [], [], []
     for x_ref, y_ref in batches:
         codes += inference_batch.run(style_encoder, x_ref, y_ref)
@@ -76,7 +76,7 @@ def read_references(style_encoder, batches, inference_batch, shown=True):
 
 
 def source_groups(nets, loader, most, inference_batch, to_device):
-    """Yield the images of a DataLoader as Sources of at most `most` images."""
+    """Yield the images of a DataLoader as Sources of at most `most` images each."""
     paths = _paths(loader)
     names = file_names(paths)
     images = (x_src for x_batch, _ in loader for x_src in x_batch)
@@ -88,12 +88,12 @@ def source_groups(nets, loader, most, inference_batch, to_device):
 
 
 def reference_styles(style_encoder, loader, inference_batch, to_device, shown=True):
-    """The references of a DataLoader as Styles. shown: keep the images for grids."""
+    """Return the references of a DataLoader as Styles. shown: store the images for grids."""
     progress = console.progress(loader, desc="references", unit="batch")
     batches = ((to_device(x_ref), to_device(y_ref)) for x_ref, y_ref in progress)
     styles, paths = read_references(style_encoder, batches, inference_batch, shown), _paths(loader)
     names = [""] * len(paths)
-    for domain in set(styles.labels):  # names need to differ within a domain only
+    for domain in set(styles.labels):  # names only have to differ within a domain
         members = [index for index, label in enumerate(styles.labels) if label == domain]
         for index, name in zip(members, file_names([paths[index] for index in members]), strict=True):
             names[index] = name
@@ -101,7 +101,7 @@ def reference_styles(style_encoder, loader, inference_batch, to_device, shown=Tr
 
 
 def _paths(loader):
-    """The paths of a DataLoader's images, in the order in which it yields them; numbers where it knows no paths."""
+    """Return the paths of a DataLoader's images in their order; numbers if it has no paths or no fixed order."""
     samples = getattr(loader.dataset, "samples", None)
     if samples is None or not isinstance(loader.sampler, SequentialSampler):
         return [str(number) for number in range(len(loader.dataset))]
@@ -109,7 +109,7 @@ def _paths(loader):
 
 
 def seed_styles(mapping_network, domains, seeds, psi, latent_dim):
-    """Styles of random codes, one per seed, in each domain. psi: truncation; 0 gives the mean styles, 1 none."""
+    """Return Styles of random codes, one per seed and domain. psi: truncation, from 0 (mean style) to 1 (none)."""
     codes = latent_styles(mapping_network, codes_of_seeds(seeds, latent_dim), domains)
     if psi != 1:
         means = mean_styles(mapping_network, latent_dim, domains)
@@ -120,23 +120,23 @@ def seed_styles(mapping_network, domains, seeds, psi, latent_dim):
 
 
 def render(generator, content, s_trg, inference_batch, convert=to_uint8):
-    """Content of N images in one style s_trg (style_dim,) -> [convert(x_fake), ...] of parts of the images."""
+    """Render Content of N images in one style s_trg (style_dim,) -> [convert(x_fake), ...], one per micro-batch."""
     return inference_batch.run(lambda part: convert(generator.render(part, s_trg[None])), content)
 
 
 @torch.no_grad()
 def translate_rows(generator, sources, codes, inference_batch):
-    """For each of the style codes (R, style_dim), yield all sources in it: uint8 (S, H, W, 3)."""
+    """For each of the style codes (R, style_dim), yield all sources in this style: uint8 (S, H, W, 3)."""
     for s_trg in codes:
         yield np.concatenate(render(generator, sources.content, s_trg, inference_batch))
 
 
 def style_grid(sources, styles, rows, domains=None):
-    """A Grid: the sources on top, then a row for each style; on the left the references, if there are any.
+    """Return a Grid with the sources on top, one row per style, and the references, if any, on the left.
 
-    rows: as from `translate_rows`. domains: names in label order, to title rows and columns; None: no titles.
+    rows: from `translate_rows`. domains: names in label order, for titles of rows and columns; None: no titles.
     """
-    column = 0 if styles.shown is None else 1  # of the first source
+    column = 0 if styles.shown is None else 1  # column of the first source
     row_titles, column_titles = [], []
     if domains is not None:
         prefix = "" if column else "seed "
@@ -153,32 +153,32 @@ def style_grid(sources, styles, rows, domains=None):
 
 
 def grid_pages(num_sources, num_styles, size):
-    """Slices of the styles, of about equal length, whose grids with all sources fit into memory and into a JPEG."""
+    """Split the styles into slices of about equal length whose grids with all sources fit into memory and a JPEG."""
     columns = 1 + num_sources
-    most = min((JPEG_MAX_SIDE - 20) // size - 1, MOST_PIXELS // (size * size * columns)) - 1  # a row for titles
+    most = min((JPEG_MAX_SIDE - 20) // size - 1, MOST_PIXELS // (size * size * columns)) - 1  # 1 row for titles
     pages = math.ceil(num_styles / max(1, most))
     return chunks(num_styles, math.ceil(num_styles / pages))
 
 
 def codes_of_seeds(seeds, latent_dim):
-    """One random code per seed, which depends on nothing else: (seeds, latent_dim)."""
+    """Return one random code per seed: (seeds, latent_dim). A code depends on its seed only."""
     return torch.cat([torch.randn(1, latent_dim, generator=random_generator(seed, "code")) for seed in seeds])
 
 
 def mean_styles(mapping_network, latent_dim, domains):
-    """The mean style of each domain, over many codes, towards which truncation pulls: (domains, style_dim)."""
+    """Return the mean style of each domain over many codes, the centre of truncation: (domains, style_dim)."""
     z_trg = torch.randn(MEAN_STYLE_CODES, latent_dim, generator=random_generator("mean style"))
     return latent_styles(mapping_network, z_trg, domains).mean(1)
 
 
 @torch.no_grad()
 def latent_styles(mapping_network, z_trg, domains):
-    """Styles of codes z_trg (N, latent_dim) in each domain: (domains, N, style_dim)."""
+    """Return the styles of codes z_trg (N, latent_dim) in each domain: (domains, N, style_dim)."""
     z_trg = z_trg.to(next(mapping_network.parameters()))
     labels = [torch.full((len(z_trg),), domain, device=z_trg.device) for domain in domains]
     return torch.stack([mapping_network(z_trg, y_trg) for y_trg in labels])
 
 
 def in_domains(codes, domains):
-    """Style codes (domains, N, style_dim) as Styles, domain after domain."""
+    """Return style codes (domains, N, style_dim) as Styles, ordered by domain."""
     return Styles(codes=codes.flatten(0, 1), labels=[domain for domain in domains for _ in range(codes.shape[1])])

@@ -1,4 +1,4 @@
-"""The interpolation video: each style of a domain is interpolated to the next one, for all sources at once."""
+"""Interpolation videos: all sources move from each style of a domain to the next."""
 
 from fractions import Fraction
 from itertools import chain, pairwise
@@ -13,41 +13,40 @@ from core.system.files import atomic_write
 
 FRAMES_PER_SECOND = Fraction(25, 2)
 GAP = 32  # black columns between the references and the sources
-MAX_SIDE = 16_383  # pixels that the encoders accept
-FORMATS = {  # suffix -> codec, pixels, meaning of the pixels, settings of the codec, settings of the file
-    # Wide frames are large: looking 5 frames ahead in place of 40 saves a quarter of a gigabyte and no quality.
+MAX_SIDE = 16_383  # pixels; the limit of the encoders
+FORMATS = {  # suffix -> codec, pixel format, colour space, options of the codec, options of the container
+    # A look-ahead of 5 frames instead of 40 saves a quarter of a gigabyte for wide frames, at the same quality.
     ".mp4": ("libx264", "yuv420p", "itu709",
              {"crf": "18", "preset": "veryfast", "rc-lookahead": "5"}, {"movflags": "+faststart"}),
     ".gif": ("gif", "pal8", None, {}, {"loop": "0"}),
     ".webp": ("libwebp_anim", "yuv420p", "itu601", {"quality": "90"}, {"loop": "0"}),
 }  # fmt: skip
-ALPHAS = (0.0, *torch.sigmoid(torch.arange(-5, 5, 0.5)).tolist(), 1.0)  # 22 different frames of a pair
-HOLD = 10  # how many times a pair's last frame is shown; at the end of the video as often again
+ALPHAS = (0.0, *torch.sigmoid(torch.arange(-5, 5, 0.5)).tolist(), 1.0)  # 22 different frames per pair
+HOLD = 10  # repetitions of the last frame of a pair; the video repeats its very last frame this often again
 
 
 def style_pairs(labels):
-    """Indices (i, i + 1) of consecutive styles of one domain."""
+    """Return indices (i, i + 1) of consecutive styles of the same domain."""
     return [(i, j) for i, j in pairwise(range(len(labels))) if labels[i] == labels[j]]
 
 
 def frame_count(pairs):
-    """Number of frames in the video of these pairs, at 12.5 a second."""
+    """Return the number of frames in the video of these pairs, at 12.5 frames per second."""
     return len(pairs) * (len(ALPHAS) - 1 + HOLD) + HOLD
 
 
 def most_sources(size):
-    """Number of sources of `size` pixels that fit into a frame the encoders accept, at least 1."""
+    """Return how many sources of `size` pixels fit into a frame that the encoders accept, at least 1."""
     return max(1, (MAX_SIDE - size - GAP) // size)
 
 
 def video_frames(generator, sources, styles, pairs, inference_batch):
-    """Yield the frames, uint8 (2H, W + 32 + S * W, 3), or without the references' window (2H, S * W, 3).
+    """Yield frames, uint8 (2H, W + 32 + S * W, 3) with a window of references or (2H, S * W, 3) without.
 
-    pairs: as from `style_pairs`, not empty. Nothing is translated twice: a pair that begins with the last style of the
-    previous pair reuses its translations.
+    pairs: from `style_pairs`, not empty. A pair that begins with the last style of the previous pair reuses its images.
     """
     above = _side_by_side(sources.shown)
-    last_style, row = None, None  # the style of the last frame, and the sources in it
+    last_style, row = None, None  # style of the last frame, and its translated sources
     for previous, following in pairs:
         codes = [torch.lerp(styles.codes[previous], styles.codes[following], alpha) for alpha in ALPHAS]
         reused = [row] if last_style == previous else []
@@ -63,7 +62,7 @@ def video_frames(generator, sources, styles, pairs, inference_batch):
 
 
 def _window(previous, following, alpha):
-    """Two references, one above the other, scrolled by alpha: (2H, W + 32, 3)."""
+    """Return two references, one above the other, scrolled by alpha: (2H, W + 32, 3)."""
     size = len(previous)
     top = int(size * (1 - alpha))
     window = np.zeros((2 * size, size + GAP, 3), np.uint8)
@@ -72,14 +71,14 @@ def _window(previous, following, alpha):
 
 
 def write_video(path, frames):
-    """Encode uint8 frames (H, W, 3) of even sides, 12.5 a second, in the suffix's format. Raises UserError."""
-    import av  # slow to import, and training never needs it
+    """Encode uint8 frames (H, W, 3), H and W even, at 12.5 per second in the suffix's format. Raises UserError."""
+    import av  # slow to import and not needed for training
 
     codec, pixels, colours, settings, file_settings = FORMATS[Path(path).suffix]
     with atomic_write(path) as temporary, av.open(str(temporary.absolute()), "w", options=file_settings) as container:
         stream = container.add_stream(codec, rate=FRAMES_PER_SECOND, options=settings)
         stream.pix_fmt = pixels
-        if codec == "libx264":  # else each player guesses what the colours mean
+        if codec == "libx264":  # without these tags each player guesses the colour space
             context = stream.codec_context
             context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
         last = None
@@ -97,13 +96,13 @@ def write_video(path, frames):
 
 
 def _with_palette(array):
-    """An image in its own 256 colours: indices (H, W), colours (256, 4) as alpha, red, green, blue."""
-    some = np.ascontiguousarray(array[::3, ::3])  # every ninth pixel gives as good a palette in a ninth of the time
+    """Reduce an image to its own 256 colours: indices (H, W), palette (256, 4) in alpha, red, green, blue."""
+    some = np.ascontiguousarray(array[::3, ::3])  # a ninth of the pixels gives an equally good palette
     reduced = Image.fromarray(some).quantize(256)
     colours = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)
     palette = np.full((256, 4), 255, np.uint8)
     palette[: len(colours), 1:] = colours
-    # Dithering would make still parts flicker.
+    # Dithering would make static parts flicker.
     return np.asarray(Image.fromarray(array).quantize(palette=reduced, dither=Image.Dither.NONE)), palette
 
 

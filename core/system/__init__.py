@@ -1,1 +1,1 @@
-"""Device, processes, memory, files, console: what the program runs on."""
+"""Device, processes, memory, files and console."""

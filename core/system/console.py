@@ -12,7 +12,7 @@ _rank = SimpleNamespace(tag="")  # empty on rank 0
 
 
 def set_rank_tag(tag):
-    """Print nothing but warnings and errors from now on, with the tag in front: this is not rank 0."""
+    """Print only warnings and errors from now on, with the tag in front. For ranks other than 0."""
     _rank.tag = tag
 
 
@@ -33,13 +33,13 @@ def error(sentence):
 
 
 def _write(text, stream):
-    with suppress(OSError):  # a closed pipe or a full disk is no reason to lose a training
+    with suppress(OSError):  # A closed pipe or a full disk must not stop a training.
         tqdm.write(text, file=stream)
         stream.flush()
 
 
 def progress(items=None, **options):
-    """Return a tqdm bar with rate and time left; it is shown only by rank 0 on a terminal."""
+    """Return a tqdm bar with rate and time left. Only rank 0 shows it, and only on a terminal."""
     return tqdm(items, dynamic_ncols=True, disable=bool(_rank.tag) or not sys.stderr.isatty(), **options)
 
 
@@ -59,13 +59,18 @@ def network_table(networks):
 
 
 def loss_line(seconds, iteration, total_iters, losses):
-    """Print the losses of an iteration. Converting them to floats waits for the device."""
+    """Print the losses of an iteration. The conversion to floats waits for the device."""
     values = " ".join(f"{name}: [{float(value):.4f}]" for name, value in losses.items())
     info(f"Elapsed time [{timedelta(seconds=int(seconds))}], Iteration [{iteration}/{total_iters}], {values}")
 
 
 def listed(names, most):
-    """The first `most` names in one text, and how many there are besides: "a, b and 3 more"."""
+    """Return the first `most` names and the number of the others as one text: "a, b and 3 more"."""
     names = [str(name) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def counted(number, noun):
+    """A number with its noun: "1 image", "1,200 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

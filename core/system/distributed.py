@@ -1,4 +1,4 @@
-"""The ranks (processes) of a run that torchrun started, and what they exchange. A single process is one rank."""
+"""The ranks (processes) of a torchrun run and their communication. A single process is one rank."""
 
 import io
 import os
@@ -14,18 +14,18 @@ from torch import distributed as dist
 from core.system import console
 from core.system.errors import PeerError, PeerLost, UserError
 
-TIMEOUT = timedelta(hours=2)  # of waiting for a rank that lives: rank 0 may be checking a million images
+TIMEOUT = timedelta(hours=2)  # for a busy rank: rank 0 may need this long to check a million images
 
-_torchrun = SimpleNamespace(store=None)  # torchrun's key-value store, shared by all ranks; it outlives a restart
+_torchrun = SimpleNamespace(store=None)  # torchrun's key-value store, shared by all ranks and all restarts
 
 
 @contextmanager
 def process_group():
-    """Within the context this process is one of the ranks that torchrun started, if it did; only rank 0 prints."""
+    """Within the context, this process is a rank of the run if torchrun started it. Only rank 0 prints."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         yield
         return
-    from torch.distributed.rendezvous import rendezvous  # not every build of PyTorch has it
+    from torch.distributed.rendezvous import rendezvous  # Some builds of PyTorch lack it.
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _communication():
@@ -35,19 +35,19 @@ def process_group():
         if not is_main_process():
             console.set_rank_tag(f"[rank {rank}] ")
         over = _torchrun.store.check(["over"]) and int(_torchrun.store.get("over"))
-    all_reduce_max(0)  # no rank ends while others still start
+    all_reduce_max(0)  # Wait until all ranks have started.
     if over:
         raise SystemExit(over)
     yield
     if dist.is_initialized():
-        dist.destroy_process_group()  # not after an error: other ranks may be gone, and the process ends anyway
+        dist.destroy_process_group()  # Not after an error: other ranks may have ended, and this process ends anyway.
 
 
 def _private_store(store, rank, size):
-    """Return the part of torchrun's store that belongs to this start of the ranks alone.
+    """Return torchrun's store with a key prefix that only this start of the ranks uses.
 
-    Processes that torchrun starts again get the store of the earlier ones. So rank 0 publishes a fresh UUID as prefix
-    and answers the UUID of each other rank. The restart count is no prefix: other machines may not count the restart.
+    After a restart by torchrun, the processes get the same store as before. So rank 0 publishes a fresh UUID as prefix
+    and acknowledges the UUID of each other rank. The restart count cannot be the prefix: machines may differ in it.
     """
     uuid, end = uuid4().hex, time.monotonic() + TIMEOUT.total_seconds()
     if rank == 0:
@@ -56,37 +56,37 @@ def _private_store(store, rank, size):
             store.set(f"{uuid}/acknowledged/{other}", store.get(f"{uuid}/uuid/{other}"))
         return dist.PrefixStore(uuid, store)
     while time.monotonic() < end:
-        prefix = store.get("prefix").decode()  # may still be that of an earlier start
+        prefix = store.get("prefix").decode()  # may still be the prefix of an earlier start
         store.set(f"{prefix}/uuid/{rank}", uuid)
         acknowledged = f"{prefix}/acknowledged/{rank}"
         if store.check([acknowledged]) and store.get(acknowledged).decode() == uuid:
             return dist.PrefixStore(prefix, store)
         time.sleep(0.02)
-    raise PeerLost("the first process of this run does not answer")
+    raise PeerLost(f"Cannot reach rank 0 of this run (no answer within {TIMEOUT}). Restart all processes.")
 
 
 def has_begun():
-    """Whether this run has begun to train, maybe before torchrun started it again."""
-    with suppress(RuntimeError):  # the process that kept the store has ended
+    """Whether this run has started to train, perhaps before a restart by torchrun."""
+    with suppress(RuntimeError):  # The process that hosts the store has ended.
         return _torchrun.store is not None and _torchrun.store.check(["begun"])
     return True
 
 
 def declare_begun():
-    """Declare that the steps in the folder are this run's: started again, it resumes from the newest one."""
+    """Declare that the steps in the folder belong to this run: after a restart it resumes from the newest one."""
     if _torchrun.store is not None:
         _torchrun.store.set("begun", "1")
 
 
 def declare_over(status):
-    """Declare that another start would end like this one: it exits at once, silently, with this status."""
+    """Declare that a restart would fail in the same way. A restarted run exits at once, silently, with this status."""
     if _torchrun.store is not None:
-        with suppress(RuntimeError):  # the process that kept the store has ended
+        with suppress(RuntimeError):  # The process that hosts the store has ended.
             _torchrun.store.set("over", str(status))
 
 
 def world_size():
-    """The number of ranks."""
+    """Return the number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -100,7 +100,7 @@ def is_main_process():
 
 
 def release_other_ranks():
-    """Leave the process group -> whether this is rank 0, which continues alone."""
+    """Leave the process group. Return whether this is rank 0, which continues alone."""
     is_main = is_main_process()
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -108,27 +108,27 @@ def release_other_ranks():
 
 
 def shard(count, unit=1):
-    """Return this rank's part of range(count) as a slice; it starts at a multiple of `unit`, in the order of ranks."""
+    """Return this rank's part of range(count) as a slice, in the order of ranks. It starts at a multiple of `unit`."""
     units = -(-count // unit)
     start, stop = (units * number // world_size() * unit for number in (_rank(), _rank() + 1))
     return slice(min(start, count), min(stop, count))
 
 
 def local_batch_size(batch_size):
-    """Return each rank's number of images of a batch. Raises UserError where it is not the same for all."""
+    """Return the number of images per rank. Raises UserError if the batch does not divide evenly."""
     each, rest = divmod(batch_size, world_size())
     if rest:
         choices = " or ".join(str(number * world_size()) for number in (each, each + 1) if number)
-        sentence = f"--batch_size {batch_size} cannot be divided among {world_size()} processes"
-        raise UserError(f"{sentence}: {choices} would fit")
+        rule = f"a multiple of {world_size()}, the number of processes ({choices})"
+        raise UserError(f"--batch_size must be {rule}, got {batch_size}.")
     return each
 
 
-# Collectives: all ranks call them, in the same order.
+# Collectives: all ranks must call them in the same order.
 
 
 def all_reduce_max(numbers):
-    """Return the highest of the ranks' numbers: of a single one, or of each place in a list."""
+    """Return the maximum over ranks of a number, or of each element of a list."""
     if world_size() == 1:
         return numbers
     tensor = torch.tensor(numbers)
@@ -147,23 +147,23 @@ def all_reduce_sum(tensor):
 
 
 def all_reduce_mean(tensors):
-    """Replace tensors of one dtype and device, such as gradients, by their means over ranks, in place."""
-    # To send them while backward still runs, as DistributedDataParallel does, was not faster (benchmarks/README.md).
+    """Replace tensors of one dtype and device, for example gradients, by their means over ranks, in place."""
+    # Sending them during backward, as DistributedDataParallel does, was not faster (benchmarks/README.md).
     if world_size() == 1:
         return
     if tensors[0].is_cuda:
-        all_reduce_max(0)  # fails where a rank is gone; NCCL would wait for it
+        all_reduce_max(0)  # This raises an error if a rank has ended. NCCL would wait for it.
     flat = torch.cat([tensor.flatten() for tensor in tensors]).div_(world_size())
     with _communication():
         dist.all_reduce(flat)
     means = flat.split([tensor.numel() for tensor in tensors])
-    # One kernel for many tensors: no public function does this.
+    # This private function copies many tensors in one kernel. No public function does.
     torch._foreach_copy_(tensors, [mean.view_as(tensor) for mean, tensor in zip(means, tensors, strict=True)])
 
 
 @contextmanager
 def sync_errors():
-    """Leave the block together: the lowest rank with an error raises it, the others PeerError (`is_on_all_ranks`)."""
+    """Make all ranks leave the block together. The lowest rank with an error raises it, all others raise PeerError."""
     if world_size() == 1:
         yield
         return
@@ -172,7 +172,7 @@ def sync_errors():
         yield
     except PeerLost:
         raise
-    except Exception as error:  # noqa: BLE001 (whatever it is, the other ranks wait)
+    except Exception as error:  # noqa: BLE001 (the other ranks wait, whatever the error is)
         failure = error
     priority = world_size() - _rank() if failure else 0
     top_priority = all_reduce_max(priority)
@@ -183,12 +183,12 @@ def sync_errors():
 
 
 def is_on_all_ranks(error):
-    """Whether all ranks have left the same work by an error, so that they can continue together."""
+    """Whether all ranks left the same block with an error (see `sync_errors`), so that they can continue together."""
     return world_size() == 1 or getattr(error, "on_all_ranks", False)
 
 
 def on_main_process(work):
-    """Call work() on rank 0 alone and return its value (tensors, plain values) on all ranks, or raise its error."""
+    """Call work() on rank 0 only and return its value (tensors, plain values) on all ranks, or raise its error."""
     with sync_errors():
         value = work() if is_main_process() else None
     return value if world_size() == 1 else _broadcast(value)
@@ -212,5 +212,5 @@ def _broadcast(value):
 def _communication():
     try:
         yield
-    except RuntimeError as error:  # the backends have no class of their own
-        raise PeerLost(f"the other processes of this run cannot be reached ({error})") from error
+    except RuntimeError as error:  # The backends raise no more specific class.
+        raise PeerLost(f"Cannot reach the other processes of this run ({error}). Restart all processes.") from error

@@ -1,17 +1,17 @@
-"""What the program raises: errors that it reports in one sentence, and the request to stop."""
+"""Errors that the program reports to the user, and the request to stop."""
 
 
 class UserError(Exception):
-    """One sentence that says what is wrong and how the user can mend it. main.py ends with exit status 2."""
+    """What failed, why, and what the user can do. main.py ends with exit status 2."""
 
     def __init__(self, message):
-        # An error of a DataLoader worker arrives here with the worker's printed traceback as message. That ends with
-        # "core.system.errors.UserError: <sentence>": only the sentence is kept.
+        # PyTorch re-raises the error of a DataLoader worker with the worker's traceback as message. It ends with
+        # "core.system.errors.UserError: <message>". Keep only this last message.
         super().__init__(message.rpartition("UserError: ")[2].strip())
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM. number: of the signal; main.py ends with exit status 128 + number."""
+    """Ctrl-C or SIGTERM. number: signal number. main.py ends with exit status 128 + number."""
 
     def __init__(self, number):
         super().__init__()
@@ -19,11 +19,19 @@ class Stopped(KeyboardInterrupt):
 
 
 class PeerError(UserError):
-    """An error of another rank, which reports it."""
+    """Another rank failed and reports the cause."""
 
     def __init__(self):
-        super().__init__("another process of this run shows what is wrong")
+        super().__init__("Cannot continue (another process failed). See its error message.")
 
 
 class PeerLost(Exception):
-    """The other ranks cannot be reached: one of them has ended."""
+    """This rank cannot reach the others, since one of them has ended."""
+
+
+def reason(error):
+    """Return the message as part of another sentence: of a UserError without its advice, of an OSError its reason."""
+    text = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, UserError):
+        text = text.rpartition(". ")[0] or text.rstrip(".")
+    return text[:1].lower() + text[1:]

@@ -1,4 +1,4 @@
-"""Files that are either complete or not there, locks on folders, and names of files."""
+"""Atomic writes, locks on folders, and file names."""
 
 import hashlib
 import json
@@ -13,28 +13,28 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core.system.errors import UserError
+from core.system.errors import UserError, reason
 
-WRITING = ".writing-"  # prefix of the names of files that are not complete yet
+WRITING = ".writing-"  # prefix of the names of incomplete files
 
 
 @contextmanager
 def atomic_write(path, durable=False):
     """Yield a temporary path beside `path`, and rename it to `path` at the end of the block.
 
-    If the block raises, the old file stays. The temporary name keeps the suffix, since writers choose a format by it.
-    durable: flush the file to the disk before it is renamed.
+    If the block raises an error, the old file stays. The temporary name has the same suffix, since writers choose the
+    format by it. durable: flush the file to the disk before the rename.
     """
     path = Path(path)
     make_folder(path.parent)
     temporary = path.with_name(f"{WRITING}{os.getpid()}-{path.name}")
     try:
-        with system_errors(path, "written"):
+        with system_errors(path, "write"):
             yield temporary
             if durable:
                 _sync(temporary)
             temporary.replace(path)
-        if durable and os.name == "posix":  # the folder holds the name; not every system can flush a folder
+        if durable and os.name == "posix":  # The folder stores the name. Not every file system can flush a folder.
             with suppress(OSError):
                 _sync(path.parent, os.O_RDONLY)
     finally:
@@ -42,38 +42,38 @@ def atomic_write(path, durable=False):
 
 
 def write_text(path, text, durable=False):
-    """Write a text file as in `atomic_write`."""
+    """Write a text file with `atomic_write`."""
     with atomic_write(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def read_json_lines(path):
-    """Yield the objects in a file of JSON lines, without damaged ones; a file that cannot be read has none."""
+    """Yield the objects in a file of JSON lines. Skip damaged lines; an unreadable file yields nothing."""
     try:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     for line in lines:
-        with suppress(ValueError):  # cut short when the run was killed
+        with suppress(ValueError):  # A killed run leaves an incomplete line.
             row = json.loads(line)
             if isinstance(row, dict):
                 yield row
 
 
 def _remove(path):
-    """Remove a file that nobody needs, if it is there and the system allows it."""
+    """Remove a file if possible. Ignore errors."""
     with suppress(OSError):
         path.unlink()
 
 
 @contextmanager
 def system_errors(path, action):
-    """Turn an OSError of the block into a UserError. action: what failed, as a participle: "written" or "read"."""
+    """Turn an OSError of the block into a UserError. action: the verb, "write", "read", "remove" or "lock"."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path} cannot be {action} ({reason}): free the way or go elsewhere") from error
+        advice = "Check free space and permissions, or choose another path"
+        raise UserError(f"Cannot {action} {path} ({reason(error)}). {advice}.") from error
 
 
 def _sync(path, flags=os.O_RDWR):
@@ -86,23 +86,25 @@ def _sync(path, flags=os.O_RDWR):
 
 @contextmanager
 def locked(*folders):
-    """Within the context no other process can lock one of the folders. Raises UserError where one has.
+    """Lock the folders within the context. Raises UserError if another process has locked one.
 
-    The system releases a lock however the process ends. A file beside it, the note, names the process that holds it.
+    The system releases the lock when the process ends in any way. A file, the note, names the process that holds it.
     """
     with ExitStack() as stack:
         for folder in {Path(folder).resolve(): Path(folder) for folder in folders}.values():
             make_folder(folder)
             note = folder / ".running.json"
-            with system_errors(folder, "locked"):
+            with system_errors(folder, "lock"):
                 try:
                     stack.enter_context(FileLock(folder / ".lock", timeout=0))
                 except Timeout as error:
-                    sentence = f"{folder} is in use by another run{_holder(note)}: stop it, or choose another folder"
-                    raise UserError(sentence) from error
+                    problem = f"another run uses it{_holder(note)}"
+                    raise UserError(
+                        f"Cannot lock {folder}: {problem}. Stop the other run or choose another folder."
+                    ) from error
             clear_away(folder)
             stack.callback(_remove, note)
-            with suppress(OSError):  # the note only helps the user
+            with suppress(OSError):  # The note is only information for the user.
                 note.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
         yield
 
@@ -116,16 +118,16 @@ def _holder(note):
 
 
 def next_free_path(folder, name):
-    """Return the first path in a folder that does not exist. name: has a {} for a number, which counts from 1."""
+    """Return the first free path in a folder. name: contains {} for a number, which counts from 1."""
     return next(path for n in count(1) if not (path := Path(folder, name.format(n))).exists())
 
 
 def move_aside(paths, folder):
-    """Move files into a new sub-folder, earlier_1 or the next free number, and return it; None without files."""
+    """Move files to a new subfolder (earlier_1, or the next free number) and return it; None without files."""
     if not paths:
         return None
     aside = next_free_path(folder, "earlier_{}")
-    with system_errors(folder, "written"):
+    with system_errors(folder, "write"):
         aside.mkdir()
         for path in paths:
             path.replace(aside / path.name)
@@ -133,7 +135,7 @@ def move_aside(paths, folder):
 
 
 def clear_away(folder, older_than=0):
-    """Remove the incomplete files of killed runs that are older than so many seconds."""
+    """Remove incomplete files of killed runs. older_than: least age in seconds."""
     for path in Path(folder).glob(f"{WRITING}*"):
         with suppress(OSError):
             if path.stat().st_mtime <= time.time() - older_than:
@@ -141,7 +143,7 @@ def clear_away(folder, older_than=0):
 
 
 def sha256(path):
-    """Return the hash of a file's content as hexadecimal digits."""
+    """Return the SHA-256 hash of a file as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -150,21 +152,21 @@ def sha256(path):
 
 
 def make_folder(path):
-    """Make a folder and its parents. Raises UserError where that fails or the folder is not writable."""
+    """Create a folder and its parents. Raises UserError if this fails or the folder is not writable."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path} cannot be made a folder ({error.strerror}): choose another one") from error
+        raise UserError(f"Cannot create folder {path} ({reason(error)}). Choose another folder.") from error
     if not os.access(path, os.W_OK):
-        raise UserError(f"{path} is not writable: choose another folder")
+        raise UserError(f"Cannot write to folder {path} (permission denied). Choose another folder.")
 
 
 def file_names(paths):
-    """Return a distinct name for each path: its stem, with suffix or folder or both, else with a number in front."""
+    """Return a distinct name for each path: its stem, plus suffix, folder or both if needed, else plus a number."""
     names = {}  # index of the path -> name
     for template in ("{0.stem}", "{0.name}", "{0.parent.name}-{0.stem}", "{0.parent.name}-{0.name}"):
         candidates = [safe_name(template.format(Path(path))) for path in paths]
-        uses = Counter(name.casefold() for name in (*names.values(), *candidates))  # some file systems ignore case
+        uses = Counter(name.casefold() for name in (*names.values(), *candidates))  # Some file systems ignore case.
         for index, name in enumerate(candidates):
             if index not in names and uses[name.casefold()] == 1:
                 names[index] = name
@@ -174,7 +176,7 @@ def file_names(paths):
 
 
 def safe_name(text, most=60):
-    """Return the text as part of a file name that every system allows, at most `most` bytes long."""
-    text = text.encode(errors="ignore").decode()  # drops the bytes of a file name that are not text
+    """Return the text as part of a file name that is valid on every system, at most `most` bytes long."""
+    text = text.encode(errors="ignore").decode()  # Drop bytes of a file name that are not valid text.
     plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
     return plain.encode()[:most].decode(errors="ignore").strip(" .") or "_"

@@ -1,4 +1,4 @@
-"""What fits into memory, and what the system refuses."""
+"""Memory: batches in parts that fit, error messages, and usage."""
 
 import math
 import os
@@ -12,24 +12,24 @@ from core.system import console
 
 
 def chunks(count, size):
-    """Slices of at most `size` that cover range(count)."""
+    """Return slices of at most `size` elements that cover range(count)."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 class MicroBatch:
-    """How many images go through the networks at once.
+    """The number of images that pass through the networks at once.
 
-    setting: a number, or "auto": the whole batch, halved for good each time memory runs out. (Where a system ends a
-    process that asks for too much, as Linux does for CPU memory, only a number helps.)
+    setting: a number, or "auto": the full batch, halved permanently each time memory runs out. Set a number if the
+    system kills a process that uses too much memory, as Linux does for CPU memory.
     """
 
     def __init__(self, setting, batch_size):
         self.automatic = setting == "auto"
         self.size = batch_size if self.automatic else min(setting, batch_size)
-        self.has_failed = False  # the last attempt, for lack of memory
+        self.has_failed = False  # whether the last attempt ran out of memory
 
     def run(self, network, *inputs):
-        """Return [network(*parts), ...] for parts of the inputs, which have one length, of at most `size` images."""
+        """Return [network(*parts), ...] for parts of at most `size` images. All inputs must have the same length."""
         outputs, start = [], 0
         while start < len(inputs[0]):
             for attempt in self.attempts():
@@ -40,13 +40,14 @@ class MicroBatch:
         return outputs
 
     def attempts(self):
-        """Yield contexts to work in with `size` images at a time, halved each time, until memory suffices for one."""
+        """Yield contexts for attempts with `size` images at a time. Halve `size` until an attempt has enough memory."""
         yield self._attempt()
         while self.has_failed:
-            self.size //= 2  # only now: the traceback of the error kept the tensors alive
+            self.size //= 2  # Retry outside the except block, where the traceback no longer keeps the tensors alive.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            console.warn(f"memory ran out: going on with {self.size} images at once (--micro_batch {self.size})")
+            effect = "This is slower, but the results are the same up to rounding"
+            console.warn(f"Out of memory. Continuing with --micro_batch {self.size}. {effect}.")
             yield self._attempt()
 
     @contextmanager
@@ -65,34 +66,35 @@ def _is_out_of_memory(error):
 
 
 def _reader_died(error):
-    """Whether an error of a DataLoader says that one of its processes is gone, maybe amid handing over a batch."""
+    """Whether a DataLoader raised the error because one of its workers was killed, perhaps while sending a batch."""
     if "in DataLoader worker process" in str(error):
-        return False  # handed on by one that lives
+        return False  # A living worker passed on its error.
     names_worker = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
     return names_worker or isinstance(error, (ConnectionError, EOFError, FileNotFoundError))
 
 
 def explain(error):
-    """One sentence for what the system refused; an empty text where the error is another one."""
-    fewer_workers = "choose fewer --num_workers (0: none)"
+    """Return the message for an error caused by lack of memory or a killed worker, an empty text for other errors."""
+    fewer_workers = "Reduce --num_workers (0 uses no worker processes)"
     if _is_out_of_memory(error):
-        smaller = "choose a smaller --img_size, --channel_base, --val_batch_size or --micro_batch"
-        return f"memory ran out: {smaller}, or end other programs"
+        smaller = "Reduce --img_size, --channel_base, --val_batch_size or --micro_batch"
+        return f"Cannot allocate memory (out of memory). {smaller}, or close other programs."
     if "shared memory" in str(error) or "/torch_" in str(error):
-        return f"shared memory ran out: {fewer_workers}"
+        return f"Cannot allocate shared memory (out of memory). {fewer_workers}."
     if _reader_died(error):
-        return f"a process that reads images was ended from outside, often for lack of memory: {fewer_workers}"
+        return f"Cannot read images (a worker process was killed, often for lack of memory). {fewer_workers}."
     return ""
 
 
 def images_at_once(device, img_size, batch_size):
-    """How many images best go through the networks together where nothing is learned: on a GPU the whole batch."""
-    # On a CPU few, whose tensors stay in the caches: at 256 px, 2 are a quarter faster than 8 and need 0.5 GB less.
+    """Return the number of images at once that is fastest for inference. On a GPU it is the full batch."""
+    # On a CPU, tensors of few images fit the caches: at 256 px, 2 images are 25 % faster than 8 and need 0.5 GB less.
     return batch_size if device.type != "cpu" else max(1, min(batch_size, 2**17 // img_size**2))
 
 
 def peak_memory(device, reset=False):
-    """Most bytes held so far, of a GPU or of this process; NaN if unknown. reset: count anew (on Linux and CUDA)."""
+    """Return the peak memory of the GPU or else of this process in bytes, NaN if unknown. reset: restart the
+    measurement (on Linux and CUDA)."""
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
         if reset:
@@ -106,13 +108,13 @@ def peak_memory(device, reset=False):
     except (OSError, StopIteration):  # not Linux
         if sys.platform == "win32":
             return math.nan
-        import resource  # not on Windows
+        import resource  # Windows lacks it.
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def resident():
-    """Bytes of memory that this process holds now; where the system does not tell, what is usual after the imports."""
+    """Return the memory that this process uses now in bytes; if unknown, a typical value after the imports."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # not Linux
@@ -120,7 +122,7 @@ def resident():
 
 
 def memory_of(device):
-    """Bytes of memory that a GPU has, or else this machine; None where the system does not tell."""
+    """Return the total memory of the GPU or else of this machine in bytes, None if unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     try:

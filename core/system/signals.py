@@ -1,4 +1,4 @@
-"""Requests to stop, by Ctrl-C or SIGTERM, and signals of DataLoader workers."""
+"""Signals: Ctrl-C and SIGTERM stop the program; handlers of DataLoader workers."""
 
 import os
 import signal
@@ -9,10 +9,10 @@ from core.system.errors import Stopped
 
 
 class StopSignals:
-    """Within the context, Ctrl-C and SIGTERM raise Stopped: at once, or at the end of a `deferred` block.
+    """Within the context, Ctrl-C and SIGTERM raise Stopped, at once or at the end of a `deferred` block.
 
-    A second Ctrl-C raises KeyboardInterrupt at once; a second SIGTERM changes nothing. raises: False where ranks have
-    to stop together: nothing is raised, and the caller checks `requested`, the number of the first signal, or 0.
+    A second Ctrl-C raises KeyboardInterrupt at once; a second SIGTERM is ignored. raises: False for several ranks,
+    which must stop together: nothing is raised, and the caller checks `requested`, the first signal's number or 0.
     """
 
     def __init__(self, raises=True):
@@ -20,9 +20,9 @@ class StopSignals:
         self.previous_handlers = {}
 
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only in this thread.
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                if signal.getsignal(number) != signal.SIG_IGN:  # Leave signals ignored that are (e.g. by nohup).
                     self.previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
@@ -32,7 +32,7 @@ class StopSignals:
 
     @contextmanager
     def deferred(self):
-        """Finish the block before a first signal raises Stopped."""
+        """Finish the block before the first signal raises Stopped."""
         self.is_deferred = True
         try:
             yield
@@ -51,12 +51,12 @@ class StopSignals:
 
 
 def set_worker_signals(_worker_id=None):
-    """Make a DataLoader worker ignore Ctrl-C, which its parent handles, and end without an error at SIGTERM."""
+    """Make a DataLoader worker ignore Ctrl-C, which its parent handles, and exit without an error on SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def restore_child_signal():
-    """Remove PyTorch's handler that raises anywhere when a DataLoader worker dies; the next batch raises instead."""
+    """Remove PyTorch's handler that raises at any place when a DataLoader worker dies. The next batch then raises."""
     if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

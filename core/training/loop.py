@@ -1,4 +1,4 @@
-"""The training loop: iterations, what is due after them, and how a run survives what goes wrong."""
+"""The training loop: iterations, saves, snapshots and evaluation, and the handling of faults."""
 
 import time
 from pathlib import Path
@@ -10,49 +10,49 @@ from core.evaluation.evaluator import MODES
 from core.evaluation.scores import best_step
 from core.sampling.snapshots import check_grid_side
 from core.system import console, distributed
-from core.system.errors import PeerError, Stopped, UserError
+from core.system.errors import PeerError, Stopped, UserError, reason
 from core.system.files import atomic_write, clear_away, make_folder, write_text
 from core.system.memory import explain
 from core.system.signals import StopSignals
 from core.training.monitor import Monitor
 
 CAUSES = """\
-What usually makes losses that are no numbers:
-- a learning rate too high for the data: half --lr and --f_lr, and resume from an earlier step with --override
-- --precision bf16 or tf32: train with fp32
-- black, white or broken pictures: look at the batch beside this report (of several processes, the first one's)
-- --lambda_reg too low, or a batch size below 8 with the published learning rates
-- a graphics card that computes wrongly: the same iteration on --device cpu tells
+Usual causes of NaN or infinite losses:
+- The learning rate is too high for the data. Halve --lr and --f_lr, and resume from an earlier step with --override.
+- --precision is bf16 or tf32. Train with fp32.
+- Images are black, white or damaged. Look at the batch beside this report (with several processes, that of rank 0).
+- --lambda_reg is too low, or the batch size is below 8 with the published learning rates.
+- The GPU computes wrong results. Repeat the iteration with --device cpu to compare.
 """
 
 
 class TrainLoop:
-    """Trains a core.solver.Solver from --resume_iter to --total_iters on loaders, Munch(src, ref, val).
+    """Train a core.solver.Solver from --resume_iter to --total_iters on loaders, Munch(src, ref, val).
 
-    All processes run it; the main one writes, into folders that are locked (core.system.files.locked).
+    All ranks run it. Only rank 0 writes files. The caller must lock the folders (core.system.files.locked).
     """
 
     def __init__(self, solver, loaders):
         self.solver, self.config, self.loaders = solver, solver.config, loaders
-        self.done = self.saved = self.config.resume_iter  # iterations done; the step saved last
-        self.num_skipped = self.num_reported = 0  # updates
+        self.done = self.saved = self.config.resume_iter  # number of completed iterations; last saved step
+        self.num_skipped = self.num_reported = 0  # updates with NaN or infinite values
 
     def run(self):
-        """Train. Raises Stopped, with everything saved, where Ctrl-C or SIGTERM asked for it; UserError where the last
-        step could not be saved, images could not be read, or updates stayed NaN or infinite."""
+        """Train. Raises Stopped after Ctrl-C or SIGTERM, with everything saved. Raises UserError if the last step
+        cannot be saved, an image cannot be read, or updates stay NaN or infinite."""
         config = self.config
         distributed.on_main_process(self._make_room)
         with StopSignals(raises=distributed.world_size() == 1) as self.stop_signals:
             self._begin()
-            state = "ended by an error"
+            state = "stopped by an error"
             try:
                 if self.done:
-                    self._show(again=False)  # what the last run did not come to
+                    self._show(again=False)  # The last run may have stopped before this.
                 self._write_page()
                 iterations = range(self.done, config.total_iters)
                 with console.progress(iterations, initial=self.done, total=config.total_iters) as bar:
                     for iteration in bar:
-                        with self.stop_signals.deferred():  # networks of half an iteration are of no use
+                        with self.stop_signals.deferred():  # Networks after half an iteration cannot be resumed.
                             start = time.monotonic()
                             inputs = self._next_inputs()
                             waited = time.monotonic() - start
@@ -62,9 +62,9 @@ class TrainLoop:
                             self.monitor.count_iteration(waited, time.monotonic() - start)
                             if due(self.done, config.print_every):
                                 self.monitor.log_losses(self.done, losses | self.solver.meters, self.num_skipped)
-                        del inputs, losses  # free their memory for snapshots and evaluation
+                        del inputs, losses  # Free their memory for snapshots and evaluation.
                         self._do_what_is_due()
-                state = "trained to the end"
+                state = "finished"
             except Stopped as stop:
                 state = "stopped"
                 distributed.on_main_process(self._save_last)
@@ -80,10 +80,10 @@ class TrainLoop:
             make_folder(folder)
         check_grid_side(config.val_batch_size, config.num_outs_per_domain, config.num_domains, config.img_size)
         for folder in (config.sample_dir, config.eval_dir):
-            clear_away(folder, older_than=3600)  # runs that are alive may write there too
+            clear_away(folder, older_than=3600)  # Other running programs may also write there.
 
     def _begin(self):
-        """Load what training continues from, and make what the iterations need."""
+        """Load the networks, and create the monitor, the inputs and the evaluation."""
         solver, config, start = self.solver, self.config, self.config.resume_iter
         if start:
             solver.load(start)
@@ -96,51 +96,52 @@ class TrainLoop:
         src, ref, val = self.loaders.src, self.loaders.ref, self.loaders.val
         self.inputs = InputFetcher(src, ref, config.latent_dim, seed=config.seed, start=start, device=solver.device)
         is_main = distributed.is_main_process()
-        with distributed.sync_errors():  # fixed: the same at every snapshot
+        with distributed.sync_errors():  # All snapshots use the same inputs.
             self.fixed_inputs = next(InputFetcher(val, mode="val", device=solver.device)) if is_main else None
-        # What evaluation lacks is an error now, not after days.
+        # Report missing files of the evaluation now, not after days.
         self.evaluation = solver.evaluation() if times_due(start, config.total_iters, config.eval_every) else None
 
     def _move_later_steps_aside(self):
-        """Return whether there were any: another training than this one wrote here last."""
+        """Move away the steps after --resume_iter. Return whether there were any: they belong to another training."""
         start = self.config.resume_iter
         aside = self.solver.files.move_aside(start)
         if aside:
             console.warn(
-                f"steps of an earlier run that come after step {start} are now in {aside}; to go on with them instead, "
-                "stop, move its files back, and give --resume_iter latest"
+                f"Moved the later steps of an earlier run, those after step {start}, to {aside}. To continue from them "
+                "instead, stop this run, move the files back and add --resume_iter latest."
             )
         return aside is not None
 
     def _next_inputs(self):
-        """Inputs of the next iteration. If one process has none, or was asked to stop, all of them stop here: the
-        networks are those of a whole iteration, so they can be saved."""
+        """Return the inputs of the next iteration. If one rank fails or was asked to stop, save and stop all ranks
+        here, where an iteration is complete."""
         inputs, failure = None, None
         try:
             inputs = next(self.inputs)
         except (UserError, RuntimeError, MemoryError, OSError, EOFError) as error:
             failure = error
         signal, has_failed = distributed.all_reduce_max([self.stop_signals.requested, int(failure is not None)])
-        if signal:  # the processes that read images were asked to stop too, which may be the failure
+        if signal:  # The signal also stops the DataLoader workers, which may have caused the failure.
             raise Stopped(signal) from failure
         if not has_failed:
             return inputs
         step = distributed.on_main_process(self._save_last)
-        if failure is None:  # another process has none
+        if failure is None:  # Another rank failed.
             raise PeerError
         sentence = _sentence(failure)
         if not sentence:
             raise failure
-        raise UserError(f"{sentence}; step {step} is saved") from failure
+        raise UserError(f"{sentence} Restart with --resume_iter latest to continue from step {step}.") from failure
 
     def _check_updates(self, inputs, losses):
-        """Report skipped updates; give up after --max_bad_updates in a row."""
+        """Report skipped updates. Stop after --max_bad_updates in a row."""
         solver = self.solver
         counts = torch.stack([sum(solver.bad_updates.values()), max(solver.bad_in_a_row.values())])
-        self.num_skipped, in_a_row = map(int, counts.tolist())  # this waits for the device
+        self.num_skipped, in_a_row = map(int, counts.tolist())  # This waits for the device.
         is_news = self.num_reported == 0 or due(self.done, self.config.print_every)
         if self.num_skipped > self.num_reported and is_news and distributed.is_main_process():
-            console.warn(f"up to iteration {self.done}, {self.num_skipped} updates were no numbers and are skipped")
+            skipped = f"{console.counted(self.num_skipped, 'update')} with NaN or infinite values"
+            console.warn(f"Skipped {skipped} so far (iteration {self.done}). They do not change the networks.")
             self.num_reported = self.num_skipped
         if in_a_row >= self.config.max_bad_updates:
             distributed.on_main_process(lambda: self._give_up(in_a_row, inputs, losses))
@@ -152,12 +153,13 @@ class TrainLoop:
         with atomic_write(batch) as temporary:
             torch.save(dict(inputs), temporary)
         kinds = ", ".join(f"{int(n)} of {name}*" for name, n in self.solver.bad_updates.items())
-        text = f"{in_a_row} updates in a row up to iteration {self.done} were no numbers; in all {kinds}.\n\n{CAUSES}"
+        problem = f"NaN or infinite values in consecutive updates: {in_a_row}"
+        text = f"{problem}, up to iteration {self.done}. Skipped in total: {kinds}.\n\n{CAUSES}"
         lines = [f"{name}: {float(value)}\n" for name, value in losses.items()]
         write_text(report, f"{text}\nLosses:\n{''.join(lines)}")
         raise UserError(
-            f"{in_a_row} updates in a row were no numbers, so training stops at iteration {self.done}, and step "
-            f"{self.saved} stays the last one saved: {report} names the usual causes"
+            f"Cannot continue training after iteration {self.done} ({problem}). The last saved step is {self.saved}. "
+            f"See {report} for the usual causes."
         )
 
     def _do_what_is_due(self):
@@ -170,28 +172,28 @@ class TrainLoop:
             self._write_page()
 
     def _show(self, again=True):
-        """Snapshot and scores of the step, where they are due; again: even if they are there."""
+        """Write the snapshot and the scores of the step if they are due. again: even if they exist."""
         done, config = self.done, self.config
         snapshot = Path(config.sample_dir, f"{done:06d}_reference.jpg")
         scores = Path(config.eval_dir, f"FID_{done:05d}_{MODES[-1]}.json")
         if due(done, config.sample_every) and distributed.is_main_process() and (again or not snapshot.exists()):
-            self._attempt("has no pictures", lambda: self.solver.snapshot(done, self.fixed_inputs))
+            self._attempt("images", lambda: self.solver.snapshot(done, self.fixed_inputs))
         is_due = self.evaluation and due(done, config.eval_every)
         if is_due and (again or not distributed.on_main_process(scores.exists)):
-            self._attempt("is not scored", self._score, in_step=True)
+            self._attempt("scores", self._score, in_step=True)
 
     def _score(self):
         self.monitor.log_scores(self.done, self.solver.evaluate(self.done, self.evaluation, pause=self._stop_if_asked))
 
     def _stop_if_asked(self):
-        """Stop where one of several processes was asked to; a single one raises Stopped on the signal itself."""
+        """Stop all ranks if one was asked to. A single process raises Stopped on the signal itself."""
         signal = distributed.all_reduce_max(self.stop_signals.requested)
         if signal:
             raise Stopped(signal)
 
-    def _attempt(self, lacks, work, in_step=False):
-        """Do work(). Where the user or the system refuses it, warn: that is no reason to lose a training. in_step: all
-        processes do it together, so that only an error of all of them can be survived."""
+    def _attempt(self, product, work, in_step=False):
+        """Call work(), and only warn if it fails for lack of memory or with a UserError. in_step: all ranks work
+        together, so training can only continue after an error that all of them have left the work with."""
         try:
             work()
         except (UserError, RuntimeError, MemoryError) as error:
@@ -199,17 +201,17 @@ class TrainLoop:
             if not sentence or (in_step and not distributed.is_on_all_ranks(error)):
                 raise
             if not isinstance(error, PeerError):
-                console.warn(f"step {self.done} {lacks}: {sentence}")
+                console.warn(f"Skipping the {product} of step {self.done}: {sentence} Training continues.")
 
     def _write_page(self, state="training"):
-        """Renew the page; where that fails the run continues."""
+        """Write the page again. If this fails, warn and continue."""
         try:
             self.monitor.write_page(self.done, state)
         except (UserError, OSError, ValueError) as error:
-            console.warn(f"the page of step {self.done} is not written: {error}")
+            console.warn(f"Skipping the page of step {self.done}: {reason(error)}. Training continues.")
 
     def _save(self, is_last):
-        """Save the step, unless it is saved. Where that fails the run continues with the steps there are."""
+        """Save the step unless it is already saved. If this fails, warn and continue, except for the last step."""
         if self.saved == self.done or not distributed.is_main_process():
             return
         try:
@@ -217,13 +219,14 @@ class TrainLoop:
         except UserError as error:
             if is_last:
                 raise
-            console.warn(f"step {self.done} is not saved, the step before stays: {error}; trying again at the next")
+            effect = "Training continues, and the previous checkpoint stays until the next save"
+            console.warn(f"Cannot save step {self.done}: {reason(error)}. {effect}.")
             return
         self.saved, files = self.done, self.solver.files
         try:
             files.prune(self.config.keep_checkpoints, {best_step(self.config.eval_dir, files.steps())})
         except OSError as error:
-            console.warn(f"old steps stay, since they cannot be removed ({error.strerror})")
+            console.warn(f"Cannot remove old checkpoints ({reason(error)}). They stay on the disk.")
 
     def _save_last(self):
         self._save(is_last=True)
@@ -231,15 +234,15 @@ class TrainLoop:
 
 
 def _sentence(error):
-    """What people read of an error that they, or the system, caused; an empty text for a bug."""
+    """Return the message for an error caused by the user or the system, an empty text for a bug."""
     return str(error) if isinstance(error, UserError) else explain(error)
 
 
 def due(done, every):
-    """Whether `done` iterations call for what happens `every` so many; 0 is never."""
+    """Whether an action is due after `done` iterations. every: interval in iterations, 0 for never."""
     return every > 0 and done % every == 0
 
 
 def times_due(start, stop, every):
-    """How often that happens in iterations after `start`, up to `stop`."""
+    """Return how often an action is due in the iterations after `start`, up to `stop`."""
     return stop // every - start // every if every else 0

@@ -1,4 +1,4 @@
-"""Record a training: options.json, its losses and speed in train.jsonl, and the page {sample_dir}/index.html."""
+"""Record a training: options.json, losses and speed in train.jsonl, and the page {sample_dir}/index.html."""
 
 import json
 import sys
@@ -16,15 +16,15 @@ from core.system.files import move_aside, system_errors, write_text
 from core.system.memory import peak_memory
 from core.training.page_sections import loss_section, score_sections, snapshot_section, snapshots
 
-PAGE_AGE = 60  # seconds after which a printed line updates the page, too
+PAGE_AGE = 60  # age in seconds after which a printed line also updates the page
 
 
 class Monitor:
-    """Records what the training loop reports; only on the main process. loaders: Munch(src, ref, val)."""
+    """Record what the training loop reports, on rank 0 only. loaders: Munch(src, ref, val)."""
 
     def __init__(self, solver, loaders, branches):
         self.config, self.device, self.start_time = solver.config, solver.device, time.monotonic()
-        self.iterations, self.waited, self.worked = 0, 0.0, 0.0  # since the last line; seconds
+        self.iterations, self.waited, self.worked = 0, 0.0, 0.0  # since the last printed line; times in seconds
         self.page_time = 0.0
         self.log = None
         if distributed.is_main_process():
@@ -32,13 +32,13 @@ class Monitor:
 
     def _open_log(self, nets, loaders, branches):
         config = self.config
-        self.num_images = {}  # {name of a loader: {domain: number of its images}}
+        self.num_images = {}  # {name of a loader: {domain: number of images}}
         for name in ("src", "val"):
             count = Counter(loaders[name].dataset.targets)
             self.num_images[name] = {domain: count[label] for label, domain in enumerate(config.names_by_label)}
-        if branches:  # later snapshots are another training's
+        if branches:  # Later snapshots belong to another training.
             late = [path for path, step, _ in snapshots(config.sample_dir) if step > config.resume_iter]
-            with system_errors(config.sample_dir, "written"):
+            with system_errors(config.sample_dir, "write"):
                 for path in late:
                     Path(config.sample_dir, SMALL, path.name).unlink(missing_ok=True)
             move_aside(late, config.sample_dir)
@@ -58,11 +58,11 @@ class Monitor:
         write_text(Path(folder, OPTIONS), json.dumps(options, indent=2, default=str) + "\n")
 
     def count_iteration(self, waited, worked):
-        """Count one iteration: seconds it waited for images, seconds it took in all."""
+        """Count one iteration. waited: seconds of waiting for images. worked: total seconds."""
         self.iterations, self.waited, self.worked = self.iterations + 1, self.waited + waited, self.worked + worked
 
     def log_losses(self, done, losses, skipped):
-        """Print and log a line about iteration `done`. skipped: number of skipped updates so far."""
+        """Print and log the losses of iteration `done`. skipped: number of skipped updates so far."""
         if self.log is None:
             return
         values = {name: float(value) for name, value in losses.items()}
@@ -80,17 +80,17 @@ class Monitor:
             self.log.add_scalars(done, scores)
 
     def page_is_due(self):
-        """Whether the page is so old that it is to be written again without new snapshots."""
+        """Whether the page is old enough to be written again without new snapshots."""
         return time.monotonic() - self.page_time > PAGE_AGE
 
     def write_page(self, done, state="training"):
-        """Write the page. state: "training", or how the run ended. Raises UserError if that fails."""
+        """Write the page. state: "training", or how the run ended. Raises UserError if this fails."""
         self.page_time = time.monotonic()
         if self.log is None:
             return
         config = self.config
         sections = [
-            page.facts("Now", self._facts(done, state)),
+            page.facts("Status", self._facts(done, state)),
             snapshot_section(config.sample_dir, done, config.sample_every),
             loss_section(self.log, config.print_every),
             *score_sections(config.eval_dir, done),
@@ -107,20 +107,20 @@ class Monitor:
             self.log.close()
 
     def _facts(self, done, state):
-        """Rows (name, value) about the run as it is now."""
+        """Return rows (name, value) about the current state of the run."""
         config, last = self.config, self.log.last
         rows = {"Step": f"{done:,} of {config.total_iters:,}"}
         speed, memory, skipped = last("it_per_s"), last("memory_gb"), last("skipped_updates")
         if speed:
             if state == "training":
                 rows["Time left"] = f"about {timedelta(seconds=int((config.total_iters - done) / speed))}"
-            rows["Speed"] = f"{speed:.3g} iterations, {speed * config.batch_size:.3g} images a second"
+            rows["Speed"] = f"{speed:.3g} iterations, {speed * config.batch_size:.3g} images per second"
             rows["Waiting for images"] = f"{100 * (last('data_s') or 0) * speed:.0f} % of the time"
         if memory:
             rows["Peak memory"] = f"{memory:.2f} GB"
         if skipped:
             rows["Skipped updates"] = f"{skipped:.0f}"
-        rows["Runs on"] = f"{device.describe_device(self.device)}, {config.precision}"
+        rows["Device"] = f"{device.describe_device(self.device)}, {config.precision}"
         for title, counts in zip(("Training images", "Validation images"), self.num_images.values(), strict=True):
             rows[title] = ", ".join(f"{number:,} {name}" for name, number in counts.items())
         return list(rows.items())

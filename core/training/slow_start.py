@@ -1,4 +1,4 @@
-"""A slow start for networks of --init_from: for the first iterations they move less than what is new."""
+"""Slow start after --init_from: in the first iterations, inherited parameters change less than new ones."""
 
 from contextlib import contextmanager
 
@@ -8,10 +8,10 @@ from core.checkpoint.init_from import AVERAGED, head_label, last_layer, match_he
 
 
 def lr_factors(nets, inherited, domains, scale):
-    """By what the updates of inherited parameters are multiplied: {network: {parameter's name: scale}}.
+    """Return the learning-rate factors of inherited parameters: {network: {parameter's name: factor}}.
 
-    For D's last layer it is a tensor, 1 in the rows of new domains. Parameters that are not named move as usual.
-    inherited, domains: see `core.checkpoint.init_from.load_source`.
+    The factor of D's last layer is a tensor with 1 in the rows of new domains. All other parameters are omitted, their
+    factor is 1. inherited, domains: see `core.checkpoint.init_from.load_source`.
     """
     labels, factors = match_heads(inherited, domains), {}
     for name in (*AVERAGED, "discriminator") if inherited["discriminator"] else AVERAGED:
@@ -28,9 +28,9 @@ def lr_factors(nets, inherited, domains, scale):
 
 @contextmanager
 def scaled_update(network, factors):
-    """Within the context, an optimizer's step moves the named parameters by their factor times the step."""
-    # Adam's step is proportional to the learning rate. So this is a lower learning rate for single tensors, or rows of
-    # them, without groups of parameters, which checkpoints of the reference do not have.
+    """Multiply the changes that an optimizer makes to the parameters within the context by their factors."""
+    # Adam's step is proportional to the learning rate, so this equals a lower learning rate for single tensors or rows.
+    # Parameter groups would change the checkpoint format of the original code.
     before = {key: parameter.detach().clone() for key, parameter in network.named_parameters() if key in factors}
     yield
     with torch.no_grad():

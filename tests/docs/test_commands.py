@@ -1,6 +1,7 @@
-"""Every command of the README, run in its order in a folder with the files that it names.
+"""Every command of the README and of docs/, run in a folder with the files that it names.
 
 Long commands run with --dry_run. Launchers of several processes are only parsed, and their command runs in one process.
+earlier_commands.txt: commands of earlier READMEs, which must keep working.
 """
 
 import importlib
@@ -24,10 +25,11 @@ from data import demo
 from metrics import fid
 from tests.command import NARROW, ROOT, config_of
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+BLOCKS = [block for text in PAGES.values() for block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)]
 COMMANDS = [line for kind, text in BLOCKS if kind in ("", "sbatch") for line in text.splitlines() if line.strip()]
-INLINE = re.findall(r"`((?:python|\.venv/bin/\w+) -m [^`]+)`", README)
+INLINE = [line for text in PAGES.values() for line in re.findall(r"`((?:python|\.venv/bin/\w+) -m [^`]+)`", text)]
+EARLIER = (Path(__file__).parent / "earlier_commands.txt").read_text(encoding="utf-8").splitlines()
 PYTHONS = ("python", "python3", ".venv/bin/python")
 
 
@@ -66,15 +68,15 @@ def networks(folder):
     np.savez(checkpoints / "celeba_lm_mean.npz", mean=np.random.default_rng(0).uniform(50, 200, (98, 2)))
 
 
-def test_readme_has_commands_of_every_kind():
-    assert len(COMMANDS) > 30
-    modes = [f"--mode {mode}" for mode in ("train", "sample", "eval", "align")]
-    for told in (*modes, "data.prepare", "--init_from", "torchrun"):
-        assert any(told in line for line in COMMANDS), told
+def test_docs_have_commands_of_every_kind():
+    assert len(COMMANDS) > 40 and len(EARLIER) > 15
+    modes = [f"main.py {mode}" for mode in ("train", "sample", "eval", "align")]
+    for words in (*modes, "data.prepare", "--init_from", "torchrun"):
+        assert any(words in line for line in COMMANDS), words
 
 
-@pytest.mark.parametrize("line", [*COMMANDS, *INLINE])
-def test_readme_command_runs(line, place, monkeypatch, capsys):
+@pytest.mark.parametrize("line", list(dict.fromkeys([*COMMANDS, *INLINE, *EARLIER])))
+def test_command_runs(line, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     words = shlex.split(line)
     if words[0] in PYTHONS:
@@ -96,6 +98,10 @@ def run(words):
     """Run what follows `python`, in this process."""
     if words[0] == "main.py":
         heavy = "sample" not in words or any("video_latent" in word for word in words)
+        if {"--help", "--help-all", "--version"} & set(words):
+            with pytest.raises(SystemExit, match="0"):
+                main.main(words[1:])
+            return
         assert main.main(words[1:] + ["--dry_run"] * heavy) == 0
         return
     assert words[0] == "-m"
@@ -111,6 +117,8 @@ def run(words):
     elif name.startswith("benchmarks."):
         less = {"benchmarks.quality": ["--pictures", "4"]}
         assert importlib.import_module(name).main([*flags, *less[name]]) in (None, 0)
+    elif name == "core.cli.help":
+        assert flags == [">", "docs/flags.md"] and importlib.import_module(name).markdown()
     elif name == "metrics.fid":
         assert fid.main(flags) in (None, 0)
     else:
@@ -137,20 +145,31 @@ def launcher(words):
     assert told.training_script == "main.py" and int(told.nproc_per_node) >= 1
 
 
-def test_flags_in_the_readme_exist():
-    known = {action.dest for action in build_parser()._actions}
-    known |= {"nproc_per_node", "max_restarts", "shutdown_timeout"}  # of torchrun
-    known |= {"from_file", "url"}  # of data.download
-    named = {name.replace("-", "_") for name in re.findall(r"`--([a-z_-]+)", README)}
-    assert named <= known, named - known
+def test_flags_in_the_docs_exist():
+    known = {action.dest for action in build_parser()._actions} | {"no_save_eval_images"}
+    known |= {"help", "help_all", "version", "nproc_per_node", "max_restarts", "shutdown_timeout"}  # of torchrun
+    known |= {"from_file", "url", "in", "val", "size", "min_side", "paths"}  # of data and metrics
+    for path, text in PAGES.items():
+        flags = {name.replace("-", "_") for name in re.findall(r"`--([a-z][a-z0-9_-]+)", text)}
+        assert flags <= known, (path.name, flags - known)
 
 
-def test_links_in_the_readme_exist():
-    titles = re.findall(r"^#+ (.+)$", README, re.M)
-    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        path, _, anchor = target.partition("#")
-        assert (ROOT / path).exists() if path else anchor in anchors, target
+def anchors(text):
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_in_the_docs_exist():
+    for page, text in PAGES.items():
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+            name, _, anchor = target.partition("#")
+            path = page.parent / name if name else page
+            assert path.exists(), (page.name, target)
+            assert not anchor or anchor in anchors(path.read_text(encoding="utf-8")), (page.name, target)
+
+
+def test_the_readme_is_one_page():
+    assert len(PAGES[ROOT / "README.md"].splitlines()) <= 140
 
 
 def test_unknown_modules_and_flags_fail(place, monkeypatch):

@@ -58,10 +58,10 @@ def test_estimates_of_training_match_a_run(data, tmp_path):
     assert not list(tmp_path.iterdir())
     assert promised(said) == pytest.approx(measured("train", flags, folders), rel=WITHIN)
     unit = {"": 1, "k": 1e3, "M": 1e6}
-    size, prefix = re.search(r"checkpoints: 1 times .*about ([\d.]+) (\w?)B", said).groups()
+    size, prefix = re.search(r"checkpoints: 1 checkpoint \(.*about ([\d.]+) (\w?)B", said).groups()
     saved = sum(path.stat().st_size for path in (tmp_path / "checkpoints").glob("*.ckpt"))
     assert float(size) * unit[prefix] == pytest.approx(saved, rel=0.05)
-    assert "bear       12 images, 0 left out, smaller sides 64 to 64 px (median 64), 12 below --img_size 128" in said
+    assert "bear       12 images, 0 skipped, shorter sides 64 to 64 px (median 64), 12 below --img_size 128" in said
     assert "  * batch_size           4\n" in said and "    beta1                0.0\n" in said
 
 
@@ -76,7 +76,7 @@ def test_estimates_of_sampling_and_evaluation_match_a_run(run, faces, data, tmp_
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "eval_dir": tmp_path / "eval", **data}
     flags = "--device cpu --num_workers 0 --num_outs_per_domain 2"
     said = told("eval", flags, folders)
-    assert not (tmp_path / "eval").exists() and "scores and 36 pictures of 6 tasks" in said
+    assert not (tmp_path / "eval").exists() and "scores and 36 images of 6 tasks" in said
     assert promised(said) == pytest.approx(measured("eval", flags, folders), rel=WITHIN)
     assert len(list((tmp_path / "eval").rglob("*.png"))) == 36
 
@@ -110,22 +110,23 @@ def test_nothing_is_written(mode, run, faces, data, tmp_path, monkeypatch, capsy
     assert re.search(
         r"^  bear +\d+ images|(References|--val_img_dir): bear \(\d+\), cat \(\d+\), dog \(\d+\)", said, re.M
     )
-    assert "Would write" in said and "Peak memory" in said and "parameters" in said and "FLOP" in said
+    assert "Would write (dry run, nothing is written):" in said
+    assert "Peak memory" in said and "parameters" in said and "FLOP" in said
 
 
 def test_user_errors_are_reported(data, tmp_path, capsys):
     assert call("train", f"{NARROW} --dry_run --num_domains 2", **data) == 2
-    assert "--num_domains is 2, but" in capsys.readouterr().err
+    assert "but --num_domains is 2" in capsys.readouterr().err
     assert call("sample", "--dry_run", checkpoint_dir=tmp_path) == 2
-    assert "holds no checkpoint" in capsys.readouterr().err
+    assert "No checkpoint named like" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--val_batch_size 3000", "cannot be a JPEG"),
+        ("--val_batch_size 3000", "a JPEG can hold 2045 of 32 px"),
         ("--precision tf32", "tf32 needs CUDA"),
-        ("--img_size 16 --eval_every 1", "pictures of 32 px or more"),
+        ("--img_size 16 --eval_every 1", "evaluation needs at least 2 domains and 32 px"),
     ],
 )
 def test_dry_run_refuses_what_the_run_refuses(flags, said, data, tmp_path, capsys):
@@ -140,7 +141,7 @@ def test_missing_metric_weights_are_warned_about(data, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     assert call("train", f"{RUN} --total_iters 1 --eval_every 1 --dry_run", **data) == 0
     said = capsys.readouterr().err
-    assert said.count("scores need") == 2 and "--eval_every 0 trains without" in said
+    assert said.count("Evaluation needs") == 2 and "Pass --eval_every 0 to train without" in said
 
 
 def test_too_little_memory_and_disk_are_warned_about(data, monkeypatch, capsys, tmp_path):
@@ -149,7 +150,7 @@ def test_too_little_memory_and_disk_are_warned_about(data, monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     assert call("train", f"{RUN} --dry_run", **data) == 0
     said = capsys.readouterr().err
-    assert "that does not fit" in said and "more than the 1 kB that are free there" in said
+    assert "exceeds the available memory" in said and ", but only 1 kB are free." in said
 
 
 @pytest.mark.parametrize("flags", ["", "--precision bf16", "--micro_batch 1", "--channels_last"])

@@ -36,7 +36,7 @@ def test_unsuitable_sizes_and_domain_names_are_refused(two_domains, torch_cache,
         main.main(["--mode", "train", *small.split(), "--total_iters", "2", "--eval_every", "1", *as_flags(folders)])
         == 2
     )
-    assert "32 px or more" in capsys.readouterr().err
+    assert "evaluation needs at least 2 domains and 32 px" in capsys.readouterr().err
     with pytest.raises(UserError, match="equal names"):
         shutil.copytree(two_domains, tmp_path / "data")
         for part in ("train", "val"):
@@ -85,7 +85,7 @@ def test_a_failed_evaluation_does_not_stop_training(two_domains, torch_cache, tm
     broken.write_text("not an image")
     solver.train(loaders)
     said = capsys.readouterr().err
-    assert "step 1 is not scored" in said and "00002.png cannot be read" in said
+    assert "Skipping the scores of step 1: " in said and "00002.png as an image (" in said
     assert (tmp_path / "checkpoints" / "000001_nets.ckpt").exists()
 
 
@@ -93,7 +93,7 @@ def test_eval_writes_and_prints_scores(trained, capsys):
     flags = "--num_workers 0 --device cpu --num_outs_per_domain 3 --val_batch_size 2 --eval_seeds 0-1"
     assert main.main(["--mode", "eval", *flags.split(), *as_flags(trained)]) == 0
     said = capsys.readouterr()
-    assert "Scores of step 2:" in said.out and "fewer than 2048 training images in bear, cat" in said.err
+    assert "Scores of step 2:" in said.out and "Fewer than 2,048 training images in bear, cat" in said.err
     names = {path.name for path in trained["eval_dir"].glob("*_00002_*.json")}
     assert names == {
         f"{metric}_00002_{mode}.json" for metric in ("FID", "KID", "LPIPS") for mode in ("latent", "reference")

@@ -61,12 +61,12 @@ def test_a_checkpoint_without_the_face_network_needs_wing_path(folders, faces, t
     assert call("sample", flags, **{**where, "checkpoint_dir": folders["checkpoint_dir"]}, resume_iter=2) == 0
     assert (tmp_path / "reference.jpg").read_bytes() == found
     assert call("sample", flags, **where, wing_path=tmp_path / "wing.ckpt") == 2
-    assert "wing.ckpt, the network that finds faces, is missing" in capsys.readouterr().err
+    assert "wing.ckpt (no such file). Run python -m data.download wing" in capsys.readouterr().err
 
 
 def test_training_with_masks_needs_wing_path(folders, capsys):
     where = {**folders, "wing_path": "nowhere/wing.ckpt"}
     assert call("train", f"{RUN} --total_iters 1", **where) == 2
     said = capsys.readouterr()
-    assert "--w_hpf 0, which is right for anything but aligned faces" in said.err
+    assert "set --w_hpf 0 if the images are not aligned faces." in said.err
     assert "Device" not in said.out, "before anything is built"

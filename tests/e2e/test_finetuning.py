@@ -34,10 +34,10 @@ def test_resuming_within_init_iters_equals_an_uninterrupted_run(trained, data, t
         content.pop("config")
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     assert call("train", "--device cpu --resume_iter 4 --total_iters 5 --init_iters 9", **half) == 2
-    assert "--init_iters 9 in place of 3" in capsys.readouterr().err
+    assert "--init_iters 9 instead of 3" in capsys.readouterr().err
     for file, ignored in ((path, False), (tmp_path / "another.ckpt", True)):  # neither is there
         assert call("train", f"--device cpu --resume_iter 4 --total_iters 5 --dry_run --init_from {file}", **half) == 0
-        assert ("is ignored, since training goes on from step 4" in capsys.readouterr().err) == ignored
+        assert ("training resumes from step 4." in capsys.readouterr().err) == ignored
 
 
 def test_the_shipped_model_can_be_finetuned_with_a_new_domain(faces, tmp_path, capsys):
@@ -59,17 +59,17 @@ def test_the_shipped_model_can_be_finetuned_with_a_new_domain(faces, tmp_path, c
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--init_from nowhere.ckpt", "--init_from nowhere.ckpt does not exist"),
-        ("--init_from .", "--init_from . does not exist"),
-        ("--init_from README.md", "--init_from README.md is damaged or not a checkpoint"),
-        ("--init_from {file} --domain_names a,b,c", "--domain_names is a,b,c, but --init_from"),
-        ("--init_from {file} --img_size 64", "--img_size is 64, but --init_from"),
-        ("--init_from {nets}", "is not a checkpoint with generator"),
-        ("--init_from {official} --domain_names cat,dog", "--domain_names has 2 names"),
-        ("--init_iters 5", "--init_iters says how what --init_from gives is to learn"),
-        ("--init_from {file} --init_lr_scale 0.5", "--init_lr_scale counts for the first --init_iters"),
-        ("--init_from {inside}", "lies in --checkpoint_dir"),
-        ("--init_lr_scale 2", "--init_lr_scale is 2.0, but must be between 0 and 1"),
+        ("--init_from nowhere.ckpt", "Cannot read --init_from nowhere.ckpt (no such file)"),
+        ("--init_from .", "Cannot read --init_from . (no such file)"),
+        ("--init_from README.md", "--init_from README.md: cannot read README.md (damaged or not a checkpoint)"),
+        ("--init_from {file} --domain_names a,b,c", "--domain_names must be bear,cat,dog as in --init_from"),
+        ("--init_from {file} --img_size 64", "--img_size must be 32 as in --init_from"),
+        ("--init_from {nets}", "cannot find generator"),
+        ("--init_from {official} --domain_names cat,dog", "--domain_names must be 3 names"),
+        ("--init_iters 5", "--init_iters only applies with --init_from. Add --init_from or remove --init_iters."),
+        ("--init_from {file} --init_lr_scale 0.5", "--init_lr_scale only applies with --init_iters. Add --init_iters"),
+        ("--init_from {inside}", "(it is in --checkpoint_dir, and a new training moves its steps"),
+        ("--init_lr_scale 2", "--init_lr_scale must be a number >= 0 and <= 1, got 2."),
     ],
 )
 def test_user_errors_exit_2_and_change_nothing(flags, said, trained, data, tmp_path, capsys, monkeypatch):

@@ -58,7 +58,13 @@ def test_fid_command_compares_two_folders(torch_cache, faces, capsys):
     assert values[0] == pytest.approx(values[1], rel=1e-6) and values[0] > 1 and abs(values[2]) < 1e-6
     with pytest.raises(SystemExit) as stop:
         fid.main(["--paths", paths[0], "nowhere"])
-    assert stop.value.code == 2 and "nowhere has no images" in capsys.readouterr().err
+    assert stop.value.code == 2 and "No images found in nowhere." in capsys.readouterr().err
+    fid.main(["--paths", *[paths[0]] * 2, "--img-size", "64", "--batch-size", "1", "--device", "cpu"])
+    assert float(capsys.readouterr().out.split()[1]) == pytest.approx(values[2], abs=1e-6), "dashes for underscores"
+    for flag in ("--img_size", "--batch_size"):
+        with pytest.raises(SystemExit) as stop:
+            fid.main(["--paths", *paths, flag.replace("_", "-"), "0"])
+        assert stop.value.code == 2 and f"{flag} must be >= 1, got 0." in capsys.readouterr().err
     module = [sys.executable, "-m", "metrics.fid", "--help"]
     done = subprocess.run(module, cwd=Path(fid.__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0 and "--paths" in done.stdout

@@ -38,7 +38,7 @@ def watched(data, tmp_path_factory):
 def test_run_page_shows_images_and_curves_of_all_steps(watched, chromium):
     visit = Visit(chromium, watched / "index.html")
     view = visit.page
-    assert "Step 6 of 6, trained to the end" in view.inner_text("header") and "bear, cat, dog" in view.title()
+    assert "Step 6 of 6, finished" in view.inner_text("header") and "bear, cat, dog" in view.title()
     slider, image = view.locator("input[type=range]"), view.locator(".stage img")
     assert slider.get_attribute("max") == str(len(STEPS) - 1)
 
@@ -52,7 +52,7 @@ def test_run_page_shows_images_and_curves_of_all_steps(watched, chromium):
     assert shown() == ("000004_reference.jpg", "step 4")
     view.get_by_text("latent psi 0.7").click()
     assert shown() == ("000004_latent_psi_0.7.jpg", "step 4")
-    view.get_by_label("step before").click()
+    view.get_by_label("previous step").click()
     assert shown() == ("000002_latent_psi_0.7.jpg", "step 2")
     view.reload()  # as the page does itself during a run
     assert shown() == ("000002_latent_psi_0.7.jpg", "step 2")
@@ -60,9 +60,9 @@ def test_run_page_shows_images_and_curves_of_all_steps(watched, chromium):
     assert shown() == ("000006_latent_psi_0.7.jpg", "step 6")
 
     points = visit.points()
-    titles = ("D on real pictures", "R1", "G against D", "Diversity", "Cycle consistency")
+    titles = ("D on real images", "R1", "G against D", "Diversity", "Cycle consistency")
     assert all(points[title] == [LINES, LINES] for title in titles), points
-    assert points["Iterations a second"] == [LINES] and points["FID"] == [2, 2] and points["LPIPS"] == [1, 1]
+    assert points["Iterations per second"] == [LINES] and points["FID"] == [2, 2] and points["LPIPS"] == [1, 1]
     assert not visit.errors
     assert {url.partition(":")[0] for url in visit.requests} == {"file"}
     assert all(str(watched.parent) in url for url in visit.requests)
@@ -86,7 +86,7 @@ def test_page_without_images_and_curves_says_when_they_come(data, chromium, tmp_
     assert call("train", f"{RUN} --total_iters 1 --print_every 5 --sample_every 0", **data, **where) == 0
     visit = Visit(chromium, tmp_path / "samples" / "index.html")
     shown = visit.page.inner_text("body")
-    assert "The first ones come with iteration 5 (--print_every)." in shown and "(--sample_every 0)" in shown
+    assert "None before iteration 5 (--print_every)." in shown and "Disabled by --sample_every 0." in shown
     assert not visit.points() and not visit.errors
 
 

@@ -109,10 +109,10 @@ def test_a_run_can_resume_with_another_world_size(single, double, data, tmp_path
 
 def test_user_errors_are_printed_once_and_end_all_ranks(data, tmp_path):
     for flags, sentence in {
-        "--batch_size 5": "error: --batch_size 5 cannot be divided among 2 processes: 4 or 6 would fit\n",
-        "--batch_size 1": "error: --batch_size 1 cannot be divided among 2 processes: 2 would fit\n",
-        "--batch_size x": "error: argument --batch_size: invalid int value: 'x' (python main.py --help lists all",
-        "--precision tf32": "error: --precision tf32 needs CUDA",
+        "--batch_size 5": "error: --batch_size must be a multiple of 2, the number of processes (4 or 6), got 5.\n",
+        "--batch_size 1": "error: --batch_size must be a multiple of 2, the number of processes (2), got 1.\n",
+        "--batch_size x": "error: --batch_size must be an integer >= 1, got x.",
+        "--precision tf32": "error: --precision must be fp32 or bf16 on cpu (tf32 needs CUDA)",
         "--resume_iter 7": "error: ",
     }.items():
         started = start_ranks(line_of("train", f"{SHORT} {flags}", folders(tmp_path, data)), tmp_path, 2)
@@ -165,7 +165,7 @@ def compare_images(root):
             paths = paths[1:]
         with pytest.raises(
             PeerError if distributed.is_main_process() else UserError,
-            match="" if distributed.is_main_process() else "holds",
+            match="" if distributed.is_main_process() else "differ from those on rank 0",
         ):
             check_same_on_all_ranks(paths, root)
 

@@ -40,8 +40,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(whole, data, tmp_path, capsys
     rest = {"checkpoint_dir": tmp_path / "checkpoints", "sample_dir": tmp_path / "samples"}
     assert call("train", flags, **rest) == 0
     said = capsys.readouterr()
-    assert "step 4 in" in said.err and "000004_optims.ckpt is missing" in said.err and "Loaded step 2" in said.out
-    assert "Changed since" in said.out and "--total_iters 6 in place of 4" in said.out
+    assert "Skipping step 4 in" in said.err and "missing 000004_optims.ckpt" in said.err and "Loaded step 2" in said.out
+    assert "Settings that differ from" in said.out and "--total_iters 6 instead of 4" in said.out
     second = losses(said.out)
     assert list(second) == [3, 4, 5, 6] and {**first, **second} == printed
     found, expected = state(tmp_path, 6), state(folder, 6)
@@ -56,18 +56,18 @@ def test_flags_that_change_results_need_override(whole, data, capsys):
     where = folders(folder, data)
     assert call("train", f"{line} --lr 0.5 --batch_size 3", **where) == 2
     said = capsys.readouterr().err
-    assert "--lr 0.5 in place of 0.0001" in said and "--batch_size 3 in place of 2" in said and "--override" in said
+    assert "--lr 0.5 instead of 0.0001" in said and "--batch_size 3 instead of 2" in said and "--override" in said
     assert "--print_every" not in said
     assert call("train", f"{line} --lr 0.5 --override", **where) == 0
     said = capsys.readouterr().out
-    assert "--lr 0.5 in place of 0.0001" in said and "--print_every 5 in place of 1" in said
+    assert "--lr 0.5 instead of 0.0001" in said and "--print_every 5 instead of 1" in said
     for path in (folder / "checkpoints").glob("000007_*"):
         path.unlink()
 
 
 def test_resume_latest_in_an_empty_folder_starts_training(data, tmp_path, capsys):
     assert call("train", f"{FLAGS} --total_iters 1 --resume_iter latest", **folders(tmp_path, data)) == 0
-    assert "training begins" in capsys.readouterr().out and steps(tmp_path) == [1]
+    assert "Training starts from iteration 0." in capsys.readouterr().out and steps(tmp_path) == [1]
 
 
 def test_keep_checkpoints_keeps_the_newest_and_the_best(data, tmp_path):
@@ -94,7 +94,7 @@ def test_later_steps_of_an_earlier_run_are_moved_aside(data, tmp_path, capsys):
     assert call("train", f"{FLAGS} --total_iters 6 --save_every 3", **where) == 0
     again = "--device cpu --resume_iter 3 --override --lr 0.01 --keep_checkpoints 2 --save_every 1 --total_iters 5"
     assert call("train", again, **where) == 0
-    assert f"come after step 3 are now in {folder / 'earlier_1'}" in capsys.readouterr().err
+    assert f"those after step 3, to {folder / 'earlier_1'}. " in capsys.readouterr().err
     assert steps(tmp_path) == [4, 5]
     assert sorted(path.name for path in (folder / "earlier_1").iterdir()) == [
         "000006_manifest.json", "000006_nets.ckpt", "000006_nets_ema.ckpt", "000006_optims.ckpt",
@@ -126,12 +126,12 @@ def test_a_resumed_run_keeps_its_settings(data, tmp_path, capsys):
     assert kept["micro_batch"] == 1 and kept["lambda_ds"] == 2.5 and "sample_dir" not in kept
     capsys.readouterr()
     assert call("train", "--device cpu --resume_iter latest", **rest) == 0
-    assert "Step 2 in" in capsys.readouterr().out
+    assert "Training is complete: step 2 in" in capsys.readouterr().out
     assert call("train", "--device cpu --resume_iter 2 --preset afhq --total_iters 3", **rest) == 2
-    assert "--preset is afhq, but step 2 in" in capsys.readouterr().err
+    assert "Cannot resume with --preset afhq (step 2 in" in capsys.readouterr().err
     (tmp_path / "checkpoints" / "000002_optims.ckpt").write_bytes(b"")
     assert call("train", "--device cpu --resume_iter 2 --total_iters 3", **rest) == 2
-    assert "000002_optims.ckpt is not as it was written" in capsys.readouterr().err
+    assert "wrong checksum of 000002_optims.ckpt" in capsys.readouterr().err
 
 
 def test_steps_without_a_manifest_are_read(whole, tmp_path):
@@ -146,7 +146,7 @@ def test_steps_without_a_manifest_are_read(whole, tmp_path):
     assert resume.newest_whole_step(tmp_path / "checkpoints") == 3
     for path in (tmp_path / "checkpoints").glob("000003*"):
         path.unlink()
-    with pytest.raises(UserError, match="no step in .* is whole"):
+    with pytest.raises(UserError, match="No complete step in "):
         resume.newest_whole_step(tmp_path / "checkpoints")
     assert main.parse_args(["--mode", "train", "--resume_iter", "latest"]).resume_iter == "latest"
 
@@ -159,5 +159,5 @@ def test_an_incomplete_first_step_is_not_resumed(whole, tmp_path):
         shutil.copy(whole[0] / "checkpoints" / name, folder)
     assert resume.newest_whole_step(folder) is None
     (folder / "000003_nets.ckpt").unlink()
-    with pytest.raises(UserError, match="no step in .* is whole"):
+    with pytest.raises(UserError, match="No complete step in "):
         resume.newest_whole_step(folder)

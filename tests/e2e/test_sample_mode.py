@@ -53,7 +53,7 @@ def test_labels_follow_the_domain_names_of_the_checkpoint(run, faces, tmp_path, 
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val"}
     flags = "--num_workers 0 --batch_size 2 --resume_iter 2"
     assert call("sample", flags, **folders, ref_dir=refs, result_dir=tmp_path / "one") == 0
-    assert "no video" in capsys.readouterr().err
+    assert "Skipping video_ref: a video needs two references" in capsys.readouterr().err
     assert not (tmp_path / "one" / "video_ref.mp4").exists()
     assert call("sample", flags, **folders, ref_dir=full, result_dir=tmp_path / "all") == 0
     rows = [np.asarray(picture(tmp_path / name / "reference.jpg")).astype(int) for name in ("one", "all")]
@@ -71,7 +71,7 @@ def test_every_output_is_written_and_listed(run, faces, tmp_path, capsys):
         "--psi 0.7 --labels --resize crop --video_format webp --num_workers 0 --batch_size 2"
     )
     assert call("sample", flags, **folders, result_dir=tmp_path) == 0
-    assert "no video_ref: a video needs two references" in capsys.readouterr().err
+    assert "Skipping video_ref: a video needs two references" in capsys.readouterr().err
     files = {path.name for path in tmp_path.iterdir()}
     singles = {f"0000{s}__{d}__{style}.png" for s in range(3) for d in ("dog", "bear") for style in (4, 5, 9)}
     singles |= {f"0000{s}__{d}__00002.png" for s in range(3) for d in ("dog", "bear")}
@@ -140,7 +140,7 @@ def test_reference_files_need_no_flags(run, faces, tmp_path, capsys):
     shutil.copytree(faces / "val" / "cat", tmp_path / "refs" / "cat")
     flags = "--num_workers 0 --outputs reference --resume_iter 2"
     assert call("sample", flags, **{**folders, "ref_dir": tmp_path / "refs"}) == 2
-    assert "the sub-folder cat, but the domains are 0, 1, 2" in capsys.readouterr().err
+    assert "named after the domains 0, 1, 2, got cat" in capsys.readouterr().err
     named = f"{flags} --domain_names bear,cat,dog"
     assert call("sample", named, **{**folders, "ref_dir": tmp_path / "refs"}) == 0
 
@@ -157,7 +157,7 @@ def test_results_are_never_used_as_sources(run, faces, tmp_path, capsys):
     assert len(files) == 9 and {json.loads(line)["file"] for line in lines} == files  # of both runs
     folders["src_dir"] = tmp_path / "album" / "results"
     assert call("sample", f"{flags} 1", **folders, result_dir=folders["src_dir"]) == 2
-    assert "lie in --result_dir" in capsys.readouterr().err
+    assert "all its images are in --result_dir" in capsys.readouterr().err
 
 
 def test_interrupted_sampling_lists_the_written_images(run, faces, tmp_path, capsys, monkeypatch):
@@ -176,8 +176,9 @@ def test_interrupted_sampling_lists_the_written_images(run, faces, tmp_path, cap
 
 def test_a_video_of_one_style_is_an_error(run, faces, tmp_path, capsys):
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val" / "bear"}
-    assert call("sample", "--num_workers 0 --outputs video_latent --seeds 4", **folders, result_dir=tmp_path) == 2
-    assert "no video_latent: a video needs two" in capsys.readouterr().err
+    folders |= {"ref_dir": faces / "val" / "cat" / "00002.png", "result_dir": tmp_path}
+    assert call("sample", "--num_workers 0 --outputs video_ref --target_domains cat", **folders) == 2
+    assert "Cannot write video_ref (a video needs two references" in capsys.readouterr().err
 
 
 def test_an_unreadable_source_writes_nothing(run, faces, tmp_path, capsys):
@@ -185,5 +186,5 @@ def test_an_unreadable_source_writes_nothing(run, faces, tmp_path, capsys):
     (tmp_path / "src" / "cat" / "00001.jpg").write_text("not an image")
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "ref_dir": faces / "val", "result_dir": tmp_path / "out"}
     assert call("sample", "--num_workers 0", src_dir=tmp_path / "src", **folders) == 2
-    assert "00001.jpg cannot be read as an image" in capsys.readouterr().err
+    assert "00001.jpg as an image (" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())

@@ -21,7 +21,7 @@ def test_console_shows_networks_domains_and_losses(run):
     assert list(table) == ["generator", "mapping_network", "style_encoder", "discriminator", "total"]
     assert table["total"] == sum(table.values()) - table["total"]
     assert lines[6:8] == ["Domains: bear (12), cat (12), dog (12)", "Validation: bear (3), cat (3), dog (3)"]
-    assert lines[8].startswith("To watch it, open ") and Path(lines[8].split()[4]).is_file()
+    assert lines[8].startswith("To watch the training, open ") and Path(lines[8].split()[5]).is_file()
     line = lines[9]
     assert re.match(r"Elapsed time \[0:0\d:\d\d\], It", line) and "], Iteration [1/2], D/latent_real: [" in line
     names = [word.rstrip(":") for word in line.split() if "/" in word and not word.startswith("[")]
@@ -101,28 +101,28 @@ def test_snapshots_show_the_same_inputs(run, tmp_path):
 @pytest.mark.parametrize(
     ("mode", "flags", "said"),
     [
-        ("train", "--num_domains 2", "--num_domains is 2, but"),
-        ("train", "--train_img_dir nowhere", "--train_img_dir nowhere does not exist"),
-        ("train", "--val_img_dir nowhere", "--val_img_dir nowhere does not exist"),
-        ("train", "--resume_iter 7 --total_iters 9", "does not exist"),
-        ("train", "--resume_iter 2 --total_iters 2", "has reached --total_iters"),
-        ("train", "--w_hpf 1 --wing_path nowhere", "the network that finds faces, is missing"),
-        ("train", "--device mps", "no Apple GPU"),
-        ("sample", "--checkpoint_dir nowhere", "holds no checkpoint"),
-        ("sample", "--src_dir nowhere", "--src_dir nowhere does not exist"),
-        ("sample", "--ref_dir nowhere", "--ref_dir nowhere does not exist"),
-        ("sample", "--ref_dir assets/representative", "the sub-folder demo, but the domains are bear"),
-        ("sample", "--ref_dir assets/representative/demo/src/cat", "src/cat has no sub-folders, so what domain"),
-        ("sample", "--src_dir core", "--src_dir core has no images"),
-        ("sample", "--target_domains lion", "--target_domains lion: choose of the domains bear, cat, dog"),
-        ("sample", "--domain_names a,b", "--domain_names has 2 names, but the checkpoint has 3"),
-        ("sample", "--w_hpf 1", "--w_hpf is 1.0, but step"),
-        ("sample", "--checkpoint_dir README.md", "is a file: give the folder"),
-        ("sample", "--img_size 64", "--img_size is 64, but step"),
-        ("train", "--val_batch_size 2100", "cannot be a JPEG"),
-        ("train", "--checkpoint_dir LICENSE/inside", "cannot be made a folder"),
-        ("sample", "--result_dir LICENSE/inside", "cannot be made a folder"),
-        ("align", "--lm_path nowhere", "the mean face, is missing"),
+        ("train", "--num_domains 2", "3 sub-folders (bear, cat, dog), but --num_domains is 2"),
+        ("train", "--train_img_dir nowhere", "No training images in nowhere (there is no such folder)"),
+        ("train", "--val_img_dir nowhere", "Cannot read --val_img_dir nowhere (it does not exist)"),
+        ("train", "--resume_iter 7 --total_iters 9", "000007_nets_ema.ckpt (no such file)"),
+        ("train", "--resume_iter 2 --total_iters 2", "--total_iters must be > 2, the step to resume from, got 2."),
+        ("train", "--w_hpf 1 --wing_path nowhere", "Cannot load the face landmark network nowhere"),
+        ("train", "--device mps", "Cannot use --device mps (no Apple GPU found)"),
+        ("sample", "--checkpoint_dir nowhere", "No checkpoint named like 100000_nets_ema.ckpt in nowhere"),
+        ("sample", "--src_dir nowhere", "Cannot read --src_dir nowhere (it does not exist)"),
+        ("sample", "--ref_dir nowhere", "Cannot read --ref_dir nowhere (it does not exist)"),
+        ("sample", "--ref_dir assets/representative", "named after the domains bear, cat, dog, got demo"),
+        ("sample", "--ref_dir assets/representative/demo/src/cat", "src/cat to domains (it has no sub-folders)"),
+        ("sample", "--src_dir core", "No images found in --src_dir core."),
+        ("sample", "--target_domains lion", "--target_domains must be some of bear, cat, dog, got lion."),
+        ("sample", "--domain_names a,b", "--domain_names must be 3 names, one per domain of the checkpoint, got 2."),
+        ("sample", "--w_hpf 1", "--w_hpf must be 0.0 as in step"),
+        ("sample", "--checkpoint_dir README.md", "(it is a file). Give its folder"),
+        ("sample", "--img_size 64", "--img_size must be 32 as in step"),
+        ("train", "--val_batch_size 2100", "images per side, a JPEG can hold"),
+        ("train", "--checkpoint_dir LICENSE/inside", "Cannot create folder LICENSE/inside"),
+        ("sample", "--result_dir LICENSE/inside", "Cannot create folder LICENSE/inside"),
+        ("align", "--lm_path nowhere", "Cannot find the mean face nowhere"),
     ],
 )
 def test_user_errors_exit_2_with_one_sentence(mode, flags, said, run, faces, tmp_path, capsys, monkeypatch):
@@ -141,14 +141,14 @@ def test_a_new_run_moves_old_checkpoints_aside_with_a_warning(run, tmp_path, cap
     shutil.copytree(run[1]["checkpoint_dir"], tmp_path / "checkpoints")
     folders = {**run[1], "checkpoint_dir": tmp_path / "checkpoints"}
     assert call("train", f"{RUN} --total_iters 1", **folders) == 0
-    assert "steps of an earlier run that come after step 0 are now in" in capsys.readouterr().err
+    assert "Moved the later steps of an earlier run, those after step 0, to" in capsys.readouterr().err
 
 
 def test_different_domains_for_validation_are_refused(run, faces, tmp_path, capsys):
     shutil.copytree(faces / "val", tmp_path / "val")
     (tmp_path / "val" / "bear").rename(tmp_path / "val" / "zebra")
     assert call("train", RUN, **{**run[1], "val_img_dir": tmp_path / "val"}) == 2
-    assert "sub-folders cat, dog, zebra, but the domains are bear" in capsys.readouterr().err
+    assert "sub-folders are cat, dog, zebra, but the domains are bear" in capsys.readouterr().err
 
 
 def test_an_empty_domain_is_refused(run, faces, tmp_path, capsys):
@@ -156,4 +156,4 @@ def test_an_empty_domain_is_refused(run, faces, tmp_path, capsys):
     for path in (tmp_path / "train" / "cat").iterdir():
         path.unlink()
     assert call("train", RUN, **{**run[1], "train_img_dir": tmp_path / "train"}) == 2
-    assert "cat has no images" in capsys.readouterr().err
+    assert f"No images found in {tmp_path / 'train' / 'cat'}." in capsys.readouterr().err

@@ -72,5 +72,5 @@ def test_ctrl_c_exits_130_and_writes_no_images(tmp_path, monkeypatch, capsys):
     photos = fill(tmp_path / "photos", 2)
     monkeypatch.setattr(prepare, "write_image", stop)
     assert run("--in", photos, "--out", tmp_path / "set", "--size", SIZE) == 130
-    assert capsys.readouterr().err == "error: stopped; the same command goes on\n"
+    assert capsys.readouterr().err == "error: Stopped by Ctrl-C. Run the same command again to resume.\n"
     assert not list((tmp_path / "set").rglob("*.jpg"))

@@ -46,7 +46,7 @@ def test_stop_signals_save_and_exit(name, data, tmp_path, start):
     assert process.returncode == 128 + getattr(signal, name)
     (step,) = steps(tmp_path)
     assert max(losses("Iteration [2/x]\n" + out)) == step  # its line is printed, too
-    assert f"Saved step {step}" in out and err.splitlines()[-1].startswith(f"error: stopped by {name}; --resume_iter")
+    assert f"Saved step {step}" in out and err.splitlines()[-1].startswith(f"error: Stopped by {name}. To continue")
     assert "Traceback" not in err and not list((tmp_path / "checkpoints").glob(".writing*"))
 
 
@@ -58,7 +58,7 @@ def test_sigterm_to_the_process_group_saves_and_exits(data, tmp_path, start):
     wait_for(process, "Iteration [2/")
     os.killpg(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM and "stopped by SIGTERM" in err and "Traceback" not in err
+    assert process.returncode == 128 + signal.SIGTERM and "Stopped by SIGTERM." in err and "Traceback" not in err
     assert len(steps(tmp_path)) == 1
 
 
@@ -84,7 +84,7 @@ def test_a_second_run_in_the_folder_is_refused(data, tmp_path, capsys, start):
     process = start(where, f"{FLAGS} --total_iters 100000")
     wait_for(process, "Iteration [1/")
     assert call("train", f"{FLAGS} --total_iters 1", **where) == 2
-    assert f"is in use by another run (process {process.pid} on" in capsys.readouterr().err
+    assert f"another run uses it (process {process.pid} on" in capsys.readouterr().err
     process.kill()
     process.communicate()
     assert call("train", f"{FLAGS} --total_iters 1", **where) == 0  # the lock of a dead process is ignored
@@ -99,7 +99,7 @@ def test_a_killed_data_loader_worker_saves_and_exits(data, tmp_path, start):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2 and "Traceback" not in err
     (step,) = steps(tmp_path)
-    assert "a process that reads images was ended from outside" in err and f"step {step} is saved" in err
+    assert "(a worker process was killed, " in err and f"to continue from step {step}." in err
 
 
 def test_a_closed_console_does_not_stop_the_run(data, tmp_path, start):

@@ -37,20 +37,20 @@ def test_each_kind_of_odd_image_is_warned_about(pictures, num_workers, capsys, m
     Image.new("RGB", (90, 40), (90, 0, 0)).save(pictures / "b" / "004.png")
     assert checked(pictures, num_workers=num_workers) == {pictures / "a" / "000.png", pictures / "b" / "001.png"}
     lines = capsys.readouterr().err.splitlines()
-    for what, names in (
-        ("2 of 300 images cannot be read and are left out", ["000.png", "001.png"]),
-        ("1 of 300 images are smaller than half of --img_size 32", ["002.png"]),
-        ("1 of 300 images are grey among coloured ones", ["003.png"]),
-        ("1 of 300 images are more than twice as long as wide", ["004.png"]),
+    for what, names, effect in (
+        ("Found 2 unreadable images among 300 in --train_img_dir ", ["000.png", "001.png"], "Training skips"),
+        ("Found 1 small image among 300 in", ["002.png"], "a side below half of --img_size 32 will be blurred"),
+        ("Found 1 grey image among 300 in", ["003.png"], "outputs may become grey"),
+        ("Found 1 elongated image among 300 in", ["004.png"], "more than twice the other will be distorted"),
     ):
         (line,) = [line for line in lines if what in line]
-        assert all(name in line for name in names)
+        assert all(name in line for name in names) and effect in line and line.endswith(".")
 
 
 def test_more_than_one_percent_unreadable_is_an_error(pictures):
     for number in range(12):
         (pictures / "b" / f"{number:03d}.png").write_text("text")
-    with pytest.raises(UserError, match=r"12 of 300 images cannot be read.*000.png.*and 2 more"):
+    with pytest.raises(UserError, match=r"^Cannot read 12 of 300 images.*000.png.*and 2 more\. Replace or remove"):
         checked(pictures)
 
 
@@ -58,7 +58,7 @@ def test_a_domain_without_readable_images_is_an_error(pictures):
     for path in (pictures / "b").iterdir():
         path.unlink()
     (pictures / "b" / "0.png").write_text("text")
-    with pytest.raises(UserError, match="no image of b can be read"):
+    with pytest.raises(UserError, match="^Cannot read any image of domain b in"):
         checked(pictures)
 
 

@@ -68,7 +68,7 @@ def test_a_full_disk_keeps_the_old_file(io):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
-        with pytest.raises(UserError, match="cannot be written .File too large"):
+        with pytest.raises(UserError, match=r"^Cannot write .*\(file too large"):
             io.save(1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -93,24 +93,24 @@ def test_flipped_bytes_raise_only_user_errors(io):
 
 def test_missing_step_error_lists_existing_steps(io):
     io.save(10)
-    with pytest.raises(UserError, match="000011_nets.ckpt does not exist.*found: 10"):
+    with pytest.raises(UserError, match=r"000011_nets.ckpt \(no such file\).*found: 10"):
         io.load(11)
 
 
 def test_folder_without_checkpoints_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="holds no checkpoint named like 100000_nets.ckpt; train first"):
+    with pytest.raises(UserError, match="^No checkpoint named like 100000_nets.ckpt in .*nowhere. Train first"):
         newest_step(tmp_path / "nowhere", TEMPLATE)
     (tmp_path / "100_nets.ckpt").write_bytes(b"")  # the name has six digits
     (tmp_path / "000007_nets.ckpt").mkdir()
     assert saved_steps(tmp_path, TEMPLATE) == []
-    with pytest.raises(UserError, match="there is 000007_nets.ckpt, 100_nets.ckpt: .*rename it"):
+    with pytest.raises(UserError, match="Rename your checkpoint .*: 000007_nets.ckpt, 100_nets.ckpt"):
         newest_step(tmp_path, TEMPLATE)
 
 
 def test_nan_weights_are_refused(io):
     io.modules["second"].bias.data.fill_(float("nan"))
     io.save(1)
-    with pytest.raises(UserError, match="second holds values that are no numbers .bias.*earlier step"):
+    with pytest.raises(UserError, match="Cannot load second from .*NaN or infinite values in bias.*earlier step"):
         twin(io).load(1)
 
 
@@ -153,7 +153,7 @@ def test_mismatched_keys_are_listed_and_nothing_is_loaded(io):
     assert torch.equal(other.modules["first"].weight, before)
     with pytest.raises(UserError, match="of another shape: weight"):
         CheckpointIO(io.folder, TEMPLATE, second=nn.Linear(3, 1)).load(1)
-    with pytest.raises(UserError, match="has no entry third"):
+    with pytest.raises(UserError, match="no entry third"):
         CheckpointIO(io.folder, TEMPLATE, third=nn.Linear(3, 1)).load(1)
 
 

@@ -157,10 +157,10 @@ def test_sample_loader_keeps_the_order_of_images(uneven):
 def test_unusable_folders_are_refused(uneven, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         folders.domain_names(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="has no sub-folders"):
+    with pytest.raises(UserError, match="^No sub-folders found in"):
         folders.domain_names(uneven / "red")
     (uneven / "green").mkdir()
-    with pytest.raises(UserError, match="green has no images"):
+    with pytest.raises(UserError, match=r"^No images found in .*green\."):
         get_train_loader(uneven)
 
 
@@ -173,10 +173,10 @@ def test_a_damaged_image_is_replaced_and_warned_about_once(uneven, num_workers, 
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
     assert sorted(y.tolist()) == [0] * 2 + [1] * 20
     assert torch.equal(x[y == 0][0], x[y == 0][1])  # the other one of its domain
-    assert capfd.readouterr().err.count("0.png cannot be read as an image") == 1
+    assert capfd.readouterr().err.count("0.png as an image") == 1
 
     (uneven / "blue" / "1.png").write_text("not an image either")
-    with pytest.raises(UserError, match=r"\.png cannot be read as an image") as caught:
+    with pytest.raises(UserError, match=r"Cannot read .*\.png as an image") as caught:
         list(get_test_loader(uneven, 16, num_workers=num_workers))
     assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
 

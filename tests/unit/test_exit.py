@@ -6,18 +6,18 @@ import torch
 from core.system.errors import PeerError, PeerLost, Stopped, UserError
 from core.system.exit import exit_status
 
-HINT = "; --resume_iter latest goes on from the last saved step"
+HINT = " To continue from the last saved step, add --resume_iter latest."
 
 
 @pytest.mark.parametrize(
     ("error", "status", "sentence"),
     [
         (UserError("wrong"), 2, "wrong"),
-        (FileNotFoundError(2, "No such file", "x.png"), 2, "x.png cannot be used (No such file): free the way"),
-        (torch.OutOfMemoryError(), 2, "memory ran out"),
-        (Stopped(signal.SIGTERM), 143, f"stopped by SIGTERM{HINT}"),
+        (FileNotFoundError(2, "No such file", "x.png"), 2, "Cannot use x.png (no such file). Check"),
+        (torch.OutOfMemoryError(), 2, "Cannot allocate memory (out of memory). Reduce --img_size"),
+        (Stopped(signal.SIGTERM), 143, f"Stopped by SIGTERM.{HINT}"),
         (PeerLost("gone"), 1, f"gone{HINT}"),
-        (KeyboardInterrupt(), 130, "stopped at once by a second Ctrl-C"),
+        (KeyboardInterrupt(), 130, "Stopped at once by a second Ctrl-C."),
     ],
 )
 def test_status_and_sentence_of_an_error(error, status, sentence, capsys):
@@ -28,7 +28,7 @@ def test_status_and_sentence_of_an_error(error, status, sentence, capsys):
 
 def test_only_an_interrupted_training_can_be_resumed(capsys):
     assert exit_status(Stopped(signal.SIGINT)) == 130
-    assert capsys.readouterr().err == "error: stopped by SIGINT\n"
+    assert capsys.readouterr().err == "error: Stopped by SIGINT.\n"
 
 
 def test_an_error_of_another_rank_is_not_reported_twice(capsys):

@@ -111,7 +111,7 @@ def test_reduced_jpeg_decoding_stays_close_to_full_decoding(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, b"\xff\xd8\xff\xe0broken"])
 def test_files_that_are_not_images_are_refused(tmp_path, content):
     (tmp_path / "x.jpg").write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.jpg cannot be read as an image"):
+    with pytest.raises(UserError, match=r"^Cannot read .*x\.jpg as an image \(.*\. Replace or remove it\."):
         io.read_rgb(tmp_path / "x.jpg")
 
 
@@ -119,7 +119,7 @@ def test_truncated_images_are_refused(tmp_path):
     Image.effect_noise((64, 64), 50).save(tmp_path / "x.png")
     whole = (tmp_path / "x.png").read_bytes()
     (tmp_path / "x.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"x\.png cannot be read"):
+    with pytest.raises(UserError, match=r"^Cannot read .*x\.png as an image \("):
         io.read_rgb(tmp_path / "x.png")
 
 
@@ -128,5 +128,5 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
     assert io.read_rgb(tmp_path / "x.png").size == (64, 64)  # large, and no warning (pytest makes it an error)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match=r"x\.png cannot be read.*make it smaller"):
+    with pytest.raises(UserError, match=r"^Cannot read .*x\.png as an image: image size \(4096 .*Make it smaller"):
         io.read_rgb(tmp_path / "x.png")

@@ -35,7 +35,7 @@ def test_a_part_that_does_not_fit_is_tried_again_in_halves(capsys):
     outputs = micro_batch.run(network, x, 10 * x)
     assert worked == [[0, 1, 2, 3], [4, 5], [6, 7], [8, 9]]
     assert torch.equal(torch.cat(outputs), 11 * x)
-    assert capsys.readouterr().err.count("memory ran out") == 1 and micro_batch.size == 2
+    assert capsys.readouterr().err.count("Out of memory.") == 1 and micro_batch.size == 2
 
 
 def test_micro_batch_halves_when_memory_runs_out(capsys):
@@ -49,7 +49,7 @@ def test_micro_batch_halves_when_memory_runs_out(capsys):
 
     assert run_until_it_fits(micro_batch, work) == "done with 2"
     assert tried == [8, 4, 2]
-    assert "memory ran out: going on with 4 images" in capsys.readouterr().err
+    assert "Out of memory. Continuing with --micro_batch 4." in capsys.readouterr().err
     assert run_until_it_fits(micro_batch, work) == "done with 2" and tried == [8, 4, 2, 2], "halved for good"
 
 

@@ -32,7 +32,7 @@ def test_an_unwritable_log_does_not_stop_the_run(tmp_path, capsys):
     (tmp_path / "train.jsonl").mkdir()
     for iteration in (1, 2):
         log.add({"iteration": iteration, "a": 1.0})
-    assert capsys.readouterr().err.count("cannot be written") == 1 and len(log.curve("a")) == 2
+    assert capsys.readouterr().err.count("Cannot write") == 1 and len(log.curve("a")) == 2
 
 
 def test_a_torn_line_damages_no_other_line(tmp_path):
@@ -55,5 +55,5 @@ def test_unwritable_tensorboard_events_do_not_stop_the_run(tmp_path, capsys):
     log.add({"iteration": 1, "loss": 1.0})
     log.add({"iteration": 2, "loss": 1.0})
     log.close()
-    assert capsys.readouterr().err.count("events for TensorBoard") == 1
+    assert capsys.readouterr().err.count("TensorBoard logging is disabled") == 1
     assert len((tmp_path / "train.jsonl").read_text().splitlines()) == 2

@@ -86,7 +86,7 @@ def test_wing_file_may_hold_more_entries_and_a_prefix(fan, tmp_path):
 def test_other_wing_files_are_refused(fan, tmp_path):
     path, state = tmp_path / "wing.ckpt", fan.state_dict()
     torch.save({"state_dict": {**state, "l0.bias": torch.full((99,), float("nan"))}}, path)
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="NaN or infinite values in l0.bias"):
         load_wing(FAN(), path)
     del state["m0.b1_4.conv1.weight"], state["l0.bias"]
     torch.save({"state_dict": state}, path)
@@ -94,8 +94,8 @@ def test_other_wing_files_are_refused(fan, tmp_path):
         load_wing(FAN(), path)
     for content in ({"model": {}}, [1], {"state_dict": 3}, None):
         torch.save(content, path) if content else path.write_bytes(b"<html>")
-        with pytest.raises(UserError, match=r"is not wing.ckpt, .* remove it and get it by python -m data"):
+        with pytest.raises(UserError, match=r"as the face landmark network: .*Delete it and run python -m data"):
             load_wing(FAN(), path)
     path.unlink()
-    with pytest.raises(UserError, match=r"python -m data.download wing, or choose --w_hpf 0"):
+    with pytest.raises(UserError, match=r"python -m data.download wing, or set --w_hpf 0"):
         load_wing(FAN(), path)
