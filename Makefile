@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile
 .PHONY: demo test test-unit test-slow lint browser clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python main.py sample --preset demo --outputs reference,latent,video_ref --result_dir $(DEMO)/results
+	$(BIN)/python main.py sample --preset demo --checkpoint assets/demo --outputs reference,latent,video_ref --result_dir $(DEMO)/results
 	$(BIN)/python -m data.demo --out data/demo
 	$(BIN)/python main.py train --preset demo --total_iters 300 --ema_decay 0.98 --sample_every 150 \
 		--checkpoint_dir $(DEMO)/checkpoints --sample_dir $(DEMO)/samples

@@ -8,7 +8,7 @@ import torch
 from munch import Munch
 
 from core.cli.config import merge
-from core.cli.resolve import resolve
+from core.cli.resolve import resolve, with_checkpoint
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.dry_run import report
 from core.images.check import warn_about_stretching
@@ -23,6 +23,7 @@ from core.system.files import locked
 
 def train(given):
     """Train, unless the last iteration is done. Raises UserError, also where another run uses the same folders."""
+    given = with_checkpoint(given)
     flags = merge(given)
     with ExitStack() as locks:
         if not flags["dry_run"]:

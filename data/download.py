@@ -246,7 +246,9 @@ def main(argv=None):
     """Run the command line. Exits with status 2 after printing an error, 130 on Ctrl-C."""
     parser = Parser(description=__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", help="one or more names listed above")
-    parser.add("url", TEXT, [], "other http or https addresses to download from, for a single NAME", nargs="+")
+    parser.add(
+        "url", TEXT, [], "other http or https addresses to download from, for a single NAME", nargs="+", metavar="URL"
+    )
     parser.add("from_file", PATH, [], "local files of one NAME, instead of a download", nargs="+")
     parser.add("dry_run", SWITCH, False, "print the files and their addresses, and download nothing")
     args = parser.parse_args(argv)
@@ -254,8 +256,10 @@ def main(argv=None):
         if name not in FILES:
             close = nearest(name, FILES)
             parser.error(f"Cannot download {name} (unknown name). Choose {close or 'one of ' + ', '.join(FILES)}.")
-    if (args.url or args.from_file) and (len(args.names) > 1 or (args.url and args.from_file)):
-        parser.error("Cannot use --url or --from_file (both given, or several names). Run a command for each NAME.")
+    if args.url and args.from_file:
+        parser.error("Cannot use --url and --from_file at once. Remove one of these flags.")
+    if (args.url or args.from_file) and len(args.names) > 1:
+        parser.error("Cannot use --url or --from_file for several names. Run one command for each name.")
     for path in args.from_file:
         if not Path(path).is_file():
             parser.error(f"No file at {path} (--from_file). Check the path.")

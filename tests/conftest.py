@@ -13,6 +13,7 @@ import torchvision
 from PIL import Image
 
 import main
+from core.cli.parser import Parser
 from core.model import build_model
 from core.system.errors import UserError
 from data import demo
@@ -25,7 +26,7 @@ from tests.error_form import flaw
 
 @pytest.fixture(autouse=True)
 def errors_have_the_form(monkeypatch):
-    """Every UserError that the program raises in a test has the form of tests.error_form."""
+    """Every error that the program raises or reports in a test has the form of tests.error_form."""
     raised, create = [], UserError.__init__
 
     def record(error, message):
@@ -34,7 +35,13 @@ def errors_have_the_form(monkeypatch):
             raised.append(message)
         create(error, message)
 
+    def record_error(parser, message):
+        raised.append(parser._plain(message))
+        report(parser, message)
+
+    report = Parser.error
     monkeypatch.setattr(UserError, "__init__", record)
+    monkeypatch.setattr(Parser, "error", record_error)
     yield
     flaws = [f"{flaw(message)}: {message}" for message in raised if flaw(message)]
     assert not flaws, "\n".join(flaws)

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from itertools import pairwise
 
 import core
 from core.cli import help as help_text
@@ -24,13 +23,14 @@ def parse_given(argv=None):
     tokens = with_underscores(argv)
     parser = build_parser()
     try:
-        tokens = with_mode_as_flag(tokens)
+        mode, tokens = split_mode(tokens)
         if {"-h", "--help", "--help_all", "--version"} & set(tokens):
-            console.info("\n".join(_answer(tokens)))
+            console.info("\n".join(_answer(mode, tokens)))
             parser.exit(0)
-        given = vars(parser.parse_args(tokens))
-        if "mode" not in given:
+        if mode is None:
             raise UserError(f"Cannot start without a mode. Add one: python main.py {', '.join(MODES)} (see --help).")
+        parser.preferred = [f"--{name}" for name in flags_of(mode)]
+        given = {"mode": mode} | vars(parser.parse_args(tokens))
         check_values(merge(given))
     except UserError as error:
         parser.error(str(error))
@@ -54,29 +54,37 @@ def build_parser():
     return parser
 
 
-def with_mode_as_flag(tokens):
-    """Return a command line with --mode MODE for its first word. Raises UserError where that is no mode."""
-    if not tokens or tokens[0].startswith("-"):
-        return tokens
-    mode, rest = tokens[0], tokens[1:]
-    if mode not in MODES:
-        close = nearest(mode, MODES)
-        advice = f"Use {close}" if close else f"Use {', '.join(MODES)}"
-        raise UserError(f"Cannot run '{mode}' (there is no such mode). {advice}, or see --help.")
-    if "--mode" in rest:
-        raise UserError(f"Cannot use two modes at once. Remove {mode} or --mode.")
-    return ["--mode", mode, *rest]
+def split_mode(tokens):
+    """Return (mode or None, other tokens) of a command line. The mode is the first word, or the value of --mode.
+
+    Raises UserError where there is no such mode, or more than one.
+    """
+    modes, rest, kind = [], [], FLAGS["mode"].kind
+    words = iter(tokens)
+    for number, token in enumerate(words):
+        name, equals, value = token.partition("=")
+        if number == 0 and not token.startswith("-"):
+            if token not in MODES:
+                close = nearest(token, MODES)
+                advice = f"Use {close or ', '.join(MODES)}"
+                raise UserError(f"Cannot run '{token}' (there is no such mode). {advice}, or see --help.")
+            modes.append(token)
+        elif name == "--mode":
+            modes.append(parse_value("mode", kind, value if equals else next(words, "")))
+        else:
+            rest.append(token)
+    if len(modes) > 1:
+        raise UserError(f"Cannot use {len(modes)} modes at once ({', '.join(modes)}). Remove all but one.")
+    return (modes or [None])[0], rest
 
 
-def _answer(tokens):
+def _answer(mode, tokens):
     """Return the lines that --help, --help_all or --version prints."""
     if "--version" in tokens:
         return [f"StarGAN v2 {core.__version__}, PyTorch {_installed('torch')}, Python {sys.version.split()[0]}"]
     if "--help_all" in tokens:
         return help_text.everything()
-    modes = [value for name, value in pairwise(tokens) if name == "--mode"]
-    modes += [token.partition("=")[2] for token in tokens if token.startswith("--mode=")]
-    return help_text.of_mode(parse_value("mode", FLAGS["mode"].kind, modes[0])) if modes else help_text.overview()
+    return help_text.of_mode(mode) if mode else help_text.overview()
 
 
 def _installed(package):

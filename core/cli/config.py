@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from core.cli.flags import FLAGS, NETWORK_FLAGS, RESUMED_FLAGS, parse_flag
 from core.cli.presets import preset_defaults
-from core.cli.values import as_typed
+from core.cli.values import as_typed, nearest
 from core.system.errors import UserError
 
 
@@ -77,7 +77,9 @@ class RunConfig:
         domains = self.names_by_label
         unknown = [name for name in self.target_domains if name not in domains]
         if unknown:
-            hint = "" if self.domains else " To use names, list them in label order with --domain_names."
+            close = nearest(unknown[0], domains)
+            hint = f" Did you mean {close}?" if close else ""
+            hint += "" if self.domains else " To use names, list them in label order with --domain_names."
             names = ",".join(self.target_domains)
             raise UserError(f"--target_domains must be some of {', '.join(domains)}, got {names}.{hint}")
         return [domains.index(name) for name in self.target_domains]
@@ -85,14 +87,12 @@ class RunConfig:
     def style_kinds(self, output):
         """Return the kinds of styles of an output of sampling: a list of "reference" and "seed".
 
-        `images` follows --ref_dir and --seeds where they differ from the default, else it uses seeds.
+        `images` uses references if --ref_dir is given, and seeds if there are none or --seeds is not the default.
         """
         if output != "images":
             return ["seed"] if "latent" in output else ["reference"]
-        default = merge({"mode": self.mode, "preset": self.preset})
-        kinds = {"reference": "ref_dir", "seed": "seeds"}
-        changed = [kind for kind, flag in kinds.items() if self.flags[flag] != default[flag]]
-        return changed or ["seed"]
+        kinds = ["reference"] if "ref_dir" in self.given else []
+        return kinds + ["seed"] * (not kinds or self.seeds != defaults()["seeds"])
 
     def changed_flags(self):
         """Return rows (flag, value as typed) of the flags that differ from the default; folders last."""

@@ -15,7 +15,6 @@ from core.cli.values import (
     SEEDS,
     SIDE,
     SWITCH,
-    TEXT,
     TRUTH,
     Kind,
     as_typed,
@@ -125,10 +124,10 @@ GROUPS = {
         Flag("checkpoint_dir", PATH, "expr/checkpoints", "folder of checkpoints", MODEL),
         Flag("resume_iter", word_or("latest", COUNT), 0, "step to load, or latest; 0: train starts anew, others "
              "load the newest", MODEL),
-        Flag("checkpoint", PATH, None, "checkpoint to load: a folder (its newest step) or a file", "sample eval"),
+        Flag("checkpoint", PATH, None, "checkpoint to load or resume: a folder (its newest step) or a file", MODEL),
         Flag("override", SWITCH, False, "train: resume with changed settings; align: replace files", "train align"),
         Flag("keep_checkpoints", COUNT, 0, "newest steps to keep besides the best one; 0: all", use=RESUMED),
-        Flag("init_from", TEXT, None, "trained networks to start from: a ..._nets_ema.ckpt file"),
+        Flag("init_from", PATH, None, "trained networks to start from: a ..._nets_ema.ckpt file"),
         Flag("init_iters", COUNT, 0, "number of first iterations with a lower learning rate for --init_from weights",
              use=RESULTS),
         Flag("init_lr_scale", FRACTION, 0.1, "learning-rate factor during the first --init_iters iterations",
@@ -138,7 +137,7 @@ GROUPS = {
         Flag("outputs", each_of(*OUTPUTS), "reference,video_ref", "what to create: a comma-separated list", "sample"),
         Flag("target_domains", NAMES, None, "domains to translate into; by default all", "sample"),
         Flag("seeds", SEEDS, "0-9", "seeds of random styles, such as 0-9,20", "sample"),
-        Flag("psi", NUMBER, 1, "truncation of random styles, from 0 (mean style) to 1 (no truncation)", "sample"),
+        Flag("psi", NUMBER, 1, "truncation of random styles: 0 is the mean style, 1 no truncation", "sample"),
         Flag("labels", SWITCH, False, "write names of domains and files beside grids", "sample"),
         Flag("resize", one_of("stretch", "crop", "pad"), "stretch", "how to make images square; by default as in "
              "training", "sample align"),
@@ -164,7 +163,7 @@ GROUPS = {
         Flag("out_dir", PATH, f"{_FACES}/celeba_hq/src/female", "aligned faces", "align"),
         Flag("wing_path", PATH, "expr/checkpoints/wing.ckpt", "face network, for align and w_hpf > 0", ALL),
         Flag("lm_path", PATH, "expr/checkpoints/celeba_lm_mean.npz", "mean positions of facial landmarks", "align"),
-        Flag("contact_sheet", TEXT, None, "file for an image of all results, such as sheet.jpg", "align"),
+        Flag("contact_sheet", PATH, None, "file for an image of all results, such as sheet.jpg", "align"),
     ],
     "intervals in iterations (0: never)": [
         Flag("print_every", COUNT, 10, "print and log the losses", use=RESUMED),

@@ -29,10 +29,10 @@ EXAMPLES = {
 FIRST = (
     ("make demo", "translate images with the demo model, then train one for two minutes"),
     ("python main.py sample --preset demo", "translate images with the demo model"),
-    ("python -m data.prepare --in photos --out data/mine", "create a data set from your own images"),
-    ("python main.py train --preset demo --dry_run", "print what a command would do, cost and write"),
+    ("python -m data.prepare --in photos --out data/mine --size 64", "create a data set from your own images"),
+    ("python main.py sample --preset demo --dry_run", "print what a command would do, cost and write"),
 )
-WIDTH = 36  # of the column of flags
+WIDTH = 30  # of the column of flags
 
 
 def overview():

@@ -19,7 +19,8 @@ class Parser(argparse.ArgumentParser):
         module = getattr(sys.modules["__main__"], "__spec__", None)
         options |= {"prog": f"python -m {module.name}" if module else None, "allow_abbrev": False}
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
-        self.kinds = {}
+        self._negative_number_matcher = re.compile(r"-\.?\d")  # argparse's own takes -1e-3 for a flag
+        self.kinds, self.preferred = {}, []  # preferred: flags that are named first in place of a misspelt one
 
     def add(self, name, kind, default=None, help=None, **options):
         """Add the flag --name with values of a Kind. options: of add_argument; with nargs, each value is of the kind.
@@ -39,10 +40,19 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, argv=None, namespace=None):
         """Parse a command line, sys.argv if None. Exits with status 2 where it has a mistake."""
+        tokens = with_underscores(argv)
+        known = [option for action in self._actions for option in action.option_strings]
+        names = [token.partition("=")[0] for token in tokens if re.match(r"--\w", token)]
         try:
-            args, unknown = self.parse_known_args(with_underscores(argv), namespace)
-            if unknown:
-                raise UserError(self._about_unknown(unknown[0]))
+            for name in names:
+                if name not in known:
+                    close = nearest(name, self.preferred) or nearest(name, known)
+                    advice = f"Use {close}" if close else "Remove it"
+                    raise UserError(f"Cannot use {name} (there is no such flag). {advice}, or see --help.")
+            args, words = self.parse_known_args(tokens, namespace)
+            if words:
+                hint = "Remove it, or separate the values of a flag with commas"
+                raise UserError(f"Cannot use '{words[0]}' (it belongs to no flag). {hint}.")
         except UserError as error:
             self.error(str(error))
         return args
@@ -55,19 +65,12 @@ class Parser(argparse.ArgumentParser):
         if is_rank_0():
             super()._print_message(message, file)
 
-    def _about_unknown(self, token):
-        if not token.startswith("-"):
-            return f"Cannot use '{token}' (it belongs to no flag). Remove it, or put its flag before it."
-        name = token.partition("=")[0]
-        close = nearest(name, [option for action in self._actions for option in action.option_strings])
-        advice = f"Use {close}" if close else "Remove it"
-        return f"Cannot use {name} (there is no such flag). {advice}, or see --help."
-
     def _plain(self, message):
         """Reword argparse's own messages."""
         name = next(iter(re.findall(r"^argument (--\w+)", message)), "")
         if "expected" in message and name in self.kinds:
-            return f"{name} must be {self.kinds[name].rule}, got nothing."
+            dash = f" Write {name}=VALUE if the value begins with a dash."
+            return f"{name} must be {self.kinds[name].rule}, got nothing.{dash}"
         if "ignored explicit argument" in message:
             return f"{name} must be given without a value, got {message.rpartition(' ')[2].strip(chr(39))}."
         wrong = re.match(r"argument (--\w+): invalid (int|float|choice)( value)?: '?([^' ]*)", message)
@@ -77,7 +80,7 @@ class Parser(argparse.ArgumentParser):
             return f"{wrong[1]} must be {rule}, got {wrong[4]}."
         if message.startswith("the following arguments are required: "):
             missing = message.rpartition(": ")[2]
-            return f"Cannot start without {missing}. Add it, or see --help."
+            return f"Cannot start without {missing}. Add {missing}, or see --help."
         return message
 
 

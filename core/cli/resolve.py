@@ -12,14 +12,25 @@ from core.checkpoint.resume import check_whole, step_to_resume
 from core.checkpoint.steps import NETS_EMA
 from core.cli.config import RunConfig, merge
 from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, RESUMED_FLAGS, check_values, parse_flag
-from core.cli.presets import SETTINGS
+from core.cli.presets import SETTINGS, SHIPPED, asset, preset_defaults
 from core.images.check import check_images
 from core.images.folders import domain_names, prepared_resize, sub_folders
 from core.system import console
 from core.system.distributed import has_begun, local_batch_size, on_main_process
 from core.system.errors import UserError
 
-OWN_DEMO = "expr/checkpoints/demo"  # where --preset demo trains
+_DATA_SETS = {  # preset -> what creates its data set
+    "demo": "run python -m data.demo",
+    "afhq": "run python -m data.download afhq-dataset",
+    "celeba_hq": "run python -m data.download celeba-hq-dataset",
+    None: "create the demo set with python -m data.demo and add --preset demo",
+}
+
+
+_MODELS = {  # preset -> what gets the authors' networks
+    "afhq": "run python -m data.download pretrained-network-afhq",
+    "celeba_hq": "run python -m data.download pretrained-network-celeba-hq",
+}
 
 
 def resolve(given):
@@ -34,6 +45,7 @@ def resolve(given):
 
 def _training(given):
     """Resolve a training. If its last iteration is done, only its flags are resolved."""
+    given = with_checkpoint(given)
     flags = merge(given)
     folder, is_latest = Path(flags["checkpoint_dir"]), flags["resume_iter"] == "latest" or has_begun()
     step = step_to_resume(folder, "latest" if is_latest else flags["resume_iter"], mend=not flags["dry_run"])
@@ -48,11 +60,6 @@ def _training(given):
     if step and config.init_from is not None and not is_source(config.init_from, config.inherited):
         console.warn(f"Ignoring --init_from {config.init_from}: training resumes from step {step}.")
     local_batch_size(config.batch_size)  # raises where the processes cannot share the batch
-    if not Path(config.train_img_dir).is_dir():
-        raise UserError(
-            f"No training images in {config.train_img_dir} (there is no such folder). Pass your own folders with "
-            "--train_img_dir and --val_img_dir, or create the demo set with python -m data.demo and add --preset demo."
-        )
     config = _with_domains(config)
     config = replace(config, data_resize=prepared_resize(config.train_img_dir))
     if not step:
@@ -74,11 +81,31 @@ def _check_faces(config):
 
 def _sampling(given):
     config = loaded_config(given)
-    for name in {"seeds", "psi"} & set(given) if "seed" not in config.all_style_kinds() else ():
-        console.warn(f"Ignoring --{name}: --outputs {','.join(config.outputs)} uses the styles of references. "
-                     "For random styles, add latent, video_latent or images_latent.")  # fmt: skip
-    needs_names = "ref_dir" in given or "reference" in config.all_style_kinds()
+    kinds = config.all_style_kinds()
+    _warn_about_unused_styles(config, kinds)
+    for name, what, is_needed in (
+        ("src_dir", "images to translate", True),
+        ("ref_dir", "references", "reference" in kinds),
+    ):
+        folder = config.flags[name]
+        if is_needed and name not in given and not Path(folder).exists():
+            demo = "add --preset demo for the included images"
+            raise UserError(f"No {what} in {folder} (there is no such folder). Pass --{name}, or {demo}.")
+    needs_names = "ref_dir" in given or "reference" in kinds
     return name_domains(config, sub_folders(config.ref_dir) if needs_names else [])
+
+
+def _warn_about_unused_styles(config, kinds):
+    """Warn about flags of styles that no output of sampling uses. kinds: those that outputs use."""
+    random = "For random styles, add latent, video_latent or images_latent."
+    references = "For the styles of references, add reference, video_ref or images."
+    for name, kind, advice in (
+        ("seeds", "seed", random),
+        ("psi", "seed", random),
+        ("ref_dir", "reference", references),
+    ):
+        if name in config.given and kind not in kinds:
+            console.warn(f"Ignoring --{name}: --outputs {','.join(config.outputs)} does not use it. {advice}")
 
 
 def _evaluation(given):
@@ -87,38 +114,41 @@ def _evaluation(given):
 
 def loaded_config(given):
     """Resolve a run that loads a step and trains nothing; without --resume_iter, the newest step."""
-    given = _with_own_demo(_with_checkpoint(given))
+    given = _with_own_demo(with_checkpoint(given))
     flags = merge(given)
     if flags["resume_iter"] in (0, "latest"):
+        if "checkpoint_dir" not in given and not saved_steps(Path(flags["checkpoint_dir"]), NETS_EMA):
+            remedy = _MODELS.get(flags["preset"], "add --preset demo for the included model")
+            raise UserError(f"No checkpoint in {flags['checkpoint_dir']}. Train first, pass --checkpoint, or {remedy}.")
         return config_of_step(given, newest_step(flags["checkpoint_dir"], NETS_EMA))
     return config_of_step(given, flags["resume_iter"])
 
 
-def _with_checkpoint(given):
+def with_checkpoint(given):
     """Return the flags with --checkpoint split into --checkpoint_dir and --resume_iter. Raises UserError."""
     if "checkpoint" not in given:
         return given
     others = ", ".join(f"--{name}" for name in ("checkpoint_dir", "resume_iter") if name in given)
     if others:
         raise UserError(f"Cannot use --checkpoint and {others} at once. Remove --checkpoint or {others}.")
-    path = Path(given["checkpoint"])
-    if path.is_dir():
-        return given | {"checkpoint_dir": str(path)}
+    path = Path(asset(given["checkpoint"]))
     name = re.fullmatch(r"(\d{6,})_(nets|nets_ema|optims)\.ckpt", path.name)
-    if not (name and path.is_file()):
+    if not path.exists():
+        raise UserError(f"Cannot read --checkpoint {path} (no such file or folder). Check the path.")
+    if not name and not path.is_dir():
         raise UserError(f"--checkpoint must be a folder, or a file named like 010800_nets_ema.ckpt, got {path}.")
-    return given | {"checkpoint_dir": str(path.parent), "resume_iter": int(name[1])}
+    folder, step = (path, "latest") if path.is_dir() else (path.parent, int(name[1]))
+    return {k: v for k, v in given.items() if k != "checkpoint"} | {"checkpoint_dir": str(folder), "resume_iter": step}
 
 
 def _with_own_demo(given):
     """Return the flags of --preset demo with the user's own training as checkpoint, where there is one."""
-    if given.get("preset") != "demo" or "checkpoint_dir" in given:
+    if given.get("preset") != "demo" or {"checkpoint_dir", "resume_iter"} & given.keys():
         return given
-    if saved_steps(Path(OWN_DEMO), NETS_EMA):
-        console.info(
-            f"Model: the one you trained, in {OWN_DEMO}. To use the included model, add --checkpoint assets/demo"
-        )
-        return given | {"checkpoint_dir": OWN_DEMO}
+    own = preset_defaults("demo", "train")["checkpoint_dir"]
+    if saved_steps(Path(own), NETS_EMA):
+        console.info(f"Model: the one you trained, in {own}. For the included one, add --checkpoint {asset(SHIPPED)}")
+        return given | {"checkpoint_dir": own}
     console.info(f"Model: the included demo model in {merge(given)['checkpoint_dir']}")
     return given
 
@@ -151,6 +181,7 @@ def beginning_config(given):
         return config
     if "init_lr_scale" in given and not config.init_iters:
         raise UserError("--init_lr_scale only applies with --init_iters. Add --init_iters or remove --init_lr_scale.")
+    config = config.with_flags(init_from=asset(config.init_from))
     if Path(config.init_from).resolve().parent == Path(config.checkpoint_dir).resolve():
         raise UserError(
             f"Cannot start from --init_from {config.init_from} (it is in --checkpoint_dir, and a new training "
@@ -206,6 +237,9 @@ def _with_domains(config):
     """Return the config with the domains of training and validation folders. Raises UserError where they differ."""
     for flag in ("train_img_dir", "val_img_dir"):
         folder = config.flags[flag]
+        if flag not in config.given and not Path(folder).exists():
+            own = "Pass your own folders with --train_img_dir and --val_img_dir"
+            raise UserError(f"No images in {folder} (there is no such folder). {own}, or {_DATA_SETS[config.preset]}.")
         config = settle_domains(config, domain_names(folder, flag), f"--{flag} {folder}")
     if Path(config.train_img_dir).resolve() == Path(config.val_img_dir).resolve():
         console.warn(

@@ -135,7 +135,7 @@ def _seeds(text):
 
 def _part(text):
     value = float(text)
-    _require(0 < value < MAX_INT and (value < 1 or value.is_integer()))
+    _require(0 <= value < MAX_INT and (value < 1 or value.is_integer()))
     return value if value < 1 else int(value)
 
 

@@ -1,5 +1,7 @@
 """Errors that the program reports to the user, and the request to stop."""
 
+import re
+
 
 class UserError(Exception):
     """What failed, why, and what the user can do. main.py ends with exit status 2."""
@@ -33,5 +35,5 @@ def reason(error):
     """Return the message as part of another sentence: of a UserError without its advice, of an OSError its reason."""
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, UserError):
-        text = text.rpartition(". ")[0] or text.rstrip(".")
-    return text[:1].lower() + text[1:]
+        text = re.split(r"(?<=[)\w])\. (?=[A-Z])", text)[0].rstrip(".")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

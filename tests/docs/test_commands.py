@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 import main
+from core.cli import help as help_text
 from core.cli.args import build_parser
 from core.solver import Solver
 from core.wing import FAN
@@ -29,6 +30,8 @@ PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md",
 BLOCKS = [block for text in PAGES.values() for block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)]
 COMMANDS = [line for kind, text in BLOCKS if kind in ("", "sbatch") for line in text.splitlines() if line.strip()]
 INLINE = [line for text in PAGES.values() for line in re.findall(r"`((?:python|\.venv/bin/\w+) -m [^`]+)`", text)]
+HELP = [f"python main.py {line}" for lines in help_text.EXAMPLES.values() for line in lines]
+HELP = [re.sub(r" +\(.*\)$", "", line) for line in [*HELP, *(command for command, _ in help_text.FIRST)]]
 EARLIER = (Path(__file__).parent / "earlier_commands.txt").read_text(encoding="utf-8").splitlines()
 PYTHONS = ("python", "python3", ".venv/bin/python")
 
@@ -75,7 +78,7 @@ def test_docs_have_commands_of_every_kind():
         assert any(words in line for line in COMMANDS), words
 
 
-@pytest.mark.parametrize("line", list(dict.fromkeys([*COMMANDS, *INLINE, *EARLIER])))
+@pytest.mark.parametrize("line", list(dict.fromkeys([*COMMANDS, *INLINE, *HELP, *EARLIER])))
 def test_command_runs(line, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     words = shlex.split(line)
@@ -92,6 +95,17 @@ def test_command_runs(line, place, monkeypatch, capsys):
         run([*launched[launched.index("main.py") :], "--checkpoint_dir", "expr/other"])
     else:
         assert line.startswith(("#!/bin/bash", "#SBATCH ", "head=$(scontrol ")), "no rule says how to run this"
+
+
+@pytest.mark.parametrize(
+    "page", [page for page, text in PAGES.items() if "```python" in text], ids=lambda page: page.name
+)
+def test_python_examples_run(page, place, monkeypatch):
+    """The blocks of a page, in their order and in one namespace."""
+    monkeypatch.chdir(place)
+    namespace = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", PAGES[page], re.M | re.S):
+        exec(block, namespace)
 
 
 def run(words):

@@ -39,6 +39,14 @@ def test_download_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+def test_help_and_mistakes_do_not_import_torch():
+    """They are answered at once; PyTorch takes seconds."""
+    for line in (["--help"], ["sample", "--help"], ["train", "--lr", "x"], ["trian"], ["train", "--batchsize", "3"]):
+        code = f"import sys, main\ntry: main.main({line})\nfinally: print('torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode in (0, 2) and done.stdout.splitlines()[-1] == "False", done.stderr
+
+
 def test_face_modules_are_not_imported_without_masks():
     """Without masks neither FAN nor alignment is imported."""
     code = (

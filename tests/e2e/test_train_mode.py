@@ -102,7 +102,7 @@ def test_snapshots_show_the_same_inputs(run, tmp_path):
     ("mode", "flags", "said"),
     [
         ("train", "--num_domains 2", "3 sub-folders (bear, cat, dog), but --num_domains is 2"),
-        ("train", "--train_img_dir nowhere", "No training images in nowhere (there is no such folder)"),
+        ("train", "--train_img_dir nowhere", "Cannot read --train_img_dir nowhere (it does not exist)"),
         ("train", "--val_img_dir nowhere", "Cannot read --val_img_dir nowhere (it does not exist)"),
         ("train", "--resume_iter 7 --total_iters 9", "000007_nets_ema.ckpt (no such file)"),
         ("train", "--resume_iter 2 --total_iters 2", "--total_iters must be > 2, the step to resume from, got 2."),

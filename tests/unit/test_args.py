@@ -30,6 +30,9 @@ def test_missing_mode_is_an_error(capsys):
         ("--randcrop_prob 1.5", "--randcrop_prob must be a number >= 0 and <= 1, got 1.5."),
         ("--channel_base 128", "--channel_base must be >= --img_size 256, got 128."),
         ("--train_img_dir=", "--train_img_dir must be a path, got nothing."),
+        ("--train_img_dir -foo", "Write --train_img_dir=VALUE if the value begins with a dash."),
+        ("--lr -1e-3", "--lr must be a number >= 0, got -1e-3."),
+        ("--mode", "--mode must be one of train, sample, eval, align, got nothing."),
         ("--seed 99999999999999999999", "--seed must be an integer of at most 18 digits, got 99999999999999999999."),
         ("--micro_batch some", "--micro_batch must be auto or an integer >= 1, got some."),
         ("--resume_iter -1", "--resume_iter must be latest or an integer >= 0, got -1."),
@@ -55,7 +58,10 @@ def test_missing_mode_is_an_error(capsys):
         ("--batchsize 4", "Cannot use --batchsize (there is no such flag). Use --batch_size, or see --help."),
         ("--train_img_dri x", "Use --train_img_dir, or see --help."),
         ("--xyzzy", "Cannot use --xyzzy (there is no such flag). Remove it, or see --help."),
-        ("extra", "Cannot use 'extra' (it belongs to no flag). Remove it, or put its flag before it."),
+        (
+            "extra",
+            "Remove it, or separate the values of a flag with commas.",
+        ),
     ],
 )
 def test_wrong_values_give_one_error_line(line, sentence, capsys):
@@ -72,7 +78,10 @@ def test_a_mode_is_the_first_word_or_a_flag(capsys):
     for line, sentence in (
         ("trian", "Cannot run 'trian' (there is no such mode). Use train, or see --help."),
         ("dream", "Use train, sample, eval, align, or see --help."),
-        ("train --mode sample", "Cannot use two modes at once."),
+        ("train --mode sample", "Cannot use 2 modes at once (train, sample). Remove all but one."),
+        ("--mode eval --mode=eval", "Cannot use 2 modes at once (eval, eval). Remove all but one."),
+        ("train sample", "Cannot use 'sample' (it belongs to no flag)."),
+        ("sample --outdir x", "Use --result_dir, or see --help."),
         ("", "Cannot start without a mode. Add one: python main.py train, sample"),
     ):
         with pytest.raises(SystemExit) as stop:

@@ -12,7 +12,7 @@ from tests.command import ROOT
 READ_BY = {  # modes -> flags that they read
     "train sample eval align": "preset dry_run device img_size wing_path",
     "train sample eval": "micro_batch precision channels_last compile num_domains latent_dim hidden_dim style_dim "
-    "channel_base max_conv_dim w_hpf batch_size num_workers checkpoint_dir resume_iter",
+    "channel_base max_conv_dim w_hpf batch_size num_workers checkpoint_dir resume_iter checkpoint",
     "train": "lambda_reg lambda_cyc lambda_sty lambda_ds ds_iter total_iters lr f_lr beta1 beta2 weight_decay "
     "ema_decay randcrop_prob max_bad_updates keep_checkpoints init_from init_iters init_lr_scale sample_dir log_dir "
     "print_every sample_every save_every eval_every tensorboard",
@@ -20,7 +20,6 @@ READ_BY = {  # modes -> flags that they read
     "val_img_dir eval_dir",
     "train align": "override",
     "train sample": "domain_names",
-    "sample eval": "checkpoint",
     "sample align": "resize",
     "sample": "outputs target_domains seeds psi labels video_format result_dir src_dir ref_dir",
     "align": "inp_dir out_dir lm_path contact_sheet",
