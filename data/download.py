@@ -256,10 +256,10 @@ def main(argv=None):
         if name not in FILES:
             close = nearest(name, FILES)
             parser.error(f"Cannot download {name} (unknown name). Choose {close or 'one of ' + ', '.join(FILES)}.")
-    if args.url and args.from_file:
-        parser.error("Cannot use --url and --from_file at once. Remove one of these flags.")
-    if (args.url or args.from_file) and len(args.names) > 1:
-        parser.error("Cannot use --url or --from_file for several names. Run one command for each name.")
+    several = len(args.names) > 1
+    if (args.url or args.from_file) and (several or (args.url and args.from_file)):
+        advice = "Run one command for each name" if several else "Remove one of them"
+        parser.error(f"Cannot use --url or --from_file ({'several names' if several else 'both given'}). {advice}.")
     for path in args.from_file:
         if not Path(path).is_file():
             parser.error(f"No file at {path} (--from_file). Check the path.")
