@@ -22,7 +22,8 @@ from torchvision.models import Inception_V3_Weights
 from torchvision.models.inception import BasicConv2d
 
 from metrics.stats import Moments, frechet_distance, kernel_distance
-from metrics.weights import MissingWeights, full_precision, load_pretrained
+from metrics.precision import full_precision
+from metrics.weights import MissingWeights, load_pretrained
 
 WEIGHTS = Inception_V3_Weights.IMAGENET1K_V1
 INPUT_SIZE = 299

@@ -16,7 +16,8 @@ import torchvision
 from torch import nn
 from torchvision.models import AlexNet_Weights
 
-from metrics.weights import MissingWeights, full_precision, load_pretrained
+from metrics.precision import full_precision
+from metrics.weights import MissingWeights, load_pretrained
 
 WEIGHTS = AlexNet_Weights.IMAGENET1K_V1
 LAYERS = (1, 4, 7, 9, 11)  # the ReLU layers of AlexNet's trunk

@@ -3,7 +3,7 @@
 import http.client
 import pickle
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -43,18 +43,3 @@ def load_pretrained(build, weights):
 def weights_path(weights):
     """Return the path of the file in PyTorch's cache: TORCH_HOME or ~/.cache/torch."""
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
-
-
-@contextmanager
-def full_precision(device):
-    """Compute in full precision within the context, since scores must not depend on the precision of a run."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision

@@ -7,6 +7,7 @@ import torch
 from core.system.console import counted
 from core.system.distributed import world_size
 from core.system.errors import UserError
+from metrics.precision import set_tf32
 
 
 def select_device(name="auto"):
@@ -49,8 +50,7 @@ def check_precision(name, device):
 def set_precision(name, device):
     """Set the precision of fp32 products. PyTorch's default lets cuDNN round their inputs to TF32."""
     check_precision(name, device)
-    fp32 = "tf32" if name == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = fp32
+    set_tf32(matmul=name == "tf32", convolution=name == "tf32")
 
 
 def usable_cores():

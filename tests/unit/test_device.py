@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from core.solver import Solver
 from core.system import device
 from core.system.errors import UserError
+from metrics.precision import full_precision
 
 
 def test_select_device_falls_back_to_cpu(monkeypatch):
@@ -17,3 +19,36 @@ def test_select_device_falls_back_to_cpu(monkeypatch):
 def test_tf32_needs_cuda():
     with pytest.raises(UserError, match=r"^--precision must be fp32 or bf16 on cpu \(tf32 needs CUDA\)"):
         device.set_precision("tf32", torch.device("cpu"))
+
+
+def tf32_flags():
+    """What PyTorch and libraries read: matrix products, convolutions, and both by the name of the precision."""
+    backends = torch.backends
+    return backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_tf32_flags_can_be_read_after_a_precision_is_set(mixed, monkeypatch):
+    """Also where a script or a library has set the newer flags before. Warnings are errors here."""
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(device, "check_precision", lambda name, device: None)
+    try:
+        for name, is_tf32 in (("fp32", False), ("tf32", True), ("bf16", False)):
+            if mixed:
+                matmul.fp32_precision, conv.fp32_precision = "tf32", "ieee"
+            device.set_precision(name, torch.device("cpu"))
+            expected = (is_tf32, is_tf32, "high" if is_tf32 else "highest")
+            assert tf32_flags() == expected
+            with full_precision(torch.device("cpu")):
+                assert tf32_flags() == (False, False, "highest")
+            assert tf32_flags() == expected
+    finally:
+        matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def test_a_generator_can_be_exported_after_a_solver_exists(parse):
+    solver = Solver(parse("train", "--num_domains 2"))
+    inputs = torch.randn(1, 3, 32, 32), torch.randn(1, 64)
+    exported = torch.export.export(solver.nets_ema.generator, inputs)
+    torch.testing.assert_close(exported.module()(*inputs), solver.nets_ema.generator(*inputs))
