@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core.checkpoint.io import fit_state, plain_keys, read_data
+from core.checkpoint.io import found, read_data
+from core.checkpoint.tensors import fit_state, plain_keys
 from core.system.errors import UserError, reason
 
 LANDMARKS = 98
@@ -180,7 +181,8 @@ def load_wing(fan, path):
             content = read_data(Path(path))
         state = content.get("state_dict") if isinstance(content, dict) else None
         if not isinstance(state, dict):
-            raise UserError("Cannot find an entry state_dict in the file. Use another file.")
+            entries = found(content) if isinstance(content, dict) else ""
+            raise UserError(f"Cannot find an entry state_dict in the file{entries}. Use another file.")
         expected, state = fan.state_dict(), plain_keys(state)
         counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}  # unused
         state = fit_state(counters | {key: value for key, value in state.items() if key in expected}, fan, "it")

@@ -4,7 +4,8 @@ import math
 from itertools import count
 from typing import NamedTuple
 
-from core.checkpoint.io import CONFIG, plain_keys
+from core.checkpoint.io import CONFIG, NETWORKS, found
+from core.checkpoint.tensors import plain_keys
 from core.system.errors import UserError
 
 
@@ -65,8 +66,11 @@ def identify(states, where, assumed):
     states: name -> state dict. assumed: values to use where several fit the shapes. They all give the same networks,
     except for w_hpf in a file without the constant hpf.filter (the official CelebA-HQ file). Raises UserError.
     """
+    missing = [name for name in NETWORKS if name not in states]
+    if missing:
+        raise _foreign(where, f"no entry {', '.join(missing)}{found(states)}")
     try:
-        G, F, E = (plain_keys(states[name]) for name in ("generator", "mapping_network", "style_encoder"))
+        G, F, E = (plain_keys(states[name]) for name in NETWORKS)
         dim, widest = len(G["from_rgb.weight"]), E["unshared.0.weight"].shape[1]
         trunk = _count(E, "shared.{}.conv2.weight", start=1)
         img_size = 4 * 2**trunk  # The style encoder halves the image down to 4 px.

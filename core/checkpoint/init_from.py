@@ -6,11 +6,10 @@ from pathlib import Path
 import torch
 
 from core.checkpoint.describe import describe
-from core.checkpoint.io import CONFIG, fit_state, plain_keys, read_data
+from core.checkpoint.io import CONFIG, NETWORKS, found, read_data, unwrapped
+from core.checkpoint.tensors import fit_state, is_dense, kind_flaw, plain_keys
 from core.system import console
 from core.system.errors import UserError, reason
-
-AVERAGED = ("generator", "mapping_network", "style_encoder")
 
 
 def describe_source(path, assumed, given, domain_names=None):
@@ -50,12 +49,13 @@ def _read(path):
         raise UserError(f"Cannot read --init_from {path} (no such file). Give a file like 100000_nets_ema.ckpt.")
     try:
         beside = path.with_name(path.name.replace("_nets_ema", "_nets"))
-        states = read_data(path, mapped=True)
+        states = unwrapped(read_data(path, mapped=True))
         parts = {"discriminator": {}, "fan": {}, CONFIG: {}} | states if isinstance(states, dict) else {}
-        if not all(isinstance(parts.get(name), dict) for name in (*AVERAGED, "discriminator", "fan", CONFIG)):
-            raise UserError(f"Cannot find {', '.join(AVERAGED)} in the file. Use another file.")
+        if not all(isinstance(parts.get(name), dict) for name in (*NETWORKS, "discriminator", "fan", CONFIG)):
+            entries = found(states) if isinstance(states, dict) else ""
+            raise UserError(f"Cannot find {', '.join(NETWORKS)} in the file{entries}. Use another file.")
         if "discriminator" not in states and beside != path and beside.is_file():
-            nets = read_data(beside, mapped=True)
+            nets = unwrapped(read_data(beside, mapped=True))
             if isinstance(nets, dict) and isinstance(nets.get("discriminator"), dict):
                 states["discriminator"] = nets["discriminator"]
     except UserError as error:
@@ -68,7 +68,7 @@ def _check_rows(states, number, where):
     """Raise UserError if the last layer of D does not have one row per domain of the file."""
     state = plain_keys(states.get("discriminator", {}))
     for key in last_layer(state):
-        if not (isinstance(state.get(key), torch.Tensor) and state[key].shape[:1] == (number,)):
+        if not (is_dense(state.get(key)) and state[key].shape[:1] == (number,)):
             flaw = f"it has {number} domains, but {key} of its discriminator has another number of rows"
             raise UserError(f"Cannot use {where} ({flaw}). Replace the _nets.ckpt file in its folder.")
 
@@ -77,7 +77,7 @@ def load_source(nets, nets_ema, inherited, domains):
     """Load the --init_from file into networks and averages. domains: names of the run's domains. Raises UserError."""
     path, states = _read(inherited["file"])
     labels = match_heads(inherited, domains)
-    names = [*AVERAGED, *(name for name in ("discriminator", "fan") if inherited[name] and name in nets)]
+    names = [*NETWORKS, *(name for name in ("discriminator", "fan") if inherited[name] and name in nets)]
     fitting = {}
     for name in names:
         state = merge_state(plain_keys(states[name]), nets[name].state_dict(), labels)
@@ -120,7 +120,8 @@ def merge_state(state, initial, labels):
             merged[key.replace(f"unshared.{label}.", f"unshared.{label_of[label]}.", 1)] = value
     for key in last_layer(initial):  # D has one row per domain.
         rows = state.get(key)
-        if isinstance(rows, torch.Tensor) and rows.shape[1:] == initial[key].shape[1:]:
+        as_in_file = initial[key][:1].expand(rows.shape[:1] + initial[key].shape[1:]) if is_dense(rows) else None
+        if as_in_file is not None and not kind_flaw(rows, as_in_file):
             merged[key] = initial[key].clone()
             for label, other in labels.items():
                 merged[key][label] = rows[other]

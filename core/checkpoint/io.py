@@ -1,7 +1,8 @@
 """Checkpoint files: one per step, a dict of name -> state_dict plus a plain `config` entry."""
 
 import pickle
-import sys
+import re
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -9,13 +10,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from core.checkpoint.tensors import fit_optimizer, fit_state
 from core.system.console import listed
 from core.system.errors import UserError, reason
 from core.system.files import atomic_write
 
 CONFIG = "config"
+NETWORKS = ("generator", "mapping_network", "style_encoder")  # entries of every file of a step
 READ_ERRORS = (  # raised for damaged files by torch.load, zipfile and pickle
     pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
+    ArithmeticError, AssertionError, ImportError, MemoryError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 
 
@@ -57,15 +61,13 @@ class CheckpointIO:
         modules = {name: module for name, module in self.modules.items() if name not in elsewhere}
         missing = [name for name in modules if not isinstance(content.get(name), dict)]
         if missing:
-            raise UserError(f"Cannot load {path} (no entry {', '.join(missing)}). Use another file.")
+            raise UserError(f"Cannot load {path} (no entry {', '.join(missing)}{found(content)}). Use another file.")
+        states = {}
         for name, module in modules.items():
-            if isinstance(module, nn.Module):
-                content[name] = fit_state(content[name], module, f"{name} from {path}")
+            fit = fit_state if isinstance(module, nn.Module) else fit_optimizer
+            states[name] = fit(content[name], module, f"{name} from {path}")
         for name, module in modules.items():  # Load only after all states fit.
-            if isinstance(module, nn.Module):
-                module.load_state_dict(content[name])
-            else:
-                _load_optimizer(module, content[name], f"{name} from {path}")
+            module.load_state_dict(states[name])
 
 
 def saved_steps(folder, template):
@@ -96,7 +98,7 @@ def read_checkpoint(folder, template, step, mapped=False):
     if not path.is_file():
         steps = ", ".join(map(str, saved_steps(folder, template))) or "none"
         raise UserError(f"Cannot read {path} (no such file). Set --resume_iter to an existing step (found: {steps}).")
-    content = read_data(path, mapped)
+    content = unwrapped(read_data(path, mapped))
     if not (isinstance(content, dict) and isinstance(content.get(CONFIG, {}), dict)):
         raise UserError(f"Cannot load {path} (not a StarGAN v2 checkpoint). Use another file.")
     return content
@@ -109,55 +111,46 @@ def read_data(path, mapped=False):
     except OSError as error:
         raise UserError(f"Cannot read {path} ({reason(error)}). Check its permissions or use another file.") from error
     try:
-        mapped = mapped and zipfile.is_zipfile(path)  # PyTorch's format since 1.6
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Damaged files also raise an error.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and _is_mappable(path))
     except READ_ERRORS as error:
+        refused = re.search(r"(?:GLOBAL|class|function) <?([\w.]+(?: function \w+)?)", str(error))
+        if refused and is_intact(path):
+            flaw = f"complete, but not a plain checkpoint: it contains a Python object, {refused[1]}"
+            advice = "Convert it to a file of state dicts, since this program executes no code of a file"
+            raise UserError(f"Cannot read {path} ({flaw}). {advice}.") from error
         flaw = "damaged or not a checkpoint"
         raise UserError(f"Cannot read {path} ({flaw}). Use another file, or copy the file again.") from error
 
 
-def plain_keys(state):
-    """Return a state dict without the prefix that DataParallel adds."""
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+def _is_mappable(path):
+    """Whether a file has PyTorch's format since 1.6, not compressed by another program."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
 
 
-def fit_state(state, module, where):
-    """Return the state dict with the module's own keys. where: network and file in messages, "NAME from FILE".
-
-    Raises UserError if keys or shapes differ, or if values are NaN or infinite.
-    """
-    state, expected = plain_keys(state), module.state_dict()
-    if "hpf.filter" in expected:  # The official CelebA-HQ file lacks this constant.
-        state.setdefault("hpf.filter", expected["hpf.filter"])
-    differences = {
-        "missing": sorted(expected.keys() - state.keys()),
-        "unknown": sorted(state.keys() - expected.keys()),
-        "of another shape": sorted(k for k in expected.keys() & state if _shape(state[k]) != expected[k].shape),
-    }
-    mismatches = "; ".join(f"{kind}: {listed(keys, 12)}" for kind, keys in differences.items() if keys)
-    if mismatches:
-        misfit = "it does not fit the network that its config or the flags define"
-        raise UserError(f"Cannot load {where} ({misfit}; {mismatches}). Use another file.")
-    broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
-    if broken:
-        flaw = f"NaN or infinite values in {listed(broken, 3)}, so its training diverged"
-        raise UserError(f"Cannot load {where} ({flaw}). Use an earlier step.")
-    return state
-
-
-def _shape(value):
-    return value.shape if isinstance(value, torch.Tensor) else None
-
-
-def _load_optimizer(optimizer, state, where):
-    """Load an optimizer's saved moments. Its settings do not change: they are flags of this run. Raises UserError."""
+def is_intact(path):
+    """Whether the file's own checksums are right. True for PyTorch's format before 1.6, which has none."""
     try:
-        pairs = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
-        groups = [{**current, "params": saved["params"]} for current, saved in pairs]
-        # Intern the names: pickle writes them by identity, and a resumed run must save the same bytes.
-        moments = {number: {sys.intern(key): value for key, value in p.items()} for number, p in state["state"].items()}
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    except (ValueError, LookupError, AttributeError, TypeError) as error:  # raised by optimizers for a wrong state
-        raise UserError(f"Cannot load {where} (it belongs to other networks: {error}). Use another file.") from error
+        if not zipfile.is_zipfile(path):
+            return True
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except READ_ERRORS:
+        return False
+
+
+def unwrapped(content):
+    """Return the networks' dict of a file: the content, or its only entry that has NETWORKS (other tools)."""
+    if not isinstance(content, dict) or content.keys() & set(NETWORKS):
+        return content
+    inner = [entry for entry in content.values() if isinstance(entry, dict) and entry.keys() >= set(NETWORKS)]
+    return inner[0] if len(inner) == 1 else content
+
+
+def found(content):
+    """Return the names of a file's entries as part of a sentence."""
+    return f"; found: {listed(content, 6) or 'nothing'}"

@@ -91,7 +91,8 @@ def _sampling(given):
         if is_needed and name not in given and not Path(folder).exists():
             demo = "add --preset demo for the included images"
             raise UserError(f"No {what} in {folder} (there is no such folder). Pass --{name}, or {demo}.")
-    needs_names = "ref_dir" in given or "reference" in kinds
+    is_named = any(not name.isdecimal() for name in given.get("target_domains") or ())
+    needs_names = is_named or "ref_dir" in given or "reference" in kinds
     return name_domains(config, sub_folders(config.ref_dir) if needs_names else [])
 
 

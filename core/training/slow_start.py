@@ -4,7 +4,8 @@ from contextlib import contextmanager
 
 import torch
 
-from core.checkpoint.init_from import AVERAGED, head_label, last_layer, match_heads
+from core.checkpoint.init_from import head_label, last_layer, match_heads
+from core.checkpoint.io import NETWORKS
 
 
 def lr_factors(nets, inherited, domains, scale):
@@ -14,7 +15,7 @@ def lr_factors(nets, inherited, domains, scale):
     factor is 1. inherited, domains: see `core.checkpoint.init_from.load_source`.
     """
     labels, factors = match_heads(inherited, domains), {}
-    for name in (*AVERAGED, "discriminator") if inherited["discriminator"] else AVERAGED:
+    for name in (*NETWORKS, "discriminator") if inherited["discriminator"] else NETWORKS:
         last = last_layer(nets[name].state_dict())
         factors[name] = {}
         for key, parameter in nets[name].named_parameters():
