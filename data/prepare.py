@@ -29,7 +29,17 @@ from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
 from core.system.exit import exit_status
-from core.system.files import clear_away, file_names, locked, safe_name, sha256, system_errors, write_text
+from core.system.files import (
+    clear_away,
+    file_names,
+    locked,
+    parse_json,
+    read_text,
+    safe_name,
+    sha256,
+    system_errors,
+    write_text,
+)  # fmt: skip
 from data import prepare_report
 from data.duplicates import CELLS, originals
 
@@ -265,7 +275,7 @@ def _files_of_earlier_run(out):
         return {}
     try:
         with system_errors(path, "read"):
-            files = _outputs([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+            files = _outputs([parse_json(line) for line in read_text(path).splitlines()])
         for folder, *others in (name.split("/") for name in files):
             if folder not in (*PARTS, SMALL) or any(part != safe_name(part, 255) for part in others):
                 raise ValueError  # This program creates no such names. It must not remove files such as '../x'.

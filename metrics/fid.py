@@ -21,8 +21,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.models import Inception_V3_Weights
 from torchvision.models.inception import BasicConv2d
 
-from metrics.stats import Moments, frechet_distance, kernel_distance
 from metrics.precision import full_precision
+from metrics.stats import Moments, frechet_distance, kernel_distance
 from metrics.weights import MissingWeights, load_pretrained
 
 WEIGHTS = Inception_V3_Weights.IMAGENET1K_V1

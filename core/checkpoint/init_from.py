@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import torch
-
 from core.checkpoint.describe import describe
 from core.checkpoint.io import CONFIG, NETWORKS, found, read_data, unwrapped
 from core.checkpoint.tensors import fit_state, is_dense, kind_flaw, plain_keys

@@ -1,12 +1,12 @@
 """Find the step to resume from: the newest complete one."""
 
-import json
+import re
 
-from core.checkpoint.io import read_checkpoint
+from core.checkpoint.io import is_intact, read_checkpoint
 from core.checkpoint.steps import FILES, any_steps, is_half, manifest_path, paths_of, write_manifest
 from core.system import console
 from core.system.errors import UserError, reason
-from core.system.files import sha256
+from core.system.files import parse_json, read_text, sha256
 
 
 def step_to_resume(folder, wanted, mend=True):
@@ -29,13 +29,13 @@ def check_whole(folder, step):
 def newest_whole_step(folder, mend=True):
     """Return the newest complete step in the folder; None if there is none, or only an interrupted save.
 
-    mend: write the manifest of a complete step if a killed run left none. Raises UserError if all steps are damaged.
+    mend: write the manifest of a complete step if it is missing or damaged. Raises UserError if all steps are damaged.
     """
     steps = any_steps(folder)
     for step in reversed(steps):
         flaw = find_flaw(folder, step)
         if not flaw:
-            if mend and not manifest_path(folder, step).is_file():
+            if mend and not read_manifest(folder, step):
                 write_manifest(folder, step)
             return step
         console.warn(f"Skipping step {step} in {folder}: {flaw}. Looking for an earlier step.")
@@ -50,18 +50,30 @@ def find_flaw(folder, step):
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         return f"missing {', '.join(missing)}"
-    manifest = manifest_path(folder, step)
     try:
-        if not manifest.is_file():  # Another program or an earlier version wrote the step.
+        hashes, manifest = read_manifest(folder, step), manifest_path(folder, step)
+        if hashes is None and manifest.exists():
+            console.warn(f"Ignoring the damaged file {manifest}. The program checks the files of the step itself.")
+        if hashes:
+            changed = [path.name for path in paths if sha256(path) != hashes[path.name]]
+        else:  # Another program or an earlier version wrote the step, or the manifest is damaged.
             for template in FILES:
                 read_checkpoint(folder, template, step)
-            return ""
-        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        changed = [path.name for path in paths if sha256(path) != files[path.name]["sha256"]]
+            changed = [path.name for path in paths if not is_intact(path)]
         return f"wrong checksum of {', '.join(changed)}" if changed else ""
     except UserError as error:
         return reason(error)
     except OSError as error:
         return f"unreadable files ({reason(error)})"
-    except (ValueError, LookupError, TypeError):
-        return f"damaged {manifest.name}"
+
+
+def read_manifest(folder, step):
+    """Return the hashes of a step's files {name: text}, None without a valid manifest."""
+    path = manifest_path(folder, step)
+    try:
+        manifest = parse_json(read_text(path))
+        hashes = {file.name: manifest["files"][file.name]["sha256"] for file in paths_of(folder, step)}
+        is_valid = manifest["step"] == step and all(re.fullmatch("[0-9a-f]{64}", text) for text in hashes.values())
+        return hashes if is_valid else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

@@ -29,7 +29,7 @@ from core.sampling import translate
 from core.system import console, distributed
 from core.system.device import usable_cores
 from core.system.errors import UserError, reason
-from core.system.files import make_folder, safe_name, sha256
+from core.system.files import clear_away, make_folder, safe_name, sha256
 from core.system.random import random_generator
 from metrics import fid, lpips
 from metrics.lpips import PairwiseMean
@@ -151,7 +151,8 @@ class Evaluation:
         """Return the Features of a domain's training images, cached on disk for unchanged files. Only the main process
         reads the cache, since it computes the distances; the other processes then return None."""
         with distributed.sync_errors():
-            features = read_features(self._features_file(domain)) if distributed.is_main_process() else None
+            file, count = self._features_file(domain), len(self.train[domain])
+            features = read_features(file, count) if distributed.is_main_process() else None
         if distributed.on_main_process(lambda: features is not None):  # sends one flag, as the features are large
             return features
         accumulator = FeatureAccumulator(len(self.train[domain]))
@@ -235,6 +236,7 @@ def translate_and_embed(content, s_trg, *, generator, inception, lpips_network, 
 def _make_empty(folder):
     """Create a folder for outputs and delete those of an earlier evaluation. Raises UserError."""
     make_folder(folder)
+    clear_away(folder, older_than=3600)
     for old in folder.glob("[0-9]*_[0-9]*.png"):
         try:
             old.unlink(missing_ok=True)

@@ -1,13 +1,13 @@
 """Inception features of a set of images: accumulate over batches and processes, save, compare."""
 
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from core.system import distributed
-from core.system.files import atomic_write
+from core.system import console, distributed
+from core.system.errors import reason
+from core.system.files import atomic_write, read_arrays
 from metrics.fid import FEATURES
 from metrics.stats import Moments, frechet_distance, frechet_distance_of_few, kernel_distance
 
@@ -53,14 +53,37 @@ def distances(real, fake, root_of_real):
     return distance, kernel_distance(real.kept, fake.kept)
 
 
-def read_features(path):
-    """Read Features from a file; None if it is missing or damaged."""
+def read_features(path, count):
+    """Read the Features of `count` images from a file; None if it is missing or, with a warning, wrong."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            tensors = {name: torch.from_numpy(arrays[name]) for name in ("mean", "cov", "kept")}
-            return Features(**tensors, count=int(arrays["count"]))
-    except (OSError, ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile):
+        arrays = read_arrays(path, Features._fields)
+        flaw = _flaw(arrays, count)
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        flaw = reason(error)
+    if flaw:
+        console.warn(f"Cannot use {path} ({flaw}). The program computes the features of these images again.")
+        return None
+    tensors = {name: torch.from_numpy(arrays[name]) for name in ("mean", "cov", "kept")}
+    return Features(**tensors, count=count)
+
+
+def _flaw(arrays, count):
+    """Return why arrays cannot be the Features of `count` images, an empty text if they can."""
+    mean, cov, kept, number = (arrays[name] for name in Features._fields)
+    shapes = (FEATURES,), (FEATURES, FEATURES), (min(count, MOST_KEPT), FEATURES), ()
+    if (mean.shape, cov.shape, kept.shape, number.shape) != shapes or number != count:
+        return "its arrays have unexpected sizes"
+    if (mean.dtype, cov.dtype, kept.dtype) != (np.float64, np.float64, np.float32):
+        return "its arrays have unexpected types"
+    if not all(np.isfinite(array).all() for array in (mean, cov, kept)):
+        return "it has NaN or infinite values"
+    agrees = count > MOST_KEPT or np.allclose(kept.mean(0, dtype=np.float64), mean, rtol=1e-3, atol=1e-3)
+    scale = np.abs(cov).max()
+    if not agrees or cov.diagonal().min() < 0 or np.abs(cov - cov.T).max() > 1e-6 * scale:
+        return "its arrays contradict each other"
+    return ""
 
 
 def write_features(path, features):

@@ -2,7 +2,6 @@
 
 import json
 import math
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,12 +47,21 @@ def write_scores(eval_dir, step, mode, by_seed, about):
 def history(eval_dir):
     """Read {eval_dir}/scores.jsonl: {step: {mode: row}} with the newest row per step and mode; {} without a file."""
     by_step = {}
-    for row in read_json_lines(Path(eval_dir, HISTORY)):
-        with suppress(ValueError, LookupError, TypeError):  # skip rows without scores
-            step, mode = int(row["step"]), str(row["mode"])
-            row |= {metric: _finite(row.get(metric)) for metric in METRICS}
-            by_step.setdefault(step, {})[mode] = row
+    for row in read_json_lines(Path(eval_dir, HISTORY), _is_row):
+        row |= {metric: _finite(row.get(metric)) for metric in METRICS}
+        by_step.setdefault(row["step"], {})[row["mode"]] = row
     return by_step
+
+
+def _is_row(row):
+    """Whether a line of the history has a step, a mode and no scores but numbers and null."""
+    step, kinds = row.get("step"), (int, float, type(None))
+    return (
+        type(step) is int
+        and step >= 0
+        and isinstance(row.get("mode"), str)
+        and all(type(row.get(metric)) in kinds for metric in METRICS)
+    )
 
 
 def _finite(value):

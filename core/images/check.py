@@ -12,7 +12,7 @@ from core.images.io import glance, image_size
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
-from core.system.files import write_text
+from core.system.files import parse_json, read_text, write_text
 
 MOST_BROKEN = 0.01  # share of all images; training does not start with more
 NAMED = 10  # file names in a message
@@ -51,10 +51,20 @@ def scan(paths, cache, num_workers, remember):
 def _read_cache(cache):
     """{path: [stamp, finding]}"""
     try:
-        cached = json.loads(Path(cache).read_text(encoding="utf-8"))
-        return {path: [stamp, dict(finding)] for path, (stamp, finding) in cached.items()}
+        cached = parse_json(read_text(cache))
+        return {path: [stamp, finding] for path, (stamp, finding) in cached.items() if _is_finding(finding)}
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # missing or damaged
+        return {}  # missing or damaged: all images are checked again
+
+
+def _is_finding(finding):
+    """Whether a value has the form of the results of `look`."""
+    if not isinstance(finding, dict):
+        return False
+    if finding.keys() == {"broken"}:
+        return isinstance(finding["broken"], str)
+    sides = [finding.get(name) for name in ("width", "height")]
+    return all(type(side) is int and side > 0 for side in sides) and isinstance(finding.get("grey"), bool)
 
 
 def _stamp(path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from core.system.errors import UserError
-from core.system.files import write_text
+from core.system.files import read_text, system_errors, write_text
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK = '<script type="application/json" id="data">'  # identifies pages of this program
@@ -24,7 +24,9 @@ def write_page(path, title, sections, status="", progress=None, live=False):
     content = {"title": title, "status": status, "progress": progress, "live": live, "sections": sections}
     data = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # so that no text ends the script element
     html, path = TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", data), Path(path)
-    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+    with system_errors(path, "read"):
+        is_foreign = path.exists() and MARK not in read_text(path, errors="replace")
+    if is_foreign:
         raise UserError(f"Cannot overwrite {path} (another program created it). Move it or choose another folder.")
     write_text(path, html)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.system import console
 from core.system.errors import UserError, reason
-from core.system.files import make_folder, next_free_path, read_json_lines, write_text
+from core.system.files import make_folder, next_free_path, read_json_lines, read_text, write_text
 
 LINES, OPTIONS = "train.jsonl", "options.json"
 MOST_POINTS = 500  # maximum number of points of a curve
@@ -85,7 +85,7 @@ class TrainLog:
 
     def _remember(self, row):
         for name, value in row.items():
-            if isinstance(value, (int, float)) and math.isfinite(value):
+            if type(value) in (int, float) and math.isfinite(value):
                 iterations, values = self.points[name]
                 iterations.append(row["iteration"])
                 values.append(value)
@@ -94,9 +94,9 @@ class TrainLog:
 def cut_lines(path, start, branches):
     """Remove the lines of a log after iteration `start` and return the remaining rows. See TrainLog."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        rows = [row for row in read_json_lines(path) if isinstance(row.get("iteration"), int)]
-        rows = [row for row in rows if 0 <= row["iteration"] <= start]
+        text = read_text(path, errors="replace") if path.exists() else ""
+        rows = read_json_lines(path, lambda row: type(row.get("iteration")) is int and row["iteration"] >= 0)
+        rows = [row for row in rows if row["iteration"] <= start]
         remaining = "".join(json.dumps(row) + "\n" for row in rows)
         if text and remaining != text:
             if branches:

@@ -16,7 +16,7 @@ from core.images.grid import Grid
 from core.images.io import read_rgb, to_uint8, write_image
 from core.system import console
 from core.system.errors import UserError, reason
-from core.system.files import system_errors
+from core.system.files import clear_away, read_arrays, system_errors
 from core.system.memory import chunks
 from core.wing import LANDMARKS, SIZE, landmarks_of
 
@@ -44,6 +44,8 @@ def align_folder(fan, mean_face, root, out_dir, img_size, resize, to_device, she
     if sheet and Path(sheet).suffix.lower() not in SAVED_SUFFIXES:
         raise UserError(f"--contact_sheet must end with one of {', '.join(SAVED_SUFFIXES)}, got {sheet}.")
     targets = targets_of(root, out_dir)
+    for folder in {target.parent for target in targets.values()}:
+        clear_away(folder, older_than=3600)
     paths = [path for path, target in targets.items() if override or not target.exists()]
     reference, num_aligned, pairs = mean_face * (img_size / SIZE), 0, []
     for images in _read_batches(paths, img_size, resize):
@@ -193,10 +195,12 @@ def read_mean_face(path):
     if not Path(path).is_file():
         raise UserError(f"Cannot find the mean face {path}. Run python -m data.download wing.")
     try:
-        with system_errors(path, "read"), np.load(path, allow_pickle=False) as arrays:
-            mean = arrays["mean"].astype(np.float64)
-    except (ValueError, LookupError, EOFError, TypeError) as error:
+        with system_errors(path, "read"):
+            mean = read_arrays(path, ["mean"])["mean"]
+    except ValueError as error:
         raise UserError(f"Cannot read the mean face {path} ({reason(error)}). {ANOTHER}") from error
-    if mean.shape != (LANDMARKS, 2) or not is_usable(similarity(mean, mean)):
+    is_plausible = mean.shape == (LANDMARKS, 2) and mean.dtype.kind in "fiu" and (np.abs(mean) < 10 * SIZE).all()
+    mean = mean.astype(np.float64) if is_plausible else mean
+    if not is_plausible or not is_usable(similarity(mean, mean)):
         raise UserError(f"Cannot use the mean face {path} (it must have {LANDMARKS} distinct points). {ANOTHER}")
     return mean

@@ -10,7 +10,7 @@ from core.sampling import translate, video
 from core.sampling.snapshots import SMALL
 from core.system import console
 from core.system.errors import UserError
-from core.system.files import read_json_lines, safe_name, write_text
+from core.system.files import clear_away, read_json_lines, safe_name, write_text
 
 SMALL_WIDTH = 1600  # pixels, of the small version of a large grid
 MOST_SHOWN = 600  # single images on the page
@@ -28,6 +28,8 @@ class OutputWriter:
     def __init__(self, generator, folder, inference_batch, domains, titled=False, video_format="mp4"):
         self.generator, self.folder, self.inference_batch = generator, Path(folder), inference_batch
         self.domains, self.titled, self.video_format = domains, titled, video_format
+        for incomplete in (self.folder, self.folder / SMALL):
+            clear_away(incomplete, older_than=3600)  # Other running programs may also write there.
         self.taken, self.manifest = set(), {}  # file names used; {name of a single image: manifest entry}
 
     def write(self, output, sources, styles):
@@ -133,8 +135,14 @@ def _image_item(entry):
 
 def _existing_images(manifest):
     """Read the manifest entries whose files still exist: {name: entry}."""
-    rows = [row for row in read_json_lines(manifest) if {"source", "domain"} <= row.keys()]
-    return {name: row for row in rows if isinstance(name := row.get("file"), str) and (manifest.parent / name).exists()}
+    existing = {path.name for path in manifest.parent.iterdir()}
+    return {row["file"]: row for row in read_json_lines(manifest, _is_entry) if row["file"] in existing}
+
+
+def _is_entry(row):
+    """Whether a line of the manifest names an image, its source, its domain and its style."""
+    texts = all(isinstance(row.get(name), str) for name in ("file", "source", "domain"))
+    return texts and (type(row.get("seed")) is int or ("seed" not in row and isinstance(row.get("reference"), str)))
 
 
 def possible_outputs(wanted, styles):

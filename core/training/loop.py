@@ -8,7 +8,7 @@ import torch
 from core.data_loader import InputFetcher
 from core.evaluation.evaluator import MODES
 from core.evaluation.scores import best_step
-from core.sampling.snapshots import check_grid_side
+from core.sampling.snapshots import SMALL, check_grid_side
 from core.system import console, distributed
 from core.system.errors import PeerError, Stopped, UserError, reason
 from core.system.files import atomic_write, clear_away, make_folder, write_text
@@ -79,8 +79,8 @@ class TrainLoop:
         for folder in (config.checkpoint_dir, config.sample_dir):
             make_folder(folder)
         check_grid_side(config.val_batch_size, config.num_outs_per_domain, config.num_domains, config.img_size)
-        for folder in (config.sample_dir, config.eval_dir):
-            clear_away(folder, older_than=3600)  # Other running programs may also write there.
+        clear_away(Path(config.sample_dir, SMALL))  # This run has the lock on --sample_dir.
+        clear_away(config.eval_dir, older_than=3600)  # Other running programs may also write there.
 
     def _begin(self):
         """Load the networks, and create the monitor, the inputs and the evaluation."""

@@ -124,7 +124,7 @@ MOMENTS = {  # a change of the entries of the first parameter
     "step negative": lambda s: s | {"step": -1},
     "step text": lambda s: s | {"step": "1"},
     "step vector": lambda s: s | {"step": torch.ones(2)},
-    "list": lambda s: list(s),
+    "list": list,
 }
 
 
