@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import time
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -24,7 +25,7 @@ from core.system.errors import UserError, reason
 WRITING = ".writing-"  # prefix of the names of incomplete files
 ARRAY_ERRORS = (  # raised by NumPy and zipfile for damaged files
     OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, RuntimeError, ArithmeticError, SyntaxError,
-    MemoryError, zipfile.BadZipFile, zlib.error,
+    MemoryError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 _warned = set()  # files with damaged lines that a warning has named
 
