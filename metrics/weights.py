@@ -2,7 +2,9 @@
 
 import http.client
 import pickle
+import struct
 import sys
+import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import torch
 from filelock import FileLock
 
 FAILURES = (  # no connection, wrong file at the address, damaged file, weights of another network
-    OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, pickle.UnpicklingError,
+    OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
+    AssertionError, ImportError, MemoryError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile,
     http.client.HTTPException,
 )  # fmt: skip
 
@@ -31,6 +34,7 @@ def load_pretrained(build, weights):
             state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
         with torch.device("meta"):  # skips the random initialisation, which is slower than reading the file
             network = build()
+        _check(state, network.state_dict())
         network.load_state_dict(state, assign=True)
     except FAILURES as error:
         reason = str(error).partition("\n")[0].rstrip(":. ")
@@ -38,6 +42,15 @@ def load_pretrained(build, weights):
             f"Cannot load {path.name} ({reason}). Download it from {weights.url} to {path.parent}."
         ) from error
     return network.eval().requires_grad_(False)
+
+
+def _check(state, expected):
+    """Raise ValueError if tensors of a file are not of the kind of the network's, or are NaN or infinite."""
+    for name, value in state.items():
+        is_plain = type(value) in (torch.Tensor, torch.nn.Parameter) and not value.is_nested and not value.is_meta
+        is_same = is_plain and name in expected and value.dtype == expected[name].dtype
+        if not is_same or value.layout is not torch.strided or not value.isfinite().all():
+            raise ValueError(f"{name} is unknown, of an unexpected kind, NaN or infinite")
 
 
 def weights_path(weights):

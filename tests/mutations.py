@@ -128,7 +128,8 @@ TENSORS = (
 )  # fmt: skip
 VALUES = (
     None, True, 3, -1, 2**70, 1e999, float("nan"), "", "text", "\ud800", b"bytes", (), [], {}, set(), 1j,
-    torch.Size([2]), torch.device("cuda"), torch.float32, torch.tensor(float("nan")), {"generator": {}}, [[[[[[]]]]]], ..., int, print,
+    torch.Size([2]), torch.device("cuda"), torch.float32, torch.tensor(float("nan")),
+    {"generator": {}}, [[[[[[]]]]]], ..., int, print,
 )  # fmt: skip
 
 

@@ -2,9 +2,7 @@
 
 import json
 import os
-import zipfile
 
-import numpy as np
 import pytest
 
 from core.checkpoint.resume import newest_whole_step
@@ -15,11 +13,13 @@ from core.report.page import write_page
 from core.report.train_log import TrainLog
 from core.sampling.align import read_mean_face
 from core.sampling.outputs import write_page as write_results
+from core.sampling.snapshots import SMALL
 from core.solver import Solver
 from core.system.errors import UserError
 from core.system.files import clear_away, locked, parse_json, read_json_lines
 from data.prepare import prepare
-from tests.command import NARROW, config_of
+from tests.command import NARROW, call, config_of
+from tests.runs import FLAGS, read_log
 
 DAMAGED = {
     "infinite": '{"step": 1e999, "mode": "latent", "FID": 1, "iteration": 1e999}',
@@ -110,118 +110,6 @@ def test_damaged_caches_of_checked_images_are_made_again(change, two_domains, tm
     assert json.loads(cache.read_text()) == whole and "warning" not in capsys.readouterr().err
 
 
-def statistics(count=3):
-    accumulator = features.FeatureAccumulator(count)
-    generator = np.random.default_rng(0)
-    accumulator.add(features.torch.from_numpy(generator.random((count, features.FEATURES), np.float32)), 0)
-    return accumulator.result()
-
-
-def spoil(path, name, change):
-    with np.load(path) as arrays:
-        content = dict(arrays)
-    content[name] = change(content[name])
-    np.savez(path, **content)
-
-
-def nan_at_first(array):
-    array = array.copy()
-    array.flat[0] = np.nan
-    return array
-
-
-STATISTICS = {
-    "count": ("count", lambda a: a + 1),
-    "type of the count": ("count", lambda a: np.array("three")),
-    "vector of counts": ("count", lambda a: np.array([3, 3])),
-    "fewer": ("kept", lambda a: a[:2]),
-    "narrower": ("mean", lambda a: a[:-1]),
-    "infinite": ("mean", lambda a: a / 0),
-    "nan": ("cov", nan_at_first),
-    "type": ("mean", lambda a: a.astype(np.float32)),
-    "complex": ("cov", lambda a: a * 1j),
-    "byte order": ("mean", lambda a: a.astype(">f8")),
-    "objects": ("mean", lambda a: a.astype(object)),
-    "other mean": ("mean", lambda a: a + 1),
-    "negative variance": ("cov", lambda a: -a),
-    "not symmetric": ("cov", np.triu),
-}
-
-
-@pytest.mark.filterwarnings("ignore:divide by zero")
-@pytest.mark.parametrize("kind", STATISTICS)
-def test_wrong_statistics_of_real_images_are_not_used(kind, tmp_path, capsys):
-    path, whole = tmp_path / "real.npz", statistics()
-    features.write_features(path, whole)
-    assert all((a == b).all() if hasattr(a, "shape") else a == b
-               for a, b in zip(features.read_features(path, 3), whole, strict=True))  # fmt: skip
-    assert features.read_features(path, 4) is None and features.read_features(tmp_path / "other.npz", 3) is None
-    spoil(path, *STATISTICS[kind])
-    capsys.readouterr()
-    assert features.read_features(path, 3) is None
-    assert f"warning: Cannot use {path} (" in capsys.readouterr().err
-
-
-def cut_compression(path):
-    """Statistics whose compressed bytes are damaged."""
-    with np.load(path) as arrays:
-        np.savez_compressed(path, **arrays)
-    data = bytearray(path.read_bytes())
-    data[100:160] = b"\xff" * 60
-    path.write_bytes(data)
-
-
-def unknown_compression(path):
-    data = path.read_bytes()
-    for mark, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
-        start = data.index(mark) + at
-        data = data[:start] + b"\x63\x00" + data[start + 2 :]
-    path.write_bytes(data)
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def deep_header(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in features.Features._fields:
-            header = ("{'descr': " + "[" * 5000).encode()
-            archive.writestr(f"{name}.npy", b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header)
-
-
-def huge_header(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in features.Features._fields:
-            header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999999, 99999)}"
-            archive.writestr(f"{name}.npy", b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header)
-
-
-@pytest.mark.parametrize("damage", [cut_compression, unknown_compression, flip, deep_header, huge_header])
-def test_damaged_archives_of_arrays_are_not_used(damage, tmp_path, capsys, mean_face):
-    path = tmp_path / "real.npz"
-    features.write_features(path, statistics())
-    damage(path)
-    assert features.read_features(path, 3) is None and "damaged or incomplete" in capsys.readouterr().err
-    np.savez(path, mean=mean_face)
-    assert (read_mean_face(path) == mean_face).all()
-    damage(path)
-    with pytest.raises(UserError, match=r"^Cannot read the mean face .*(damaged or incomplete)"):
-        read_mean_face(path)
-
-
-@pytest.mark.parametrize("change", [
-    lambda a: a * 1j, lambda a: a.astype(str), lambda a: a[:97], lambda a: a * 1e300, nan_at_first, lambda a: a * 0,
-    lambda a: a > 1,
-])  # fmt: skip
-def test_mean_faces_of_other_numbers_are_refused(change, tmp_path, mean_face):
-    np.savez(tmp_path / "mean.npz", mean=change(mean_face))
-    with pytest.raises(UserError, match="^Cannot use the mean face .*98 distinct points"):
-        read_mean_face(tmp_path / "mean.npz")
-
-
 @pytest.fixture(scope="module")
 def step(tmp_path_factory):
     """A folder with a saved step."""
@@ -303,3 +191,29 @@ def test_leftovers_are_removed_whatever_their_time(tmp_path):
         assert not list(tmp_path.glob(".writing*"))
         with pytest.raises(UserError, match="another run uses it"), locked(tmp_path):
             pass
+
+
+def test_a_training_ends_well_beside_damaged_notes(two_domains, tmp_path, capsys):
+    """Scores, log, cache, page and leftovers at once; then the training resumes although its manifest is damaged."""
+    folders = {name: tmp_path / name for name in ("checkpoint_dir", "sample_dir", "eval_dir")}
+    (folders["sample_dir"] / SMALL).mkdir(parents=True)
+    for folder in (folders["sample_dir"], folders["sample_dir"] / SMALL, folders["eval_dir"]):
+        folder.mkdir(exist_ok=True)
+        (folder / ".writing-1-x.jpg").write_bytes(b"half")
+        os.utime(folder / ".writing-1-x.jpg", (4e9, 4e9))
+    folders["checkpoint_dir"].mkdir()
+    (folders["checkpoint_dir"] / ".train_img_dir.json").write_text("[" * 200_000)
+    for path in (folders["eval_dir"] / scores.HISTORY, folders["sample_dir"] / "train.jsonl"):
+        path.write_text("\n".join(DAMAGED.values()) + "\n")
+    (folders["sample_dir"] / "options.json").write_text("{")
+    images = {"train_img_dir": two_domains / "train", "val_img_dir": two_domains / "val"}
+    flags = f"{FLAGS} --save_every 1 --keep_checkpoints 1"
+    assert call("train", f"{flags} --total_iters 2", **images, **folders) == 0
+    manifest = manifest_path(folders["checkpoint_dir"], 2)
+    assert manifest.is_file() and not list(tmp_path.rglob(".writing*"))
+    assert len(read_log(folders["sample_dir"])) == 2
+    manifest.write_text("[" * 200_000)
+    capsys.readouterr()
+    assert call("train", f"{flags} --total_iters 3 --resume_iter latest", **images, **folders) == 0
+    said = capsys.readouterr()
+    assert said.err.count("Ignoring the damaged file") == 1 and "Loaded step 2" in said.out, said.err

@@ -96,6 +96,10 @@ def test_other_wing_files_are_refused(fan, tmp_path):
         torch.save(content, path) if content else path.write_bytes(b"<html>")
         with pytest.raises(UserError, match=r"as the face landmark network: .*Delete it and run python -m data"):
             load_wing(FAN(), path)
+    for change, said in ((lambda t: t.to_sparse(), "sparse or nested"), (lambda t: t * 1j, "complex64 instead")):
+        torch.save({"state_dict": fan.state_dict() | {"l0.bias": change(fan.state_dict()["l0.bias"])}}, path)
+        with pytest.raises(UserError, match=f"as the face landmark network: .*{said}.*l0.bias"):
+            load_wing(FAN(), path)
     path.unlink()
     with pytest.raises(UserError, match=r"python -m data.download wing, or set --w_hpf 0"):
         load_wing(FAN(), path)
