@@ -45,9 +45,19 @@ def describe(states, where, assumed, given):
             difference = f"{name} is {networks[name]} in its config, but {value} in its tensors"
             raise UserError(f"Cannot use {where} ({difference}). Use another file.")
     resize = config.get("resize") if config.get("resize") in ("crop", "pad") else None
+    if not _is_plain(config.get("settings")):
+        raise _foreign(where, "its settings are invalid")
     if not isinstance(config.get("settings"), dict):
         return Description(networks, domains, resize=resize)
     return Description(networks, domains, config["settings"], config.get("preset"), config.get("inherited"), resize)
+
+
+def _is_plain(value, depth=3):
+    """Whether a value consists of texts, numbers and None, in lists and dicts of limited depth."""
+    if isinstance(value, (dict, list, tuple)):
+        values = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(_is_plain(inner, depth - 1) for inner in values)
+    return value is None or type(value) in (str, int, float, bool)
 
 
 def saved_source(description, where):
