@@ -116,7 +116,7 @@ def read_data(path, mapped=False):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and _is_mappable(path))
     except READ_ERRORS as error:
         refused = re.search(r"(?:GLOBAL|class|function) <?([\w.]+(?: function \w+)?)", str(error))
-        if refused and is_intact(path):
+        if isinstance(error, pickle.UnpicklingError) and refused and is_intact(path):
             flaw = f"complete, but not a plain checkpoint: it contains a Python object, {refused[1]}"
             advice = "Convert it to a file of state dicts, since this program executes no code of a file"
             raise UserError(f"Cannot read {path} ({flaw}). {advice}.") from error
