@@ -1,43 +1,69 @@
 """Read and write images: 8-bit files, and tensors of RGB values in [-1, 1]."""
 
+import stat
 import struct
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
-from core.images.folders import HEIF
+from core.images import colour
+from core.images.folders import HEIF, SUFFIXES
+from core.system import console
 from core.system.errors import UserError, reason
 from core.system.files import atomic_write
 
+# The only formats that are opened, whatever a file's name: other readers of Pillow may start programs (EPS).
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "PPM", "JPEG2000", "HEIF", "TGA")
+MOST_PIXELS = 2**28  # of an image: photographs of 200 megapixels, but no file that would fill the memory
+MOST_TEXT = 2**26  # bytes of the texts in a PNG file, which are not used
+DAMAGED_PROFILE = "damaged_profile"
 JPEG_OPTIONS = {"quality": 95, "subsampling": 0}  # other formats ignore them
 READ_ERRORS = (  # raised by Pillow for files that are no image, truncated or too large
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, struct.error,
 )  # fmt: skip
+# Pillow has these limits only as globals. It refuses images of more than twice the first.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MOST_TEXT
 
 
 def read_rgb(path, least_side=None):
-    """Read an image file as an upright RGB PIL image. Raises UserError.
+    """Read an image file as an upright RGB PIL image in sRGB, without metadata. Raises UserError.
 
     Transparent pixels become white; 16-bit and floating-point grey values are scaled, not clipped, to 8 bit.
     least_side: decode a JPEG at 1/2, 1/4 or 1/8 of its size if its sides remain at least this long. From 1024 px to
     256 px this takes half the time and changes pixels by 0.3 / 255.
     """
+    return read_with_size(path, least_side)[0]
+
+
+def read_with_size(path, least_side=None):
+    """Read an image like `read_rgb` -> (image, (width, height) of the complete upright image). Raises UserError.
+
+    Its info has the entry DAMAGED_PROFILE if the file has a colour profile that cannot be used.
+    """
     with _opened(path) as image:
-        if least_side is not None:
-            _draft(image, least_side)
-        return _rgb(ImageOps.exif_transpose(image), image.format)
+        width, height = image.size
+        if least_side is not None and isinstance(image, JpegImageFile):  # others may return an embedded thumbnail
+            image.draft("RGB", (least_side, least_side))
+        decoded_size = image.size
+        ImageOps.exif_transpose(image, in_place=True)
+        size = (width, height) if image.size == decoded_size else (height, width)
+        has_good_profile, rgb = colour.fits(image), _rgb(image, image.format)
+    rgb.info = {} if has_good_profile else {DAMAGED_PROFILE: True}
+    if not has_good_profile:
+        effect = "Colours of images with such profiles are read as sRGB."
+        console.warn_once(DAMAGED_PROFILE, f"Ignoring the damaged colour profile of {path}. {effect}")
+    return rgb, size
 
 
 def glance(path):
     """Decode an image file completely -> (version of 32 x 32 pixels, width, height). Raises UserError."""
-    with _opened(path) as image:
-        size = image.size
-        _draft(image, 32)
-        return _rgb(image, image.format).resize((32, 32), Image.Resampling.NEAREST), *size
+    image, size = read_with_size(path, 32)
+    return image.resize((32, 32), Image.Resampling.NEAREST), *size
 
 
 def image_size(path):
@@ -46,23 +72,15 @@ def image_size(path):
         return image.size
 
 
-def _draft(image, least_side):
-    if isinstance(image, JpegImageFile):  # other formats may return an embedded thumbnail of lower quality
-        image.draft("RGB", (least_side, least_side))
-
-
 @contextmanager
 def _opened(path):
     """Open an image file. Errors of Pillow within the context become UserErrors."""
-    if Path(path).suffix.lower() in HEIF and "HEIF" not in Image.OPEN:
-        with suppress(ImportError):  # optional
-            from pillow_heif import register_heif_opener
-
-            register_heif_opener()
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # Opening a pipe would wait for ever.
+            raise UserError(f"Cannot read {path} as an image (it is not a regular file). Replace or remove it.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large images (an error from twice the limit), damaged metadata
-            with Image.open(path) as image:
+            warnings.simplefilter("ignore")  # large images (an error from twice Pillow's limit), damaged metadata
+            with Image.open(path, formats=_formats()) as image:
                 yield image
     except Image.DecompressionBombError as error:
         size = reason(error).partition(",")[0]  # without Pillow's remark on denial-of-service attacks
@@ -71,17 +89,39 @@ def _opened(path):
         raise UserError(f"Cannot read {path} as an image ({reason(error)}). Replace or remove it.") from error
 
 
+def _formats():
+    """Return the names of the formats to read, as far as this Pillow reads them."""
+    if HEIF[0] in SUFFIXES and "HEIF" not in Image.OPEN:
+        with suppress(ImportError):  # optional
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _rgb(image, file_format):
-    if image.mode[0] in "IF":  # more than 8 bit per value; Pillow would clip values above 255
-        array = np.nan_to_num(np.asarray(image, np.float32))
-        sixteen_bit = image.mode.startswith("I;16") or file_format in ("PNG", "PPM")
-        scales = (65535,) if sixteen_bit else (1, 255, 65535) if image.mode == "F" else (255, 65535)
-        most = next((scale for scale in scales if array.max() <= scale), array.max())
-        return Image.fromarray((array * (255 / most)).clip(0, 255).round().astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    icc = image.info.get("icc_profile")
+    if image.mode[0] in "IF":
+        image = _eight_bit(image, file_format)
+    if not image.has_transparency_data:
+        return colour.to_srgb(image, icc)
+    rgba = image.convert("RGBA")
+    colours = rgba.getchannel("R") if image.mode in ("L", "LA") else rgba.convert("RGB")
+    opaque = colour.to_srgb(colours, icc)
+    opaque.putalpha(rgba.getchannel("A"))
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
+
+
+def _eight_bit(image, file_format):
+    """Scale an image of more than 8 bit per value, which Pillow would clip at 255, to mode L."""
+    array = np.array(image, np.float32)
+    np.nan_to_num(array, copy=False)
+    sixteen_bit = image.mode.startswith("I;16") or file_format in ("PNG", "PPM")
+    scales = (65535,) if sixteen_bit else (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    most = next((scale for scale in scales if array.max() <= scale), array.max())
+    array *= 255 / most
+    return Image.fromarray(array.clip(0, 255, out=array).round(out=array).astype(np.uint8))
 
 
 def squared(image, size, resize="stretch", resample=Image.Resampling.BILINEAR):

@@ -4,10 +4,12 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
+from multiprocessing import parent_process
 from types import SimpleNamespace
 
 from tqdm import tqdm
 
+_kinds_warned = set()
 _rank = SimpleNamespace(tag="")  # empty on rank 0
 
 
@@ -25,6 +27,18 @@ def info(text=""):
 def warn(sentence):
     """Print a warning to stderr, on any rank."""
     _write(f"{_rank.tag}warning: {sentence}", sys.stderr)
+
+
+def warn_once(kind, sentence):
+    """Print the first warning of a kind, on rank 0. Worker processes print none: their parent has checked the files."""
+    if not _rank.tag and parent_process() is None and kind not in _kinds_warned:
+        never_warn(kind)
+        warn(sentence)
+
+
+def never_warn(kind):
+    """Let `warn_once` print no warning of a kind."""
+    _kinds_warned.add(kind)
 
 
 def error(sentence):
