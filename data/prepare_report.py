@@ -3,11 +3,11 @@
 import os
 import shlex
 from collections import Counter
-from pathlib import Path
 from subprocess import list2cmdline
 
 from core.report import page
 from core.system import console
+from core.system.files import real_path
 
 REASONS = {"duplicate": "duplicates", "too small": "too small", "unreadable": "unreadable"}
 FEW = 100  # training images of a domain
@@ -97,7 +97,7 @@ def advise(lines, out, size):
     blurred = sum("output" in line and min(line["width"], line["height"]) < size for line in lines)
     if blurred:
         console.info(f"Enlarged {console.counted(blurred, 'image')} with a side below {size} px. They are not sharp.")
-    name = Path(out).resolve().name
+    name = real_path(out).name
     flags = "--preset demo" if size <= SMALL_SIZE else "--w_hpf 0 --lambda_ds 2"
     words = f"python main.py train {flags} --img_size {size}".split()
     words += ["--train_img_dir", f"{out}/train", "--val_img_dir", f"{out}/val"]

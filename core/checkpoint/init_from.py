@@ -8,6 +8,7 @@ from core.checkpoint.io import CONFIG, NETWORKS, found, read_data, unwrapped
 from core.checkpoint.tensors import fit_state, is_dense, kind_flaw, plain_keys
 from core.system import console
 from core.system.errors import UserError, reason
+from core.system.files import real_path
 
 
 def describe_source(path, assumed, given, domain_names=None):
@@ -37,7 +38,7 @@ def describe_source(path, assumed, given, domain_names=None):
 
 def is_source(path, inherited):
     """Whether `path` is the file that a run started from."""
-    return inherited is not None and Path(inherited["file"]).resolve() == Path(path).resolve()
+    return inherited is not None and real_path(inherited["file"]) == real_path(path)
 
 
 def _read(path):

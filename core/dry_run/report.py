@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from pathlib import Path
 
 from core.checkpoint.init_from import print_source
 from core.checkpoint.steps import FILES
@@ -15,6 +14,7 @@ from core.sampling.snapshots import PSIS, check_grid_side
 from core.sampling.video import most_sources
 from core.system import console, distributed
 from core.system.device import check_precision, describe_device, select_device
+from core.system.files import real_path
 from core.system.memory import memory_of, resident
 from core.training.loop import times_due
 from metrics import fid, lpips
@@ -93,7 +93,7 @@ def evaluation(config):
     check_scorable(config.domains, config.img_size)
     _settings(config)
     for flag in ("train_img_dir", "val_img_dir"):  # the images of the last flag are translated
-        images = images_by_domain(config.flags[flag], config.domains)
+        images = images_by_domain(config.flags[flag], config.domains, config.skipped_images)
         counts = {name: len(paths) for name, paths in images.items()}
         console.info(f"--{flag}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items()))
     device, base = _begin(config)
@@ -175,7 +175,7 @@ def _files(rows):
     for where, what, size in rows:
         about = f", about {_number(size)}B" if size else ""
         console.info(f"  {where}: {what}{about}")
-        folder = Path(where).resolve()
+        folder = real_path(where)
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if size and size > free:
             console.warn(

@@ -16,7 +16,7 @@ from core.images.grid import Grid
 from core.images.io import read_rgb, to_uint8, write_image
 from core.system import console
 from core.system.errors import UserError, reason
-from core.system.files import clear_away, read_arrays, system_errors
+from core.system.files import clear_away, read_arrays, real_path, system_errors, with_suffix_added
 from core.system.memory import chunks
 from core.wing import LANDMARKS, SIZE, landmarks_of
 
@@ -85,12 +85,12 @@ def targets_of(root, out_dir):
     """Map each image below root to its output file in out_dir; PNG if we do not write its format. Raises UserError."""
     root, out_dir = Path(root), Path(out_dir)
     folder = root.parent if root.is_file() else root
-    if folder.resolve() in (out_dir.resolve(), *out_dir.resolve().parents):
+    if real_path(out_dir).is_relative_to(real_path(folder)):
         raise UserError(f"Cannot write to --out_dir {out_dir} (it is inside --inp_dir). Choose another --out_dir.")
     targets = {}
     for path in images_below(root, "inp_dir"):
-        name = path.relative_to(folder)
-        targets[path] = out_dir / (name if name.suffix.lower() in SAVED_SUFFIXES else f"{name}.png")
+        name = path.name if path.suffix.lower() in SAVED_SUFFIXES else with_suffix_added(path.name, ".png")
+        targets[path] = out_dir / path.relative_to(folder).with_name(name)
     if not targets:
         raise UserError(f"No images found in --inp_dir {root}. Give an image or a folder of images.")
     target, num_images = Counter(targets.values()).most_common(1)[0]

@@ -28,6 +28,8 @@ ARRAY_ERRORS = (  # raised by NumPy and zipfile for damaged files
     MemoryError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 _warned = set()  # files with damaged lines that a warning has named
+LONGEST_NAME = 255  # bytes
+LONGEST_SUFFIX = 16  # characters of a temporary name; all suffixes of formats are shorter
 
 
 @contextmanager
@@ -35,11 +37,11 @@ def atomic_write(path, durable=False):
     """Yield a temporary path beside `path`, and rename it to `path` at the end of the block.
 
     If the block raises an error, the old file stays. The temporary name has the same suffix, since writers choose the
-    format by it. durable: flush the file to the disk before the rename.
+    format by it, but is short, as the system limits the length. durable: flush the file to the disk before the rename.
     """
     path = Path(path)
     make_folder(path.parent)
-    temporary = path.with_name(f"{WRITING}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{WRITING}{os.getpid()}-{_short_hash(path.name)}{path.suffix[-LONGEST_SUFFIX:]}")
     try:
         with system_errors(path, "write"):
             yield temporary
@@ -166,7 +168,7 @@ def locked(*folders):
     The system releases the lock when the process ends in any way. A file, the note, names the process that holds it.
     """
     with ExitStack() as stack:
-        for folder in {Path(folder).resolve(): Path(folder) for folder in folders}.values():
+        for folder in {real_path(folder): Path(folder) for folder in folders}.values():
             make_folder(folder)
             note = folder / ".running.json"
             with system_errors(folder, "lock"):
@@ -190,6 +192,11 @@ def _holder(note):
         return f" (process {holder['pid']} on {holder['host']})"
     except (OSError, ValueError, LookupError, TypeError):
         return ""
+
+
+def real_path(path):
+    """Return the absolute path without links. Unlike Path.resolve, it accepts a link that leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def next_free_path(folder, name):
@@ -251,6 +258,18 @@ def file_names(paths):
     numbered = [f"{index:05d}-{safe_name(Path(path).stem)}" for index, path in enumerate(paths)]
     names = [names.get(index, name) for index, name in enumerate(numbered)]
     return names if len({name.casefold() for name in names}) == len(names) else numbered
+
+
+def with_suffix_added(name, suffix):
+    """Return name + suffix, shortened in the middle to the length that file systems allow, and still distinct."""
+    if len(os.fsencode(name + suffix)) <= LONGEST_NAME:
+        return name + suffix
+    end = f"-{_short_hash(name)}{suffix}"
+    return os.fsencode(name)[: LONGEST_NAME - len(end)].decode(errors="ignore") + end
+
+
+def _short_hash(name):
+    return hashlib.blake2b(os.fsencode(name), digest_size=6).hexdigest()
 
 
 def safe_name(text, most=60):
