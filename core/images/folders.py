@@ -2,19 +2,33 @@
 
 import os
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from core.system import console, distributed
 from core.system.errors import UserError, reason
-from core.system.files import read_json_lines
+from core.system.files import read_json_lines, real_path
 
 HEIF = (".heic", ".heif")  # photos of iPhones; reading them needs pillow-heif
 SUFFIXES = (
     *IMG_EXTENSIONS, ".jfif", ".jpe", ".jp2", ".gif", ".avif", ".tga", *(HEIF if find_spec("pillow_heif") else ())
 )  # fmt: skip
 SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")  # formats that the program writes
+
+
+# What operating systems, disks and archive programs keep among the files of a user, in lower case.
+SYSTEM_NAMES = {
+    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "recycler",
+    "system volume information", "__macosx", "lost+found", "network trash folder", "temporary items", "thumbs.db",
+    "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r",
+}  # fmt: skip
+
+
+def is_hidden(name):
+    """Whether a name of a file or folder begins with a dot or belongs to a system; such files are never mentioned."""
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
 def domain_names(root, flag=None):
@@ -31,14 +45,26 @@ def domain_names(root, flag=None):
     return names
 
 
-def sub_folders(root):
-    """Return the sorted names of the folders in root that are not hidden; an empty list if root is not a folder."""
+def sub_folders(root, results=None):
+    """Return the sorted names of the folders in root that are not hidden; an empty list if root is not a folder.
+
+    results: a folder of the program's outputs, which is omitted, as is a folder that contains nothing else.
+    """
     if not Path(root).is_dir():
         return []
     try:
-        return sorted(p.name for p in Path(root).iterdir() if p.is_dir() and not p.name.startswith("."))
+        folders = [path for path in Path(root).iterdir() if path.is_dir() and not is_hidden(path.name)]
     except OSError as error:
         _fail_to_read(error)
+    return sorted(path.name for path in folders if not (results and _holds_only(path, results)))
+
+
+def _holds_only(folder, results):
+    """Whether a folder is the folder of results, or one above it without other images."""
+    real, results = real_path(folder), real_path(results)
+    if real == results or not results.is_relative_to(real):
+        return real == results
+    return not any(is_image(entry.name) for entry in _files_below(folder, results))
 
 
 def prepared_resize(root):
@@ -59,64 +85,96 @@ def check_same_on_all_ranks(paths, root):
 
 def is_image(name):
     """Whether a file name has an image suffix and is not hidden."""
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+    return not is_hidden(name) and Path(name).suffix.lower() in SUFFIXES
 
 
-def images_below(root, flag=None):
-    """Return the sorted paths of the images in a folder and its sub-folders, without hidden ones; [root] for a file."""
+def images_below(root, flag=None, results=None):
+    """Return the sorted paths of the images in a folder and its sub-folders, without hidden ones; [root] for a file.
+
+    results: a folder of the program's outputs; if it is below root, its images are omitted.
+    """
     root, where = Path(root), f"--{flag} {root}" if flag else root
     if root.is_file():
         return [root]
     if not root.is_dir():
-        raise UserError(f"Cannot read {where} (it does not exist). Give an image or a folder of images.")
-    paths = list(_files_below(root))
-    images = [path for path in paths if is_image(path.name)]
+        problem = "it is no file or folder" if os.path.lexists(root) else "it does not exist"
+        raise UserError(f"Cannot read {where} ({problem}). Give an image or a folder of images.")
+    images, others, special = [], [], []
+    for entry in _files_below(root, results):
+        kind = special if _kind(entry) == "special" else images if is_image(entry.name) else others
+        kind.append(Path(entry.path))
     if not images:
         raise UserError(f"No images found in {where}. Add images ({' '.join(SUFFIXES)}) or choose another folder.")
-    others = sorted(path.name for path in paths if not is_image(path.name))
+    _warn_about_others(sorted(path.name for path in others), sorted(path.name for path in special), where)
+    return sorted(images, key=lambda path: path.relative_to(root).parts)
+
+
+def _warn_about_others(others, special, where):
     if others:
         num_heif = sum(name.lower().endswith(HEIF) for name in others)
         hint = f" Run python -m pip install pillow-heif to use {num_heif:,} of them." if num_heif else ""
         ignored = f"Ignoring {console.counted(len(others), 'file')} without an image suffix in {where}"
         console.warn(f"{ignored}: {console.listed(others, 3)}.{hint}")
-    return sorted(images, key=lambda path: path.relative_to(root).parts)
+    if special:
+        ignored = f"Ignoring {console.counted(len(special), 'special file')} (pipes, sockets or devices) in {where}"
+        console.warn(f"{ignored}: {console.listed(special, 3)}.")
 
 
-def _files_below(root):
-    """Yield the paths of the files in a folder and its sub-folders, without hidden ones. Follows links."""
-    seen = set()
-    for folder, inside, files in os.walk(root, followlinks=True, onerror=_fail_to_read):
-        if os.path.realpath(folder) in seen:  # a link to a parent folder
-            inside.clear()
+def _files_below(root, results=None):
+    """Yield the directory entries of the files in a folder and its sub-folders, without hidden ones. Follows links.
+
+    results: a folder to skip.
+    """
+    results = real_path(results) if results else None
+    seen, folders = set(), [root]
+    while folders:
+        folder = folders.pop()
+        real = real_path(folder)
+        if real in seen or (real == results and folder != root):
             continue
-        seen.add(os.path.realpath(folder))
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
-        yield from (Path(folder, name) for name in files if not name.startswith("."))
+        seen.add(real)  # A link may lead to a parent folder.
+        try:
+            with os.scandir(folder) as entries:
+                shown = sorted((entry for entry in entries if not is_hidden(entry.name)), key=attrgetter("name"))
+        except OSError as error:
+            _fail_to_read(error)
+        yield from (entry for entry in shown if _kind(entry) != "folder")
+        folders += [entry.path for entry in reversed(shown) if _kind(entry) == "folder"]
+
+
+def _kind(entry):
+    """Return "folder", "file" or "special" (a pipe, socket or device). A link to nowhere is a file, but unreadable."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        is_file = entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+    except OSError:  # a link that leads to itself
+        return "file"
+    return "file" if is_file else "special"
 
 
 def find_sources(root, result_dir):
     """Return the images below --src_dir, without those in --result_dir. Raises UserError if there are none."""
-    results = Path(result_dir).resolve()
-    sources = [path for path in images_below(root, "src_dir") if results not in path.resolve().parents]
-    if not sources:
+    if real_path(root) == real_path(result_dir):
         raise UserError(f"Cannot use --src_dir {root} (all its images are in --result_dir). Choose another folder.")
-    return sources
+    return images_below(root, "src_dir", result_dir)
 
 
-def find_references(root, domains, targets=None):
+def find_references(root, domains, targets=None, results=None):
     """Return (path, label) of the references in --ref_dir, domain by domain in the order of `targets`.
 
     root: a folder with one sub-folder per domain, or a flat folder or an image, used for each target.
-    domains: names in label order. targets: labels; None for all domains in root. Raises UserError.
+    domains: names in label order. targets: labels; None for all domains in root. results: see `images_below`. Raises
+    UserError.
     """
-    where, names = f"--ref_dir {root}", sub_folders(root)
+    where, names = f"--ref_dir {root}", sub_folders(root, results)
     if not Path(root).exists():
         raise UserError(
             f"Cannot read {where} (it does not exist). Give references, or use random styles with --outputs latent, "
             "video_latent or images_latent."
         )
     if not names:
-        paths = images_below(root, "ref_dir")
+        paths = images_below(root, "ref_dir", results)
         if targets is None and len(domains) > 1:
             raise UserError(
                 f"Cannot assign the images in {where} to domains (it has no sub-folders). "
@@ -135,7 +193,8 @@ def find_references(root, domains, targets=None):
     if absent:
         raise UserError(f"No sub-folder for {', '.join(absent)} in {where}. Add references or change --target_domains.")
     warn_about_stray_images(root, where)
-    return [(path, label) for label in labels for path in images_below(Path(root, domains[label]), "ref_dir")]
+    folders = {label: Path(root, domains[label]) for label in labels}
+    return [(path, label) for label in labels for path in images_below(folders[label], "ref_dir", results)]
 
 
 def warn_about_stray_images(root, where):
