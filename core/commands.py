@@ -11,7 +11,7 @@ from core.cli.config import merge
 from core.cli.resolve import resolve, with_checkpoint
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.dry_run import report
-from core.images.check import warn_about_stretching
+from core.images.check import readable, warn_about_stretching
 from core.images.folders import check_same_on_all_ranks, find_references, find_sources
 from core.solver import Solver
 from core.system import console
@@ -65,9 +65,11 @@ def sample(given):
         return
     config = resolve(given)
     labels = config.target_labels()
-    samples = {"src": [(path, 0) for path in find_sources(config.src_dir, config.result_dir)]}
+    found = {"src": [(path, 0) for path in find_sources(config.src_dir, config.result_dir)]}
     if "reference" in config.all_style_kinds():
-        samples["ref"] = find_references(config.ref_dir, config.names_by_label, labels)
+        found["ref"] = find_references(config.ref_dir, config.names_by_label, labels, config.result_dir)
+    folders = {name: f"--{name}_dir {config.flags[f'{name}_dir']}" for name in found}
+    samples = {name: readable(found[name], folders[name], config.num_workers) for name in found}
     console.info(f"Domains: {', '.join(config.names_by_label)} ({config.domains_origin})")
     console.info("Images: " + ", ".join(f"{len(images)} {name}" for name, images in samples.items()))
     if config.resize == "stretch":
@@ -79,6 +81,9 @@ def sample(given):
     options = {"transform": transform, "batch_size": config.batch_size, "num_workers": config.num_workers}
     loaders = Munch({name: get_sample_loader(images, **options) for name, images in samples.items()})
     start_solver(config).sample(loaders)
+    skipped = sum(len({path for path, _ in found[name]} - {path for path, _ in samples[name]}) for name in found)
+    if skipped:
+        console.info(f"Skipped {console.counted(skipped, 'unreadable image')}")
 
 
 def evaluate(given):

@@ -18,6 +18,7 @@ from core.images.folders import domain_names, prepared_resize, sub_folders
 from core.system import console
 from core.system.distributed import has_begun, local_batch_size, on_main_process
 from core.system.errors import UserError
+from core.system.files import real_path
 
 _DATA_SETS = {  # preset -> what creates its data set
     "demo": "run python -m data.demo",
@@ -93,7 +94,7 @@ def _sampling(given):
             raise UserError(f"No {what} in {folder} (there is no such folder). Pass --{name}, or {demo}.")
     is_named = any(not name.isdecimal() for name in given.get("target_domains") or ())
     needs_names = is_named or "ref_dir" in given or "reference" in kinds
-    return name_domains(config, sub_folders(config.ref_dir) if needs_names else [])
+    return name_domains(config, sub_folders(config.ref_dir, config.result_dir) if needs_names else [])
 
 
 def _warn_about_unused_styles(config, kinds):
@@ -110,7 +111,8 @@ def _warn_about_unused_styles(config, kinds):
 
 
 def _evaluation(given):
-    return _with_domains(loaded_config(given))
+    config = _with_domains(loaded_config(given))
+    return replace(config, skipped_images=_unreadable_images(config))
 
 
 def loaded_config(given):
@@ -183,7 +185,7 @@ def beginning_config(given):
     if "init_lr_scale" in given and not config.init_iters:
         raise UserError("--init_lr_scale only applies with --init_iters. Add --init_iters or remove --init_lr_scale.")
     config = config.with_flags(init_from=asset(config.init_from))
-    if Path(config.init_from).resolve().parent == Path(config.checkpoint_dir).resolve():
+    if real_path(config.init_from).parent == real_path(config.checkpoint_dir):
         raise UserError(
             f"Cannot start from --init_from {config.init_from} (it is in --checkpoint_dir, and a new training "
             "moves its steps to a sub-folder). Choose another --checkpoint_dir, or use --resume_iter to continue."
@@ -242,7 +244,7 @@ def _with_domains(config):
             own = "Pass your own folders with --train_img_dir and --val_img_dir"
             raise UserError(f"No images in {folder} (there is no such folder). {own}, or {_DATA_SETS[config.preset]}.")
         config = settle_domains(config, domain_names(folder, flag), f"--{flag} {folder}")
-    if Path(config.train_img_dir).resolve() == Path(config.val_img_dir).resolve():
+    if real_path(config.train_img_dir) == real_path(config.val_img_dir):
         console.warn(
             "--train_img_dir and --val_img_dir are the same folder. Snapshots and scores then show training images."
         )
@@ -292,7 +294,8 @@ def _unreadable_images(config):
     """Return the unreadable training and validation images, as texts. Raises UserError where they are too many."""
     unreadable = []
     for flag in ("train_img_dir", "val_img_dir"):
-        cache = Path(config.checkpoint_dir, f".{flag}.json")
-        folder = config.flags[flag]
-        unreadable += check_images(folder, flag, config.img_size, cache, config.num_workers, config.dry_run)
+        is_training, folder = config.mode == "train", config.flags[flag]
+        cache = Path(config.checkpoint_dir if is_training else config.eval_dir, f".{flag}.json")
+        options = {"num_workers": config.num_workers, "dry_run": config.dry_run, "is_training": is_training}
+        unreadable += check_images(folder, flag, config.img_size, cache, **options)
     return list(map(str, unreadable))

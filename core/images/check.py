@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from core.images.folders import domain_names, images_below
-from core.images.io import glance, image_size
+from core.images.io import DAMAGED_PROFILE, glance, image_size
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
@@ -17,23 +17,25 @@ from core.system.files import parse_json, read_text, write_text
 MOST_BROKEN = 0.01  # share of all images; training does not start with more
 NAMED = 10  # file names in a message
 MOST_STRETCHED = 1.2  # longer side by shorter side
+RULES = 2  # change it whenever other files become readable: older findings are then ignored
 FEW = 500  # files; up to this number starting worker processes takes longer than reading
 
 
 def look(path):
-    """Read an image file and return its finding: {"broken": reason} or {"width": int, "height": int, "grey": bool}."""
+    """Read an image file and return its finding: {"broken": reason}, or its width, height, whether it looks grey, and
+    whether its colour profile is damaged."""
     try:
         image, width, height = glance(path)
     except UserError as error:
         return {"broken": str(error)}
     red, green, blue = (np.asarray(channel, np.int16) for channel in image.split())
     grey = max(np.abs(red - green).max(), np.abs(green - blue).max()) <= 8  # tolerance for rounding in JPEG
-    return {"width": width, "height": height, "grey": bool(grey)}
+    return {"width": width, "height": height, "grey": bool(grey), "profile": DAMAGED_PROFILE in image.info}
 
 
-def scan(paths, cache, num_workers, remember):
+def scan(paths, num_workers, cache=None, remember=False):
     """Return {path: finding} of all files. cache: file with findings, used for unchanged files. remember: update it."""
-    cached = _read_cache(cache)
+    cached = _read_cache(cache) if cache else {}
     stamps = {path: _stamp(path) for path in map(str, paths)}
     fresh = [path for path, stamp in stamps.items() if stamp is None or cached.get(path, [None])[0] != stamp]
     if fresh:
@@ -68,25 +70,25 @@ def _is_finding(finding):
 
 
 def _stamp(path):
-    """Return size and modification time of a file, to detect changes; None if they cannot be read."""
+    """Return size and modification time of a file, to detect changes, and RULES; None if they cannot be read."""
     with suppress(OSError):
         status = Path(path).stat()
-        return [status.st_size, status.st_mtime_ns]
+        return [status.st_size, status.st_mtime_ns, RULES]
 
 
 def _look_at(paths):
     return [(path, look(Path(path))) for path in paths]
 
 
-def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False):
+def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False, is_training=True):
     """Check the images of a data set, warn about unusual ones, and return the paths of unreadable ones to skip.
 
-    dry_run: print a table and write no cache. Raises UserError if more than MOST_BROKEN of all images, or all images
-    of a domain, are unreadable.
+    dry_run: print a table and write no cache. is_training: also warn about images that training does not suit. Raises
+    UserError if more than MOST_BROKEN of all images, or all images of a domain, are unreadable.
     """
     domains = {name: images_below(Path(root, name)) for name in domain_names(root, flag)}
     all_paths = [path for paths in domains.values() for path in paths]
-    findings = scan(all_paths, cache, num_workers, remember=not dry_run)
+    findings = scan(all_paths, num_workers, cache, remember=not dry_run)
     where = f"--{flag} {root}"
     broken = [path for path, finding in findings.items() if "broken" in finding]
     if len(broken) > MOST_BROKEN * len(findings):
@@ -97,23 +99,66 @@ def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False):
     for name, paths in domains.items():
         if all("broken" in findings[path] for path in paths):
             raise UserError(f"Cannot read any image of domain {name} in {where}. Replace these images.")
-    sides = {path: (one["width"], one["height"]) for path, one in findings.items() if "broken" not in one}
     if dry_run:
         console.info(f"{where}:")
-        _print_domains(domains, sides, img_size)
+        _print_domains(domains, _sides(findings), img_size)
+    effect = f"{'Training' if is_training else 'Evaluation'} skips unreadable images."
+    _warn_about(broken, "unreadable image", effect, findings, where)
+    if is_training:
+        _warn_about_unsuitable(findings, where, img_size)
+    _warn_about_profiles(findings, where)
+    return set(broken)
+
+
+def _sides(findings):
+    """Return {path: (width, height)} of the readable images."""
+    return {path: (one["width"], one["height"]) for path, one in findings.items() if "broken" not in one}
+
+
+def _warn_about_unsuitable(findings, where, img_size):
+    """Warn about small and elongated images, and about grey ones among colour images."""
+    sides = _sides(findings)
     small = [path for path, side in sides.items() if min(side) < img_size / 2]
     long = [path for path, side in sides.items() if max(side) > 2 * min(side)]
     grey = [path for path in sides if findings[path]["grey"]]
     for paths, kind, effect in (
-        (broken, "unreadable image", "Training skips unreadable images."),
         (small, "small image", f"Images with a side below half of --img_size {img_size} will be blurred."),
         (long, "elongated image", "Images with one side more than twice the other will be distorted."),
         (grey if len(grey) < len(sides) else [], "grey image", "The others have colour. Some outputs may become grey."),
     ):
-        if paths:
-            found = f"Found {console.counted(len(paths), kind)} among {len(findings):,} in {where}"
-            console.warn(f"{found}: {console.listed(paths, NAMED)}. {effect}")
-    return set(broken)
+        _warn_about(paths, kind, effect, findings, where)
+
+
+def _warn_about_profiles(findings, where):
+    damaged = [path for path, finding in findings.items() if finding.get("profile")]
+    _warn_about(damaged, "damaged colour profile", "Their colours are read as sRGB.", findings, where)
+    if damaged:
+        console.never_warn(DAMAGED_PROFILE)  # The reader does not repeat it.
+
+
+def _warn_about(paths, kind, effect, findings, where):
+    if paths:
+        found = f"Found {console.counted(len(paths), kind)} among {len(findings):,} in {where}"
+        console.warn(f"{found}: {console.listed(paths, NAMED)}. {effect}")
+
+
+def readable(samples, where, num_workers=0):
+    """Return the samples, (path, label), of readable images, and warn about the others. where: their folder.
+
+    Raises UserError if no image is readable.
+    """
+    findings = scan(dict.fromkeys(path for path, _ in samples), num_workers)
+    broken = {path: finding["broken"] for path, finding in findings.items() if "broken" in finding}
+    if len(broken) == 1 == len(findings):
+        raise UserError(*broken.values())
+    if len(broken) == len(findings):
+        names = console.listed(broken, NAMED)
+        raise UserError(f"Cannot read any of {len(broken):,} images in {where}: {names}. Replace these images.")
+    if broken:
+        skipped = f"Skipping {console.counted(len(broken), 'unreadable image')} of {len(findings):,} in {where}"
+        console.warn(f"{skipped}: {console.listed(broken, NAMED)}. Sampling continues with the others.")
+    _warn_about_profiles(findings, where)
+    return [sample for sample in samples if sample[0] not in broken]
 
 
 def warn_about_stretching(paths):
