@@ -19,12 +19,12 @@ from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from core.cli.parser import Parser
 from core.cli.values import PART, PATH, POSITIVE, SIDE, one_of
-from core.images.folders import domain_names, images_below, is_image, warn_about_stray_images
-from core.images.io import read_rgb, squared, write_image
+from core.images.folders import domain_names, images_below, is_hidden, is_image, warn_about_stray_images
+from core.images.io import read_rgb, read_with_size, squared, write_image
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
@@ -35,6 +35,7 @@ from core.system.files import (
     locked,
     parse_json,
     read_text,
+    real_path,
     safe_name,
     sha256,
     system_errors,
@@ -74,7 +75,7 @@ def prepare(source, out, size=256, val=0.1, resize="crop", min_side=None):
     smaller images are dropped; None means size / 2. Raises UserError before it writes anything, unless a write fails.
     """
     source, out = Path(source), Path(out)
-    inside, outside = source.resolve(), out.resolve()
+    inside, outside = real_path(source), real_path(out)
     if inside.is_relative_to(outside) or outside.is_relative_to(inside):
         raise UserError(f"Cannot write to --out {out} (it overlaps with --in {source}). Choose another folder.")
     if out.is_file():
@@ -128,12 +129,8 @@ def look(picture):
     """Fill in the properties of a Picture; drop it if it is unreadable."""
     path = picture.path
     try:
-        image = read_rgb(path, LOOK)
+        image, (picture.width, picture.height) = read_with_size(path, LOOK)
         with system_errors(path, "read"):
-            with Image.open(path) as header:
-                width, height = header.size
-                is_turned = header.size != image.size and header.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            picture.width, picture.height = (height, width) if is_turned else (width, height)
             picture.bytes, picture.hash = path.stat().st_size, sha256(path)
     except UserError as error:
         picture.dropped = "unreadable"
@@ -228,7 +225,11 @@ def _update_folder(lines, source, out):
     # 5. Warn about files that this program did not create.
     domains = {Path(name).parent.as_posix() for name in wanted}
     for folder in folders:
-        if folder.is_dir() and folder.relative_to(out).as_posix() not in (*domains, SMALL):
+        if (
+            folder.is_dir()
+            and folder.relative_to(out).as_posix() not in (*domains, SMALL)
+            and not is_hidden(folder.name)
+        ):
             console.warn(
                 f"Keeping {folder}, which is not part of this data set but contains files. Training will use it as a "
                 "domain unless you remove it."
@@ -254,8 +255,8 @@ def _write_output(line, source, target):
 
 def _images_of(out):
     """Return the names of all images in the parts of a data set, including files of the user."""
-    paths = (path for part in PARTS for path in (out / part).rglob("*") if is_image(path.name))
-    return [path.relative_to(out).as_posix() for path in paths]
+    inside = (path.relative_to(out) for part in PARTS for path in (out / part).rglob("*") if is_image(path.name))
+    return [path.as_posix() for path in inside if not any(map(is_hidden, path.parts))]
 
 
 def _outputs(lines):

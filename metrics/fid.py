@@ -7,20 +7,21 @@ The features are the 2048 pooled activations. Scores of other networks or resizi
 """
 
 import argparse
-import sys
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.models import Inception_V3_Weights
 from torchvision.models.inception import BasicConv2d
 
+from core.images.folders import images_below
+from core.images.io import read_rgb
+from core.system import console
+from core.system.errors import UserError
 from metrics.precision import full_precision
 from metrics.stats import Moments, frechet_distance, kernel_distance
 from metrics.weights import MissingWeights, load_pretrained
@@ -80,25 +81,14 @@ def pretrained(device="cpu"):
 
 
 def folder_features(folder, img_size, batch_size, device):
-    """Return mean, covariance and features (N, 2048) of the images below a folder. Raises OSError."""
-    files = (path for path in Path(folder).rglob("*") if not path.name.startswith("."))
-    paths = sorted(path for path in files if path.suffix.lower() in IMG_EXTENSIONS)
-    if not paths:
-        raise FileNotFoundError(f"No images found in {folder}. Choose a folder of images.")
+    """Return mean, covariance and features (N, 2048) of the images below a folder. Raises UserError."""
+    paths = images_below(folder)
     network, moments, features = pretrained(str(device)), Moments(FEATURES), []
     for start in range(0, len(paths), batch_size):
-        x = torch.stack([_read(path, img_size) for path in paths[start : start + batch_size]])
+        x = torch.stack([eval_transform(read_rgb(path), img_size) for path in paths[start : start + batch_size]])
         features.append(network(x.to(device)).cpu())
         moments.add(features[-1])
     return *moments.result(), torch.cat(features)
-
-
-def _read(path, img_size):
-    try:
-        with Image.open(path) as image:
-            return eval_transform(ImageOps.exif_transpose(image).convert("RGB"), img_size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(f"Cannot read {path} as an image ({error}). Replace or remove it.") from error
 
 
 def main(argv=None):
@@ -116,11 +106,12 @@ def main(argv=None):
             parser.error(f"--{name} must be >= 1, got {getattr(args, name)}.")
     try:
         sets = [folder_features(path, args.img_size, args.batch_size, args.device) for path in args.paths]
-    except (MissingWeights, OSError) as error:
-        parser.exit(2, f"error: {error}\n")
+    except (MissingWeights, UserError) as error:
+        console.error(error)
+        parser.exit(2)
     (mu, cov, x), (mu2, cov2, y) = sets
-    sys.stdout.write(f"FID: {frechet_distance(mu, cov, mu2, cov2):.6g}\n")
-    sys.stdout.write(f"KID: {kernel_distance(x, y):.6g}\n")
+    console.info(f"FID: {frechet_distance(mu, cov, mu2, cov2):.6g}")
+    console.info(f"KID: {kernel_distance(x, y):.6g}")
 
 
 if __name__ == "__main__":
