@@ -15,6 +15,7 @@ from PIL import Image
 import main
 from core.cli.parser import Parser
 from core.model import build_model
+from core.system import console
 from core.system.errors import UserError
 from data import demo
 from metrics import fid, lpips
@@ -45,6 +46,11 @@ def errors_have_the_form(monkeypatch):
     yield
     flaws = [f"{flaw(message)}: {message}" for message in raised if flaw(message)]
     assert not flaws, "\n".join(flaws)
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_not_remembered(monkeypatch):
+    monkeypatch.setattr(console, "_kinds_warned", set())
 
 
 @pytest.fixture(scope="session")

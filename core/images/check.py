@@ -83,8 +83,8 @@ def _look_at(paths):
 def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False, is_training=True):
     """Check the images of a data set, warn about unusual ones, and return the paths of unreadable ones to skip.
 
-    dry_run: print a table and write no cache. is_training: also warn about images that training does not suit. Raises
-    UserError if more than MOST_BROKEN of all images, or all images of a domain, are unreadable.
+    is_training: also warn about images that do not suit training. dry_run: write no cache; in training, print a table.
+    Raises UserError if more than MOST_BROKEN of all images, or all images of a domain, are unreadable.
     """
     domains = {name: images_below(Path(root, name)) for name in domain_names(root, flag)}
     all_paths = [path for paths in domains.values() for path in paths]
@@ -99,7 +99,7 @@ def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False, is_t
     for name, paths in domains.items():
         if all("broken" in findings[path] for path in paths):
             raise UserError(f"Cannot read any image of domain {name} in {where}. Replace these images.")
-    if dry_run:
+    if dry_run and is_training:
         console.info(f"{where}:")
         _print_domains(domains, _sides(findings), img_size)
     effect = f"{'Training' if is_training else 'Evaluation'} skips unreadable images."

@@ -110,14 +110,15 @@ def images_below(root, flag=None, results=None):
 
 
 def _warn_about_others(others, special, where):
+    """Warn about ignored files, once for each folder, although several parts of the program list it."""
     if others:
         num_heif = sum(name.lower().endswith(HEIF) for name in others)
         hint = f" Run python -m pip install pillow-heif to use {num_heif:,} of them." if num_heif else ""
         ignored = f"Ignoring {console.counted(len(others), 'file')} without an image suffix in {where}"
-        console.warn(f"{ignored}: {console.listed(others, 3)}.{hint}")
+        console.warn_once(ignored, f"{ignored}: {console.listed(others, 3)}.{hint}")
     if special:
         ignored = f"Ignoring {console.counted(len(special), 'special file')} (pipes, sockets or devices) in {where}"
-        console.warn(f"{ignored}: {console.listed(special, 3)}.")
+        console.warn_once(ignored, f"{ignored}: {console.listed(special, 3)}.")
 
 
 def _files_below(root, results=None):

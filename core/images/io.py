@@ -37,13 +37,17 @@ def read_rgb(path, least_side=None):
     least_side: decode a JPEG at 1/2, 1/4 or 1/8 of its size if its sides remain at least this long. From 1024 px to
     256 px this takes half the time and changes pixels by 0.3 / 255.
     """
-    return read_with_size(path, least_side)[0]
+    image, _ = read_with_size(path, least_side)
+    if DAMAGED_PROFILE in image.info:
+        effect = "Colours of images with such profiles are read as sRGB."
+        console.warn_once(DAMAGED_PROFILE, f"Ignoring the damaged colour profile of {path}. {effect}")
+    return image
 
 
 def read_with_size(path, least_side=None):
     """Read an image like `read_rgb` -> (image, (width, height) of the complete upright image). Raises UserError.
 
-    Its info has the entry DAMAGED_PROFILE if the file has a colour profile that cannot be used.
+    No warning, but an entry DAMAGED_PROFILE in the image's info, if its colour profile cannot be used.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -54,9 +58,6 @@ def read_with_size(path, least_side=None):
         size = (width, height) if image.size == decoded_size else (height, width)
         has_good_profile, rgb = colour.fits(image), _rgb(image, image.format)
     rgb.info = {} if has_good_profile else {DAMAGED_PROFILE: True}
-    if not has_good_profile:
-        effect = "Colours of images with such profiles are read as sRGB."
-        console.warn_once(DAMAGED_PROFILE, f"Ignoring the damaged colour profile of {path}. {effect}")
     return rgb, size
 
 

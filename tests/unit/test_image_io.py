@@ -1,7 +1,13 @@
+import os
+import socketserver
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
+from PIL.PngImagePlugin import PngInfo
 
 from core.images import io
 from core.system.errors import UserError
@@ -130,3 +136,91 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UserError, match=r"^Cannot read .*x\.png as an image: image size \(4096 .*Make it smaller"):
         io.read_rgb(tmp_path / "x.png")
+
+
+def with_size(path, width, height):
+    """Change the size in the header of a PNG file."""
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+
+def test_the_limit_of_pixels_admits_photographs_of_200_megapixels(tmp_path):
+    for width, height, is_read in (
+        (16320, 12240, True),
+        (16384, 16384, True),
+        (16384, 16385, False),
+        (2**20, 2**20, False),
+    ):
+        Image.new("L", (8, 8)).save(tmp_path / "x.png")
+        with_size(tmp_path / "x.png", width, height)
+        if is_read:
+            assert io.image_size(tmp_path / "x.png") == (width, height)
+        else:
+            with pytest.raises(UserError, match="exceeds limit of 268435456 pixels. Make it smaller"):
+                io.image_size(tmp_path / "x.png")
+
+
+def test_a_jpeg_of_200_megapixels_is_read_at_reduced_size(tmp_path):
+    Image.new("L", (16320, 12240), 77).save(tmp_path / "x.jpg", quality=30)
+    image, size = io.read_with_size(tmp_path / "x.jpg", 512)
+    assert size == (16320, 12240) and image.size == (2040, 1530) and image.getpixel((9, 9)) == (77, 77, 77)
+    assert io.glance(tmp_path / "x.jpg")[1:] == (16320, 12240)
+
+
+@pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt", "after the image"])
+def test_long_texts_in_png_files_are_ignored(tmp_path, kind):
+    text, info = "{" + "x" * 9_000_000 + "}", PngInfo()
+    if kind == "iTXt":
+        info.add_itxt("workflow", text, zip=True)
+    else:
+        info.add_text("workflow", text, zip=kind != "tEXt")
+    red = Image.new("RGB", (8, 8), "red")
+    red.save(tmp_path / "x.png", pnginfo=info)
+    if kind == "after the image":
+        content = (tmp_path / "x.png").read_bytes()
+        start, pixels = content.index(b"zTXt") - 4, content.index(b"IDAT") - 4
+        end = content.index(b"IEND") - 4
+        (tmp_path / "x.png").write_bytes(content[:start] + content[pixels:end] + content[start:pixels] + content[end:])
+    assert np.array_equal(io.read_rgb(tmp_path / "x.png"), red)
+
+
+def test_only_documented_formats_are_opened_whatever_the_name(tmp_path, monkeypatch):
+    """An EPS file would start Ghostscript. The other formats of Pillow are not documented."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_args, **_options: pytest.fail("started a program"))
+    image, eps = Image.new("RGB", (16, 16), "red"), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    for number, file_format in enumerate(("EPS", "PDF", "PCX", "ICO", "ICNS", "DDS", "SGI")):
+        path = tmp_path / f"{number}.{('jpg', 'png', 'tif', 'eps')[number % 4]}"
+        image.save(path, format=file_format)
+        for content in (path.read_bytes(), eps):
+            path.write_bytes(content)
+            for read in (io.read_rgb, io.glance, io.image_size):
+                with pytest.raises(UserError, match="as an image"):
+                    read(path)
+    for file_format in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA"):
+        image.save(tmp_path / "x.jpg", format=file_format)
+        assert io.read_rgb(tmp_path / "x.jpg").size == (16, 16), file_format
+
+
+@pytest.mark.parametrize(
+    "kind", ["pipe", "socket", "device", "folder", "linked pipe", "link to itself", "link to nowhere"]
+)
+def test_only_regular_files_are_opened(kind, tmp_path):
+    path = tmp_path / "x.png"
+    make = {
+        "pipe": lambda: os.mkfifo(path),
+        "socket": lambda: socketserver.UnixStreamServer(str(path), None).server_close(),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "folder": path.mkdir,
+        "linked pipe": lambda: (os.mkfifo(tmp_path / "pipe"), path.symlink_to("pipe")),
+        "link to itself": lambda: path.symlink_to("x.png"),
+        "link to nowhere": lambda: path.symlink_to("nowhere"),
+    }
+    try:
+        make[kind]()
+    except (OSError, AttributeError):
+        pytest.skip("not possible on this system")
+    for read in (io.read_rgb, io.glance, io.image_size):
+        with pytest.raises(UserError, match=r"^Cannot read .*x\.png as an image \(.*\)\. Replace or remove it\."):
+            read(path)
