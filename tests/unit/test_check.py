@@ -1,10 +1,11 @@
+import json
 import shutil
 
 import pytest
 from PIL import Image
 
 from core.images import check
-from core.images.check import check_images
+from core.images.check import check_images, readable
 from core.system.errors import UserError
 
 
@@ -75,3 +76,39 @@ def test_only_changed_files_are_checked_again(pictures, monkeypatch):
     assert sorted(looked) == ["005.png", "new.png"]
     (pictures / ".cache.json").write_text('{"a": 1')
     assert checked(pictures) == {pictures / "a" / "005.png"}
+
+
+def test_findings_of_older_rules_are_not_used(pictures):
+    """A file that an earlier version refused may be readable now."""
+    cache, path = pictures / ".cache.json", pictures / "a" / "005.png"
+    checked(pictures)
+    findings = json.loads(cache.read_text())
+    stamp, _ = findings[str(path)]
+    for old, expected in ((stamp, {path}), (stamp[:2], set())):
+        findings[str(path)] = [old, {"broken": "Cannot read it."}]
+        cache.write_text(json.dumps(findings))
+        assert checked(pictures) == expected
+
+
+def test_evaluation_skips_unreadable_images_and_warns_about_no_others(pictures, capsys):
+    (pictures / "a" / "000.png").write_text("text")
+    Image.new("RGB", (8, 90), "red").save(pictures / "a" / "002.png")
+    assert checked(pictures, is_training=False) == {pictures / "a" / "000.png"}
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1 and "000.png. Evaluation skips unreadable images." in said
+
+
+def test_sampling_skips_unreadable_images_until_none_is_left(pictures, capsys):
+    paths = [pictures / "a" / f"{number:03d}.png" for number in range(3)]
+    samples = [(path, label) for label in (2, 0) for path in paths]
+    assert readable(samples, "--src_dir x") == samples and capsys.readouterr().err == ""
+    paths[0].write_bytes(paths[0].read_bytes()[:60])
+    paths[2].unlink()
+    assert readable(samples, "--src_dir x") == [(paths[1], 2), (paths[1], 0)]
+    said = capsys.readouterr().err
+    assert said.startswith("warning: Skipping 2 unreadable images of 3 in --src_dir x: ")
+    assert "000.png" in said and "002.png" in said and said.endswith("Sampling continues with the others.\n")
+    with pytest.raises(UserError, match=r"^Cannot read any of 2 images in --src_dir x: .*000\.png, .*Replace these"):
+        readable([(paths[0], 0), (paths[2], 0)], "--src_dir x")
+    with pytest.raises(UserError, match=r"^Cannot read .*002\.png as an image \(no such file"):
+        readable([(paths[2], 0), (paths[2], 1)], "--src_dir x")

@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -100,3 +101,90 @@ def test_missing_and_empty_folders_are_refused(tmp_path, flag):
     with pytest.raises(UserError, match=rf"^No images found in {where}empty\."):
         folders.images_below(tmp_path / "empty", flag)
     assert folders.sub_folders(tmp_path / "nowhere") == []
+
+
+SYSTEM = ["@eaDir", "#recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "__MACOSX", "lost+found"]
+
+
+def test_folders_and_files_of_systems_are_neither_domains_nor_images_nor_warnings(zoo, capsys):
+    for parent in (zoo, zoo / "cat"):
+        for name in SYSTEM:
+            (parent / name / "deep").mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(parent / name / "deep" / "x.png")
+        for name in (
+            "Thumbs.db",
+            "THUMBS.DB",
+            "desktop.ini",
+            "Desktop.ini",
+            ".DS_Store",
+            "._a.png",
+            "._a.txt",
+            "Icon\r",
+        ):
+            (parent / name).write_bytes(b"\0\5\26\7")
+    (zoo / "dog" / "notes.txt").unlink()
+    assert folders.domain_names(zoo) == ["cat", "dog"]
+    assert names(folders.images_below(zoo), zoo) == ["cat/10.png", "cat/2.png", "dog/a.JPG", "dog/b.png"]
+    assert len(folders.find_references(zoo, ["cat", "dog"])) == len(folders.find_sources(zoo, zoo / "none")) == 4
+    assert capsys.readouterr().err == ""
+    assert names(folders.images_below(zoo / "@eaDir"), zoo) == ["@eaDir/deep/x.png"]  # given by name
+
+
+def test_special_files_are_warned_about_once_and_links_to_nowhere_stay(zoo, capsys):
+    """A link to nowhere is an unreadable image, which the caller reports."""
+    try:
+        for name, target in (("gone.png", "nowhere"), ("loop.png", "loop.png"), ("null.png", "/dev/null")):
+            (zoo / "cat" / name).symlink_to(target)
+        os.mkfifo(zoo / "cat" / "pipe.png")
+    except (OSError, AttributeError):
+        pytest.skip("not possible on this system")
+    for _ in range(2):
+        found = names(folders.images_below(zoo / "cat"), zoo / "cat")
+        assert found == ["10.png", "2.png", "gone.png", "loop.png"]
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1 and "Ignoring 2 special files (pipes, sockets or devices) in" in said
+    assert "null.png, pipe.png" in said
+    with pytest.raises(UserError, match="it is no file or folder"):
+        folders.images_below(zoo / "cat" / "pipe.png")
+
+
+def test_names_that_are_not_text_are_found(zoo):
+    content = (zoo / "cat" / "2.png").read_bytes()
+    try:
+        with open(os.path.join(os.fsencode(zoo), b"cat", b"\xe9\xff.png"), "wb") as file:  # noqa: PTH118, PTH123
+            file.write(content)
+    except (OSError, UnicodeDecodeError):
+        pytest.skip("this system only takes names that are text")
+    assert [os.fsencode(path.name) for path in folders.images_below(zoo / "cat")][-1] == b"\xe9\xff.png"
+
+
+def test_results_below_sources_and_references_are_skipped(zoo):
+    results = zoo / "out" / "run"
+    results.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(results / "x.png")
+    assert len(folders.find_sources(zoo, results)) == 4
+    assert len(folders.find_references(zoo, ["cat", "dog"], results=results)) == 4  # "out" is no domain
+    assert folders.sub_folders(zoo, results) == ["cat", "dog"] and folders.sub_folders(zoo) == ["cat", "dog", "out"]
+    nested = zoo / "cat" / "results"
+    nested.mkdir()
+    Image.new("RGB", (4, 4)).save(nested / "x.png")
+    assert len(folders.find_sources(zoo, nested)) == 5  # with out/run/x.png
+    assert len(folders.find_references(zoo, ["cat", "dog", "out"], results=nested)) == 5
+    assert len(folders.find_references(zoo / "cat", ["cat", "dog"], [1], results=nested)) == 2  # a flat folder
+    try:
+        (zoo / "dog" / "link").symlink_to(results, target_is_directory=True)
+    except OSError:
+        return
+    assert len(folders.find_sources(zoo / "dog", results)) == 2
+
+
+def test_results_above_sources_and_references_do_not_hide_them(zoo):
+    assert len(folders.find_sources(zoo / "cat", zoo)) == 2
+    assert folders.find_sources(zoo / "cat" / "2.png", zoo / "cat") == [zoo / "cat" / "2.png"]
+    assert len(folders.find_references(zoo, ["cat", "dog"], results=zoo)) == 4
+    assert len(folders.find_references(zoo / "cat", ["cat"], results=zoo / "cat")) == 2
+    with pytest.raises(UserError, match="all its images are in --result_dir"):
+        folders.find_sources(zoo / "cat", zoo / "cat")
+    with pytest.raises(UserError, match="No images found in --src_dir"):
+        (zoo / "empty" / "out").mkdir(parents=True)
+        folders.find_sources(zoo / "empty", zoo / "empty" / "out")
