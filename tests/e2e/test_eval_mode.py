@@ -11,6 +11,7 @@ from munch import Munch
 import main
 from core.data_loader import get_test_loader, get_train_loader
 from core.evaluation.evaluator import Evaluation
+from core.images import check
 from core.solver import Solver
 from core.system.errors import UserError
 from core.system.memory import MicroBatch
@@ -108,6 +109,25 @@ def test_eval_writes_and_prints_scores(trained, capsys):
     table = [line.split() for line in said.out.splitlines() if line.startswith("  reference")]
     assert [row[1] for row in table] == ["bear2cat", "cat2bear", "mean"]
     assert float(table[-1][-3]) == pytest.approx(scores["LPIPS_reference/mean"], abs=1e-4)
+
+
+def test_eval_skips_the_images_that_training_skips(trained, two_domains, tmp_path, monkeypatch, capsys):
+    shutil.copytree(two_domains, tmp_path / "data")
+    broken = tmp_path / "data" / "train" / "cat" / "00001.png"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    (tmp_path / "data" / "val" / "bear" / "00002.png").write_text("text")
+    folders = {"train_img_dir": tmp_path / "data" / "train", "val_img_dir": tmp_path / "data" / "val"}
+    folders |= {"checkpoint_dir": trained["checkpoint_dir"], "eval_dir": tmp_path / "eval"}
+    line = ["--mode", "eval", *f"{FLAGS} --resume_iter 2 --save_eval_images false".split(), *as_flags(folders)]
+    assert main.main(line) == 2
+    assert "Cannot read 1 of 8 images in --train_img_dir" in capsys.readouterr().err
+    assert not list(tmp_path.glob("eval/*.npz")), "checked before anything is computed"
+    monkeypatch.setattr(check, "MOST_BROKEN", 0.3)
+    assert main.main(line) == 0
+    said = capsys.readouterr().err
+    assert "Found 1 unreadable image among 8 in --train_img_dir" in said and "00001.png. Evaluation skips" in said
+    scores = json.loads((tmp_path / "eval" / "FID_00002_latent.json").read_text())
+    assert scores["training_images"] == {"bear": 4, "cat": 3} and scores["validation_images"] == {"bear": 2, "cat": 1}
 
 
 def test_missing_weights_are_reported_before_anything_is_written(trained, tmp_path, monkeypatch, capsys):

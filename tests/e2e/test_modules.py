@@ -1,16 +1,20 @@
 """Imports, spawned workers and modules other than main.py, each in a fresh interpreter."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from core import data_loader
 from core.data_loader import get_train_loader
 from metrics import fid
-from tests.command import NARROW, ROOT
+from tests.command import NARROW, ROOT, picture
+from tests.profiles import encoded, patches, rgb_profile
 
 SPAWNED = """
 import torch, sys
@@ -66,7 +70,7 @@ def test_fid_command_compares_two_folders(torch_cache, faces, capsys):
     assert values[0] == pytest.approx(values[1], rel=1e-6) and values[0] > 1 and abs(values[2]) < 1e-6
     with pytest.raises(SystemExit) as stop:
         fid.main(["--paths", paths[0], "nowhere"])
-    assert stop.value.code == 2 and "No images found in nowhere." in capsys.readouterr().err
+    assert stop.value.code == 2 and "Cannot read nowhere (it does not exist)." in capsys.readouterr().err
     fid.main(["--paths", *[paths[0]] * 2, "--img-size", "64", "--batch-size", "1", "--device", "cpu"])
     assert float(capsys.readouterr().out.split()[1]) == pytest.approx(values[2], abs=1e-6), "dashes for underscores"
     for flag in ("--img_size", "--batch_size"):
@@ -76,3 +80,64 @@ def test_fid_command_compares_two_folders(torch_cache, faces, capsys):
     module = [sys.executable, "-m", "metrics.fid", "--help"]
     done = subprocess.run(module, cwd=Path(fid.__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0 and "--paths" in done.stdout
+
+
+def fid_of(*paths, capsys):
+    fid.main(["--paths", *map(str, paths), "--img_size", "64", "--device", "cpu"])
+    return float(capsys.readouterr().out.split()[1])
+
+
+def test_fid_reads_images_as_the_program_does(torch_cache, tmp_path, capsys):
+    """16 bit, colour profiles and transparency: the same colours have a distance of about 0."""
+    icc = rgb_profile("Display P3")
+    for number in range(3):
+        grey = np.roll(np.asarray(patches().convert("L")), 16 * number, axis=0)
+        rgb = Image.fromarray(np.roll(np.asarray(patches()), 16 * number, axis=0))
+        clear = Image.merge("RGBA", (*rgb.split(), Image.fromarray(np.full((64, 64), 255, np.uint8))))
+        clear.paste((9, 9, 9, 0), (0, 0, 32, 64))
+        white = rgb.copy()
+        white.paste("white", (0, 0, 32, 64))
+        for name, image, options in (
+            ("grey/8", Image.fromarray(grey), {}),
+            ("grey/16", Image.fromarray(grey.astype(np.uint16) * 257), {}),
+            ("colour/srgb", rgb, {}),
+            ("colour/p3", encoded(rgb, icc), {"icc_profile": icc}),
+            ("alpha/white", white, {}),
+            ("alpha/clear", clear, {}),
+        ):
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            image.save(tmp_path / name / f"{number}.png", **options)
+    apart = fid_of(tmp_path / "grey" / "8", tmp_path / "colour" / "srgb", capsys=capsys)
+    for kind in ("grey", "colour", "alpha"):
+        assert fid_of(*sorted((tmp_path / kind).iterdir()), capsys=capsys) < 0.02 * apart, kind
+
+
+def test_fid_finds_the_images_that_the_program_finds(torch_cache, faces, tmp_path, capsys):
+    """Links to folders and GIFs count; system folders do not."""
+    (tmp_path / "a" / "@eaDir").mkdir(parents=True)
+    shutil.copy(faces / "val" / "dog" / "00000.png", tmp_path / "a" / "@eaDir")
+    (tmp_path / "gif").mkdir()
+    for path in (faces / "val" / "cat").iterdir():
+        picture(path).save(tmp_path / "gif" / f"{path.stem}.gif")
+    try:
+        (tmp_path / "a" / "cat").symlink_to(faces / "val" / "cat", target_is_directory=True)
+    except OSError:
+        shutil.copytree(faces / "val" / "cat", tmp_path / "a" / "cat")
+    assert abs(fid_of(faces / "val" / "cat", tmp_path / "a", capsys=capsys)) < 1e-6
+    assert fid_of(faces / "val" / "dog", tmp_path / "gif", capsys=capsys) > 1
+
+
+@pytest.mark.parametrize("content", [b"text", None, "cut"])
+def test_fid_names_the_broken_file(content, torch_cache, faces, tmp_path, capsys):
+    shutil.copytree(faces / "val" / "cat", tmp_path / "b")
+    path = tmp_path / "b" / "00001.png"
+    whole = path.read_bytes()
+    path.unlink()
+    if content is None:
+        path.symlink_to("nowhere")
+    else:
+        path.write_bytes(whole[:1000] if content == "cut" else content)
+    with pytest.raises(SystemExit) as stop:
+        fid_of(faces / "val" / "cat", tmp_path / "b", capsys=capsys)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.startswith("error: Cannot read ") and "00001.png as an image (" in said

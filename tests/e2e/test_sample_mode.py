@@ -1,6 +1,7 @@
 """--mode sample with narrow networks."""
 
 import json
+import os
 import shutil
 
 import av
@@ -181,10 +182,51 @@ def test_a_video_of_one_style_is_an_error(run, faces, tmp_path, capsys):
     assert "Cannot write video_ref (a video needs two references" in capsys.readouterr().err
 
 
-def test_an_unreadable_source_writes_nothing(run, faces, tmp_path, capsys):
-    shutil.copytree(faces / "val", tmp_path / "src")
-    (tmp_path / "src" / "cat" / "00001.jpg").write_text("not an image")
-    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "ref_dir": faces / "val", "result_dir": tmp_path / "out"}
-    assert call("sample", "--num_workers 0", src_dir=tmp_path / "src", **folders) == 2
-    assert "00001.jpg as an image (" in capsys.readouterr().err
-    assert not list((tmp_path / "out").iterdir())
+def cut(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def test_unreadable_sources_and_references_are_skipped_named_and_counted(run, faces, tmp_path, capsys):
+    for folder in ("src", "ref"):
+        shutil.copytree(faces / "val", tmp_path / folder)
+    cut(tmp_path / "src" / "cat" / "00001.png")
+    cut(tmp_path / "ref" / "dog" / "00000.png")
+    for number in range(3):  # no reference of this domain is left
+        (tmp_path / "ref" / "bear" / f"0000{number}.png").write_text("not an image")
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "result_dir": tmp_path / "out"}
+    flags = "--num_workers 0 --outputs reference,video_ref,images"
+    assert call("sample", flags, **folders, src_dir=tmp_path / "src", ref_dir=tmp_path / "ref") == 0
+    said = capsys.readouterr()
+    assert "Skipping 1 unreadable image of 9 in --src_dir" in said.err and "00001.png" in said.err
+    assert "Skipping 4 unreadable images of 9 in --ref_dir" in said.err
+    assert "Images: 8 src, 5 ref" in said.out and said.out.rstrip().endswith("Skipped 5 unreadable images")
+    assert picture(tmp_path / "out" / "reference.jpg").size == (9 * 32, 6 * 32)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 8 * 5
+    entries = map(json.loads, (tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
+    assert {entry["domain"] for entry in entries} == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("which", ["src", "ref"])
+def test_sampling_ends_where_no_image_is_left(which, run, faces, tmp_path, capsys):
+    (tmp_path / "bad").mkdir()
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / "bad" / name).write_text("not an image")
+    folders = {"src_dir": faces / "val", "ref_dir": faces / "val" / "cat", f"{which}_dir": tmp_path / "bad"}
+    folders |= {"checkpoint_dir": run[1]["checkpoint_dir"], "result_dir": tmp_path / "out"}
+    assert call("sample", "--num_workers 0 --target_domains cat", **folders) == 2
+    assert f"Cannot read any of 2 images in --{which}_dir" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_not_text_or_very_long_are_sampled(run, faces, tmp_path):
+    content = (faces / "val" / "cat" / "00000.png").read_bytes()
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / ("L" * 251 + ".png")).write_bytes(content)
+    try:
+        with open(os.path.join(os.fsencode(tmp_path), b"src", b"\xff\xe9.png"), "wb") as file:  # noqa: PTH118, PTH123
+            file.write(content)
+    except (OSError, UnicodeDecodeError):
+        pytest.skip("this system only takes names that are text")
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "result_dir": tmp_path / "out", "src_dir": tmp_path / "src"}
+    assert call("sample", "--num_workers 0 --outputs images,latent --seeds 0 --target_domains cat", **folders) == 0
+    assert len(list((tmp_path / "out").glob("*__cat__0.png"))) == 2 and (tmp_path / "out" / "index.html").is_file()
