@@ -275,7 +275,7 @@ def main(argv=None):
             else:
                 console.info(f"{target} already exists." + (" Remove it to replace it." if given else ""))
     except UserError as error:
-        parser.exit(2, f"error: {error}\n")
+        parser.error(str(error))
     except KeyboardInterrupt:
         parser.exit(130, "error: Stopped by Ctrl-C. Run the same command again to resume.\n")
 

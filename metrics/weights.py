@@ -31,7 +31,9 @@ def load_pretrained(build, weights):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with nullcontext() if path.is_file() else FileLock(f"{path}.lock"):  # one process downloads, the others wait
-            state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
+            state = weights.get_state_dict(
+                progress=bool(sys.stderr and sys.stderr.isatty()), check_hash=True, weights_only=True
+            )
         with torch.device("meta"):  # skips the random initialisation, which is slower than reading the file
             network = build()
         _check(state, network.state_dict())

@@ -25,7 +25,7 @@ def parse_given(argv=None):
     try:
         mode, tokens = split_mode(tokens)
         if {"-h", "--help", "--help_all", "--version"} & set(tokens):
-            console.info("\n".join(_answer(mode, tokens)))
+            console.text("\n".join(_answer(mode, tokens)), sys.stdout)
             parser.exit(0)
         if mode is None:
             raise UserError(f"Cannot start without a mode. Add one: python main.py {', '.join(MODES)} (see --help).")

@@ -1,5 +1,7 @@
 """What --help prints, and docs/flags.md: python -m core.cli.help > docs/flags.md"""
 
+import sys
+
 from core.cli.flags import GROUPS, MODES, OUTPUTS, Flag
 from core.cli.values import SWITCH, as_typed
 from core.system import console
@@ -102,4 +104,4 @@ def markdown():
 
 
 if __name__ == "__main__":
-    console.info("\n".join(markdown()))
+    console.text("\n".join(markdown()), sys.stdout)

@@ -6,6 +6,7 @@ import re
 import sys
 
 from core.cli.values import SWITCH, TRUTH, nearest, parse_value
+from core.system import console
 from core.system.errors import UserError
 
 
@@ -20,7 +21,9 @@ class Parser(argparse.ArgumentParser):
         options |= {"prog": f"python -m {module.name}" if module else None, "allow_abbrev": False}
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self._negative_number_matcher = re.compile(r"-\.?\d")  # argparse's own takes -1e-3 for a flag
-        self.kinds, self.preferred = {}, []  # preferred: flags that are named first in place of a misspelt one
+        self.color = False  # Python 3.14 would colour the help.
+        console.open_missing_streams()  # Every command begins with its parser.
+        self.kinds, self.preferred = {}, []  # preferred: flags that are named first instead of a misspelt one
 
     def add(self, name, kind, default=None, help=None, **options):
         """Add the flag --name with values of a Kind. options: of add_argument; with nargs, each value is of the kind.
@@ -59,11 +62,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """Print one sentence to stderr, on rank 0 alone, and exit with status 2."""
-        self.exit(2, f"error: {self._plain(message)}\n")
+        if is_rank_0():
+            console.error(self._plain(message))
+        self.exit(2)
 
     def _print_message(self, message, file=None):
         if is_rank_0():
-            super()._print_message(message, file)
+            console.text(message, file or sys.stderr)
 
     def _plain(self, message):
         """Reword argparse's own messages."""

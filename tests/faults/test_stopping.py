@@ -1,6 +1,7 @@
 """Events from outside: stop signals, a second run, killed workers, a closed console."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,5 +108,32 @@ def test_a_closed_console_does_not_stop_the_run(data, tmp_path, start):
     process = start(folders(tmp_path, data), f"{FLAGS} --total_iters 2")
     process.stdout.close()
     err = process.stderr.read()
-    process.wait(timeout=60)
-    assert steps(tmp_path) == [2] and "Traceback" not in err
+    assert process.wait(timeout=60) == 0
+    assert steps(tmp_path) == [2] and "Traceback" not in err and "Exception ignored" not in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", ">/dev/full"])
+def test_missing_streams_do_not_stop_the_run(redirection, data, tmp_path):
+    """Neither do they get the contents of files, which are opened under their numbers."""
+    line = [sys.executable, "main.py", "train", *f"{FLAGS} --total_iters 1".split()]
+    line += as_flags(folders(tmp_path, data))
+    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *line]
+    done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert steps(tmp_path) == [1]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8:strict"])
+def test_a_run_prints_names_that_the_encoding_lacks(encoding, data, tmp_path):
+    for part, folder in data.items():
+        for domain, source in zip(("日本", "é\u202e"), ("bear", "cat"), strict=True):
+            shutil.copytree(folder / source, tmp_path / part / domain)
+    where = {"checkpoint_dir": tmp_path / "ß ✓", "sample_dir": tmp_path / "s"} | {
+        part: tmp_path / part for part in data
+    }
+    line = [sys.executable, "main.py", "train", *f"{FLAGS} --total_iters 1".split(), *as_flags(where)]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, env=environment, timeout=120)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    assert b"Domains: " in done.stdout and b"\\u202e (12)" in done.stdout
