@@ -3,17 +3,18 @@
 import sys
 
 from core.cli.args import parse_args, parse_given
-from core.system.signals import StopSignals
+from core.system.signals import StopSignals, ending_at_once
 
 __all__ = ["main", "parse_args"]  # parse_args: for code that builds a core.solver.Solver itself
 
 
 def main(argv=None):
     """Run a command line; return the exit status: 0, or see core.system.exit. Raises errors that are bugs."""
-    given = parse_given(argv)  # before PyTorch is imported: help and mistakes are answered at once
-    from core.commands import COMMANDS
-    from core.system.distributed import process_group
-    from core.system.exit import exit_status
+    with ending_at_once():
+        given = parse_given(argv)  # before PyTorch is imported: help and mistakes are answered at once
+        from core.commands import COMMANDS
+        from core.system.distributed import process_group
+        from core.system.exit import exit_status
 
     try:
         with StopSignals(), process_group():

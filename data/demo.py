@@ -50,6 +50,8 @@ def main(argv=None):
         make(args.out, args.size, args.train, args.val, args.seed)
     except OSError as error:
         parser.error(f"Cannot write {args.out} ({reason(error)}). Choose another folder for --out.")
+    except KeyboardInterrupt:
+        parser.exit(130, "error: Stopped by Ctrl-C. Run the same command again to draw all images.\n")
     total = len(DOMAINS) * (args.train + args.val)
     console.info(f"Wrote {total} images of {', '.join(DOMAINS)} to {args.out}")
 

@@ -8,10 +8,11 @@ import core
 from core.cli import help as help_text
 from core.cli.config import merge
 from core.cli.flags import FLAGS, GROUPS, MODES, check_values, flags_of
-from core.cli.parser import Parser, is_rank_0, with_underscores
+from core.cli.parser import Parser, with_underscores
 from core.cli.values import nearest, parse_value
 from core.system import console
 from core.system.errors import UserError
+from core.system.launcher import is_rank_0
 
 
 def parse_given(argv=None):

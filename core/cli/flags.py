@@ -7,6 +7,7 @@ from core.cli.values import (
     COUNT,
     DECAY,
     FRACTION,
+    HOURS,
     INTEGER,
     NAMES,
     NUMBER,
@@ -105,6 +106,7 @@ GROUPS = {
     ],
     "training": [
         Flag("total_iters", POSITIVE, 100000, "iteration at which training ends", use=RESUMED),
+        Flag("max_hours", HOURS, None, "hours from the start of the program after which training saves and ends"),
         Flag("batch_size", POSITIVE, 8, "train: images per update; other modes: images per batch", MODEL, RESULTS),
         Flag("val_batch_size", POSITIVE, 32, "images in a snapshot; batch size of evaluation", SCORES, RESUMED),
         Flag("lr", NUMBER, 1e-4, "learning rate of G, E and D", use=RESULTS),

@@ -1,13 +1,13 @@
 """A parser of command lines that answers a mistake with one sentence."""
 
 import argparse
-import os
 import re
 import sys
 
 from core.cli.values import SWITCH, TRUTH, nearest, parse_value
 from core.system import console
 from core.system.errors import UserError
+from core.system.launcher import is_rank_0
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,11 +87,6 @@ class Parser(argparse.ArgumentParser):
             missing = message.rpartition(": ")[2]
             return f"Cannot start without {missing}. Add {missing}, or see --help."
         return message
-
-
-def is_rank_0():
-    """Whether this is the only process, or rank 0 of those that torchrun started. Does not need PyTorch."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def with_underscores(argv=None):

@@ -73,6 +73,12 @@ def numbers(low=0, high=math.inf, is_open=True):
     return Kind(_within(float, low, high, is_open), f"a number >= {low}{limit}", "X")
 
 
+def _hours(text):
+    value = float(text)
+    _require(0 < value < math.inf)
+    return value
+
+
 def one_of(*choices):
     """One of several words."""
 
@@ -146,6 +152,7 @@ TRUTH = Kind(_truth, "yes or no", "yes|no")
 NAMES = Kind(_names, "a comma-separated list of names, each once", "LIST")
 SEEDS = Kind(_seeds, f"at most {MAX_SEEDS} integers and ranges, such as 0-9,20", "LIST")
 PART = Kind(_part, "a fraction below 1, or a number of images per domain", "X")
+HOURS = Kind(_hours, "a number > 0", "X")
 SIDE = Kind(_side, "a power of two from 16 to 16384, such as 256", "N")
 COUNT, POSITIVE, INTEGER = integers(0), integers(1), integers()
 NUMBER, DECAY, FRACTION = numbers(), numbers(0, 1), numbers(0, 1, is_open=False)

@@ -13,7 +13,8 @@ class UserError(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM. number: signal number. main.py ends with exit status 128 + number."""
+    """A request to stop. number: of the signal, or 0 at the end of --max_hours. main.py ends with status 128 + number
+    after a signal, and with 0 after --max_hours."""
 
     def __init__(self, number):
         super().__init__()

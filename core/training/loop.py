@@ -13,7 +13,7 @@ from core.system import console, distributed
 from core.system.errors import PeerError, Stopped, UserError, reason
 from core.system.files import atomic_write, clear_away, make_folder, write_text
 from core.system.memory import explain
-from core.system.signals import StopSignals
+from core.system.signals import PROGRAM_START, StopSignals
 from core.training.monitor import Monitor
 
 CAUSES = """\
@@ -38,8 +38,8 @@ class TrainLoop:
         self.num_skipped = self.num_reported = 0  # updates with NaN or infinite values
 
     def run(self):
-        """Train. Raises Stopped after Ctrl-C or SIGTERM, with everything saved. Raises UserError if the last step
-        cannot be saved, an image cannot be read, or updates stay NaN or infinite."""
+        """Train, at most until --max_hours are over. Raises Stopped after a stop signal, with everything saved. Raises
+        UserError if the last step cannot be saved, an image cannot be read, or updates stay NaN or infinite."""
         config = self.config
         distributed.on_main_process(self._make_room)
         with StopSignals(raises=distributed.world_size() == 1) as self.stop_signals:
@@ -67,9 +67,15 @@ class TrainLoop:
                 state = "finished"
             except Stopped as stop:
                 state = "stopped"
-                distributed.on_main_process(self._save_last)
-                distributed.declare_over(128 + stop.number)
-                raise
+                self.stop_signals.is_deferred = True  # Another signal must not interrupt the save.
+                step = distributed.on_main_process(self._save_last)
+                if stop.number:
+                    distributed.declare_over(128 + stop.number)
+                    raise
+                console.info(
+                    f"Stopped after --max_hours {config.max_hours:g} at step {step}. To continue, run the same command "
+                    "with --resume_iter latest."
+                )
             finally:
                 self._write_page(state)
                 self.monitor.close()
@@ -120,9 +126,7 @@ class TrainLoop:
             inputs = next(self.inputs)
         except (UserError, RuntimeError, MemoryError, OSError, EOFError) as error:
             failure = error
-        signal, has_failed = distributed.all_reduce_max([self.stop_signals.requested, int(failure is not None)])
-        if signal:  # The signal also stops the DataLoader workers, which may have caused the failure.
-            raise Stopped(signal) from failure
+        (has_failed,) = self._stop_if_asked(failure is not None)
         if not has_failed:
             return inputs
         step = distributed.on_main_process(self._save_last)
@@ -185,11 +189,16 @@ class TrainLoop:
     def _score(self):
         self.monitor.log_scores(self.done, self.solver.evaluate(self.done, self.evaluation, pause=self._stop_if_asked))
 
-    def _stop_if_asked(self):
-        """Stop all ranks if one was asked to. A single process raises Stopped on the signal itself."""
-        signal = distributed.all_reduce_max(self.stop_signals.requested)
-        if signal:
+    def _stop_if_asked(self, *others):
+        """Stop all ranks if one was asked to, or if the time is over. Return whether each of `others` is true on a
+        rank. Outside of an iteration, a single process raises Stopped on the signal itself."""
+        limit = self.config.max_hours
+        is_over = limit is not None and time.monotonic() - PROGRAM_START >= 3600 * limit
+        numbers = self.stop_signals.requested, is_over, *others
+        signal, is_over, *others = distributed.all_reduce_max(list(map(int, numbers)))
+        if signal or is_over:  # The signal also stops the DataLoader workers, which may have caused a failure.
             raise Stopped(signal)
+        return others
 
     def _attempt(self, product, work, in_step=False):
         """Call work(), and only warn if it fails for lack of memory or with a UserError. in_step: all ranks work

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
+from core.solver import Solver
+from core.training import loop
 from tests.command import ROOT, as_flags, call
 from tests.runs import FLAGS, folders, losses, steps
 
@@ -52,15 +55,58 @@ def test_stop_signals_save_and_exit(name, data, tmp_path, start):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_sigterm_to_the_process_group_saves_and_exits(data, tmp_path, start):
-    """As schedulers send it: the data loader workers receive it, too."""
-    flags = f"{FLAGS} --total_iters 100000 --num_workers 1"
-    process = start(folders(tmp_path, data), flags, start_new_session=True)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_signal_to_the_process_group_saves_and_exits(name, data, tmp_path, start):
+    """As schedulers and closed terminals send it: the data loader workers receive it, too."""
+    flags, number = f"{FLAGS} --total_iters 100000 --num_workers 1", getattr(signal, name)
+    process = start(folders(tmp_path, data), flags, preexec_fn=partial(in_new_session, number, signal.SIG_DFL))
     wait_for(process, "Iteration [2/")
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM and "Stopped by SIGTERM." in err and "Traceback" not in err
+    assert process.returncode == 128 + number and f"Stopped by {name}." in err and "Traceback" not in err
     assert len(steps(tmp_path)) == 1
+
+
+def in_new_session(number, handler):
+    os.setsid()
+    signal.signal(number, handler)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_hangup_does_not_stop_a_run_under_nohup(data, tmp_path, start):
+    flags = f"{FLAGS} --total_iters 9 --num_workers 1"
+    ignoring = partial(in_new_session, signal.SIGHUP, signal.SIG_IGN)
+    process = start(folders(tmp_path, data), flags, preexec_fn=ignoring)
+    wait_for(process, "Iteration [2/")
+    os.killpg(process.pid, signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 0 and steps(tmp_path) == [9]
+
+
+def test_max_hours_saves_and_ends_with_status_0(data, tmp_path, capsys, monkeypatch):
+    """A signal of the queue that arrives during this save changes nothing."""
+    where, real = folders(tmp_path, data), Solver.save
+
+    def train_step(solver, inputs, iteration):
+        if iteration == 2:
+            monkeypatch.setattr(loop, "PROGRAM_START", time.monotonic() - 3600)
+        return step(solver, inputs, iteration)
+
+    def save(solver, number):
+        signal.raise_signal(signal.SIGTERM)
+        real(solver, number)
+
+    step = Solver.train_step
+    monkeypatch.setattr(loop, "PROGRAM_START", time.monotonic())
+    monkeypatch.setattr(Solver, "train_step", train_step)
+    monkeypatch.setattr(Solver, "save", save)
+    assert call("train", f"{FLAGS} --total_iters 9 --max_hours 1", **where) == 0
+    said = capsys.readouterr()
+    assert steps(tmp_path) == [3] and "error" not in said.err
+    assert "Stopped after --max_hours 1 at step 3. To continue, run the same command with --resume" in said.out
+    monkeypatch.undo()
+    assert call("train", "--device cpu --resume_iter latest --total_iters 4", **where) == 0
+    assert steps(tmp_path)[-1] == 4
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -15,6 +15,7 @@ HINT = " To continue from the last saved step, add --resume_iter latest."
         (UserError("wrong"), 2, "wrong"),
         (FileNotFoundError(2, "No such file", "x.png"), 2, "Cannot use x.png (no such file). Check"),
         (torch.OutOfMemoryError(), 2, "Cannot allocate memory (out of memory). Reduce --img_size"),
+        (Stopped(signal.SIGINT), 130, f"Stopped by SIGINT.{HINT}"),
         (Stopped(signal.SIGTERM), 143, f"Stopped by SIGTERM.{HINT}"),
         (PeerLost("gone"), 1, f"gone{HINT}"),
         (KeyboardInterrupt(), 130, "Stopped at once by a second Ctrl-C."),
