@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from munch import Munch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
 from core.images.folders import domain_names, images_below
@@ -19,7 +19,8 @@ from core.system.device import usable_cores
 from core.system.distributed import shard, world_size
 from core.system.errors import UserError
 from core.system.random import random_generator
-from core.system.signals import restore_child_signal, set_worker_signals
+from core.system.signals import restore_child_signal
+from core.system.workers import Loader
 
 TO_TENSOR = v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)
 MAX_WARNINGS = 10  # for images that became unreadable; a missing folder raises an error instead
@@ -134,24 +135,24 @@ def get_train_loader(root, which="source", img_size=256, batch_size=8, prob=0.5,
     if stop is None:
         stop = start + max(1, len(dataset.targets) // batch_size)
     sampler = BalancedBatchSampler(dataset.targets, batch_size, (seed, which), start, stop)
-    return DataLoader(dataset, batch_sampler=sampler, pin_memory=pin_memory, **_worker_options(num_workers))
+    return Loader(dataset, batch_sampler=sampler, pin_memory=pin_memory, **_worker_options(num_workers))
 
 
 def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers=4, seed=777, skipped_images=()):
     """Return a DataLoader of batches (x, y) of every image once. The seed determines the order of a shuffle."""
     dataset = DomainFolder(root, test_transform(img_size), skipped_images=skipped_images)
     order = random_generator(seed, "test order")
-    return DataLoader(dataset, batch_size, shuffle=shuffle, generator=order, **_worker_options(num_workers))
+    return Loader(dataset, batch_size, shuffle=shuffle, generator=order, **_worker_options(num_workers))
 
 
 def get_sample_loader(samples, transform, batch_size=8, num_workers=4):
     """Return a DataLoader of batches (x, y) of the samples (path, label), in their order."""
-    return DataLoader(ImageList(samples, transform), batch_size, **_worker_options(num_workers))
+    return Loader(ImageList(samples, transform), batch_size, **_worker_options(num_workers))
 
 
 def _worker_options(num_workers):
     num_workers = min(num_workers, usable_cores())  # More would not be faster, and PyTorch would warn.
-    return {"num_workers": num_workers, "persistent_workers": num_workers > 0, "worker_init_fn": set_worker_signals}
+    return {"num_workers": num_workers, "persistent_workers": num_workers > 0}
 
 
 class InputFetcher:

@@ -5,7 +5,7 @@ import pickle
 import struct
 import sys
 import zipfile
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ def load_pretrained(build, weights):
     path = weights_path(weights)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if path.is_file() else FileLock(f"{path}.lock"):  # one process downloads, the others wait
+        with nullcontext() if path.is_file() else _waiting(path):
             state = weights.get_state_dict(
                 progress=bool(sys.stderr and sys.stderr.isatty()), check_hash=True, weights_only=True
             )
@@ -53,6 +53,15 @@ def _check(state, expected):
         is_same = is_plain and name in expected and value.dtype == expected[name].dtype
         if not is_same or value.layout is not torch.strided or not value.isfinite().all():
             raise ValueError(f"{name} is unknown, of an unexpected kind, NaN or infinite")
+
+
+@contextmanager
+def _waiting(path):
+    """Let one process download while the others wait. On disks without locks, each downloads."""
+    with ExitStack() as stack:
+        with suppress(OSError, NotImplementedError):
+            stack.enter_context(FileLock(f"{path}.lock", fallback_to_soft=False))
+        yield
 
 
 def weights_path(weights):

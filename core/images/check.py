@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from core.images.folders import domain_names, images_below
 from core.images.io import DAMAGED_PROFILE, glance, image_size
@@ -13,6 +12,7 @@ from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
 from core.system.files import parse_json, read_text, write_text
+from core.system.workers import Loader
 
 MOST_BROKEN = 0.01  # share of all images; training does not start with more
 NAMED = 10  # file names in a message
@@ -40,7 +40,7 @@ def scan(paths, num_workers, cache=None, remember=False):
     fresh = [path for path, stamp in stamps.items() if stamp is None or cached.get(path, [None])[0] != stamp]
     if fresh:
         workers = min(num_workers, usable_cores()) if len(fresh) > FEW else 0
-        loader = DataLoader(fresh, batch_size=64, num_workers=workers, collate_fn=_look_at)
+        loader = Loader(fresh, batch_size=64, num_workers=workers, collate_fn=_look_at)
         with console.progress(total=len(fresh), desc="checking images", unit="img", leave=False) as bar:
             for batch in loader:
                 cached |= {path: [stamps[path], finding] for path, finding in batch}

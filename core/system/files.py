@@ -22,6 +22,8 @@ from filelock import FileLock, Timeout
 from core.system import console
 from core.system.errors import UserError, reason
 
+NO_LOCKS = {getattr(errno, name, None) for name in ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL", "ENOTTY")}
+NO_LOCKS.add(524)  # ENOTSUPP of the Linux kernel, which some network disks return
 WRITING = ".writing-"  # prefix of the names of incomplete files
 ARRAY_ERRORS = (  # raised by NumPy and zipfile for damaged files
     OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, RuntimeError, ArithmeticError, SyntaxError,
@@ -163,27 +165,61 @@ def _sync(path, flags=os.O_RDWR):
 
 @contextmanager
 def locked(*folders):
-    """Lock the folders within the context. Raises UserError if another process has locked one.
+    """Lock the folders within the context. Raises UserError if another process has locked one; warns where the file
+    system has no locks.
 
     The system releases the lock when the process ends in any way. A file, the note, names the process that holds it.
+    Folders that are new and still empty at the end are removed.
     """
     with ExitStack() as stack:
         for folder in {real_path(folder): Path(folder) for folder in folders}.values():
+            new = [path for path in (folder, *folder.parents) if not path.exists()]
+            stack.callback(_remove_empty, new)
             make_folder(folder)
-            note = folder / ".running.json"
-            with system_errors(folder, "lock"):
-                try:
-                    stack.enter_context(FileLock(folder / ".lock", timeout=0))
-                except Timeout as error:
-                    problem = f"another run uses it{_holder(note)}"
-                    raise UserError(
-                        f"Cannot lock {folder}: {problem}. Stop the other run or choose another folder."
-                    ) from error
-            clear_away(folder)
+            note, lock = folder / ".running.json", folder / ".lock"
+            has_locks = _lock(lock, note, stack)
+            clear_away(folder, older_than=0 if has_locks else 3600)  # Another run may write there now.
+            stack.callback(_remove_if_alone, lock)
             stack.callback(_remove, note)
             with suppress(OSError):  # The note is only information for the user.
                 note.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
         yield
+
+
+def _lock(path, note, stack):
+    """Lock a file until the stack closes. Return whether its file system has locks. Raises UserError."""
+    with system_errors(path.parent, "lock"):
+        try:
+            # The fallback of the package, a file that marks the lock, would outlast a killed process.
+            stack.enter_context(FileLock(path, timeout=0, fallback_to_soft=False))
+            return True
+        except Timeout as error:
+            problem = f"another run uses it{_holder(note)}"
+            advice = "Stop the other run or choose another folder"
+            raise UserError(f"Cannot lock {path.parent}: {problem}. {advice}.") from error
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                _remove_if_alone(path)
+                raise
+            console.warn(
+                f"Cannot lock {path.parent} ({reason(error)}). The program continues, but cannot notice a second run "
+                "in this folder. Two runs at once would overwrite each other's files."
+            )
+            return False
+
+
+def _remove_if_alone(path):
+    """Remove a file if there is no other file in its folder."""
+    with suppress(OSError):
+        if list(path.parent.iterdir()) == [path]:
+            path.unlink()
+
+
+def _remove_empty(folders):
+    """Remove those of the folders that are empty. folders: each before its parent."""
+    with suppress(OSError):  # not empty
+        for folder in folders:
+            folder.rmdir()
 
 
 def _holder(note):

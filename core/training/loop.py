@@ -216,7 +216,7 @@ class TrainLoop:
         """Write the page again. If this fails, warn and continue."""
         try:
             self.monitor.write_page(self.done, state)
-        except (UserError, OSError, ValueError) as error:
+        except (UserError, OSError, ValueError, ArithmeticError) as error:
             console.warn(f"Skipping the page of step {self.done}: {reason(error)}. Training continues.")
 
     def _save(self, is_last):

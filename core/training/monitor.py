@@ -17,6 +17,7 @@ from core.system.memory import peak_memory
 from core.training.page_sections import loss_section, score_sections, snapshot_section, snapshots
 
 PAGE_AGE = 60  # age in seconds after which a printed line also updates the page
+CENTURY = 100 * 365.25 * 24 * 3600  # seconds
 
 
 class Monitor:
@@ -113,7 +114,7 @@ class Monitor:
         speed, memory, skipped = last("it_per_s"), last("memory_gb"), last("skipped_updates")
         if speed:
             if state == "training":
-                rows["Time left"] = f"about {timedelta(seconds=int((config.total_iters - done) / speed))}"
+                rows["Time left"] = time_left((config.total_iters - done) / speed)
             rows["Speed"] = f"{speed:.3g} iterations, {speed * config.batch_size:.3g} images per second"
             rows["Waiting for images"] = f"{100 * (last('data_s') or 0) * speed:.0f} % of the time"
         if memory:
@@ -124,3 +125,8 @@ class Monitor:
         for title, counts in zip(("Training images", "Validation images"), self.num_images.values(), strict=True):
             rows[title] = ", ".join(f"{number:,} {name}" for name, number in counts.items())
         return list(rows.items())
+
+
+def time_left(seconds):
+    """Return a number of seconds as text."""
+    return f"about {timedelta(seconds=int(seconds))}" if seconds < CENTURY else "more than 100 years"

@@ -1,5 +1,6 @@
 """Events from outside: stop signals, a second run, killed workers, a closed console."""
 
+import errno
 import os
 import shutil
 import signal
@@ -135,6 +136,22 @@ def test_a_second_run_in_the_folder_is_refused(data, tmp_path, capsys, start):
     process.kill()
     process.communicate()
     assert call("train", f"{FLAGS} --total_iters 1", **where) == 0  # the lock of a dead process is ignored
+
+
+def test_a_refused_run_leaves_no_files(tmp_path, capsys):
+    missing = {"train_img_dir": tmp_path / "none", "val_img_dir": tmp_path / "none"}
+    assert call("train", FLAGS, **folders(tmp_path, missing)) == 2
+    assert "No training images in" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_locks_does_not_stop_the_run(data, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
+    for step in (1, 2):
+        assert call("train", f"{FLAGS} --resume_iter latest --total_iters {step}", **folders(tmp_path, data)) == 0
+    assert "(no locks available). The program continues, but" in capsys.readouterr().err and steps(tmp_path) == [1, 2]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -1,14 +1,23 @@
 """Faults during training: NaN, images, disk, memory."""
 
+import errno
+import gc
 import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 
+from core.data_loader import get_train_loader
+from core.report import page
 from core.solver import Solver
+from core.system import workers
+from core.system.workers import Loader
+from core.training import loop
+from core.training.loop import TrainLoop
 from tests.command import ROOT, RUN, as_flags, call
 from tests.runs import FLAGS, folders, state, steps
 
@@ -110,6 +119,59 @@ def test_a_full_disk_keeps_the_last_step_and_saves_later(data, tmp_path, capsys)
     said = capsys.readouterr().err
     assert "error: Cannot write " in said and "Traceback" not in said
     assert steps(tmp_path) == [1, 4] and not list((tmp_path / "checkpoints").glob(".writing*"))
+
+
+@pytest.mark.parametrize("kind", ["OSError", "RuntimeError", "BlockingIOError"])
+def test_no_memory_for_workers_is_one_sentence(kind, data, tmp_path, capsys, monkeypatch):
+    """Semaphores, batches and processes: of the system's limits, each has its own error."""
+
+    def full(*_, **__):
+        if kind == "OSError":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if kind == "BlockingIOError":
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        raise RuntimeError("unable to write to file </torch_1_2_3>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.multiprocessing, "Queue", full)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # of PyTorch's half-made iterator
+    flags = f"{FLAGS.replace('--num_workers 0', '--num_workers 1')} --total_iters 2"
+    assert call("train", flags, **folders(tmp_path, data)) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "Reduce --num_workers (0 uses no worker processes)." in line
+    gc.collect()
+
+
+def test_workers_share_all_of_a_batch_where_errors_are_noticed(data):
+    loader = get_train_loader(data["train_img_dir"], "reference", 32, 2, num_workers=1, stop=1)
+    assert all(tensor.is_shared() for tensor in next(iter(loader)))
+    seen = []
+    for batch in Loader([(torch.zeros(1), 1)], batch_size=1, num_workers=1, collate_fn=collate_and_look):
+        seen = batch
+    assert seen == [True, True]
+
+
+def collate_and_look(samples):
+    return [tensor.is_shared() for tensor in workers._collate(samples)]
+
+
+@pytest.mark.parametrize("number", [10**12, 10**17, 10**18])
+def test_training_without_end_is_possible(number, data, tmp_path, capsys, monkeypatch):
+    flags = f"{FLAGS} --total_iters {number} --ds_iter {number} --max_hours 1".replace(
+        "sample_every 0", "sample_every 1"
+    )
+    monkeypatch.setattr(loop, "PROGRAM_START", time.monotonic() - 3600)
+    real = TrainLoop._stop_if_asked
+
+    def stop_after_two(self, *others):
+        return real(self, *others) if self.done == 2 else others
+
+    monkeypatch.setattr(TrainLoop, "_stop_if_asked", stop_after_two)
+    written = []
+    monkeypatch.setattr(page, "write_page", lambda *args, **kwargs: written.append(str(args)))
+    assert call("train", flags, **folders(tmp_path, data)) == 0
+    assert "Skipping the page" not in capsys.readouterr().err and steps(tmp_path) == [2]
+    assert any("'Time left', 'about" in text or "'Time left', 'more than 100 years'" in text for text in written)
+    assert call("train", f"{flags} --dry_run", **folders(tmp_path, data)) == 0
 
 
 def test_folders_removed_during_the_run_are_made_again(data, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
-"""Names of files."""
+"""Names of files, and locks on folders."""
 
+import errno
 import os
 
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from core.images.io import write_image
 from core.system.errors import UserError
 from core.system.files import LONGEST_NAME, atomic_write, file_names, locked, real_path, safe_name, with_suffix_added
+from metrics import weights
 
 
 def test_file_names_are_unique():
@@ -65,3 +67,74 @@ def test_a_folder_that_is_a_link_to_itself_is_an_error(tmp_path):
     assert real_path(tmp_path / "loop").name == "loop"
     with pytest.raises(UserError, match="Cannot create folder"), locked(tmp_path / "loop"):
         pass
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_locked_folder_is_refused_and_released(tmp_path):
+    folder = tmp_path / "new" / "run"
+    with locked(folder, folder):
+        (folder / "result").touch()
+        with pytest.raises(UserError, match=rf"another run uses it \(process {os.getpid()} on"), locked(folder):
+            pass
+        assert names(folder) == [".lock", ".running.json", "result"]
+    assert names(folder) == [".lock", "result"]
+    with locked(folder):
+        pass
+
+
+def test_folders_that_stay_empty_are_removed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="refused"), locked(tmp_path / "a" / "b", tmp_path / "mine"):
+        raise UserError("Cannot start (refused). See --help.")
+    assert names(tmp_path) == ["mine"] and names(tmp_path / "mine") == []
+
+
+NO_LOCKS = ["ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL", 524]
+
+
+@pytest.fixture
+def lock_error(monkeypatch):
+    """lock_error(number) lets locking fail with this error."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def replace(number):
+        def refuse(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+
+    return replace
+
+
+@pytest.mark.parametrize("name", NO_LOCKS)
+def test_disks_without_locks_cause_a_warning(name, lock_error, tmp_path, capsys):
+    lock_error(number := getattr(errno, str(name), name))
+    (tmp_path / ".writing-1-other").touch()
+    for _ in range(2):  # The first leaves nothing that stops the second.
+        with locked(tmp_path):
+            (tmp_path / "result").touch()
+    printed = capsys.readouterr().err
+    reason = os.strerror(number)
+    assert (
+        printed.count(f"warning: Cannot lock {tmp_path} ({reason[0].lower()}{reason[1:]}). The program continues") == 2
+    )
+    assert (tmp_path / ".writing-1-other").exists()  # It may belong to a second run.
+
+
+def test_other_errors_of_locks_are_errors(lock_error, tmp_path):
+    lock_error(errno.EIO)
+    with pytest.raises(UserError, match="Cannot lock .* \\(input/output error"), locked(tmp_path / "new"):
+        pass
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", NO_LOCKS)
+def test_weights_are_downloaded_to_disks_without_locks(name, lock_error, tmp_path):
+    lock_error(getattr(errno, str(name), name))
+    done = []
+    with weights._waiting(tmp_path / "weights.pth"):
+        done.append(True)
+    assert done
