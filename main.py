@@ -12,12 +12,14 @@ def main(argv=None):
     """Run a command line; return the exit status: 0, or see core.system.exit. Raises errors that are bugs."""
     with ending_at_once():
         given = parse_given(argv)  # before PyTorch is imported: help and mistakes are answered at once
+        from core.cli.resolve import check_same_on_all_ranks
         from core.commands import COMMANDS
         from core.system.distributed import process_group
         from core.system.exit import exit_status
 
     try:
         with StopSignals(), process_group():
+            check_same_on_all_ranks(given)
             COMMANDS[given["mode"]](given)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (bugs are raised again)
         return exit_status(error, is_training=given["mode"] == "train")

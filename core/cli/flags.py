@@ -180,6 +180,10 @@ FLAGS = {flag.name: flag for flags in GROUPS.values() for flag in flags}
 NETWORK_FLAGS = tuple(flag.name for flag in FLAGS.values() if flag.use == NETWORK)
 AFFECTS_RESULTS = tuple(flag.name for flag in FLAGS.values() if flag.use == RESULTS)
 RESUMED_FLAGS = tuple(flag.name for flag in FLAGS.values() if flag.use in (RESULTS, RESUMED))
+ON_ALL_RANKS = (  # flags that must be the same in all processes of a run
+    *NETWORK_FLAGS, *AFFECTS_RESULTS, "mode", "preset", "dry_run", "resume_iter", "total_iters", "num_outs_per_domain",
+    "eval_seeds", "init_from",
+)  # fmt: skip
 
 
 def flags_of(mode):

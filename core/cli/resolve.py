@@ -11,12 +11,13 @@ from core.checkpoint.io import newest_step, read_checkpoint, saved_steps
 from core.checkpoint.resume import check_whole, step_to_resume
 from core.checkpoint.steps import NETS_EMA
 from core.cli.config import RunConfig, merge
-from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, RESUMED_FLAGS, check_values, parse_flag
+from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, ON_ALL_RANKS, RESUMED_FLAGS, check_values, parse_flag
 from core.cli.presets import SETTINGS, SHIPPED, asset, preset_defaults
+from core.cli.values import as_typed
 from core.images.check import check_images
 from core.images.folders import domain_names, prepared_resize, sub_folders
 from core.system import console
-from core.system.distributed import has_begun, local_batch_size, on_main_process
+from core.system.distributed import check_same, has_begun, local_batch_size, on_main_process
 from core.system.errors import UserError
 from core.system.files import real_path
 
@@ -32,6 +33,12 @@ _MODELS = {  # preset -> what gets the authors' networks
     "afhq": "run python -m data.download pretrained-network-afhq",
     "celeba_hq": "run python -m data.download pretrained-network-celeba-hq",
 }
+
+
+def check_same_on_all_ranks(given):
+    """Raise UserError if the processes of a run were started with flags that give different results."""
+    flags = merge(given)
+    check_same({name: flags[name] for name in ON_ALL_RANKS}, as_typed)
 
 
 def resolve(given):

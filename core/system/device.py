@@ -7,6 +7,7 @@ import torch
 from core.system.console import counted
 from core.system.distributed import world_size
 from core.system.errors import UserError
+from core.system.launcher import local_rank
 from metrics.precision import set_tf32
 
 
@@ -22,7 +23,7 @@ def select_device(name="auto"):
         raise UserError("Cannot use --device mps with several processes (one Apple GPU). Start without torchrun.")
     if name == "cpu" or world_size() == 1:
         return torch.device(name)
-    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    number, count = local_rank(), torch.cuda.device_count()
     if number >= count:
         cause = f"this machine has {counted(count, 'GPU')}"
         raise UserError(f"Cannot give each process its own GPU ({cause}). Pass --nproc_per_node {count} to torchrun.")

@@ -1,7 +1,6 @@
 """The ranks (processes) of a torchrun run and their communication. A single process is one rank."""
 
 import io
-import os
 import time
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -13,6 +12,7 @@ from torch import distributed as dist
 
 from core.system import console
 from core.system.errors import PeerError, PeerLost, UserError
+from core.system.launcher import check_launcher, is_launched
 
 TIMEOUT = timedelta(hours=2)  # for a busy rank: rank 0 may need this long to check a million images
 
@@ -21,10 +21,12 @@ _torchrun = SimpleNamespace(store=None)  # torchrun's key-value store, shared by
 
 @contextmanager
 def process_group():
-    """Within the context, this process is a rank of the run if torchrun started it. Only rank 0 prints."""
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+    """Within the context, this process is a rank of the run if torchrun started it. Only rank 0 prints. Raises
+    UserError if the variables of the launcher are wrong."""
+    if not is_launched():
         yield
         return
+    check_launcher()
     from torch.distributed.rendezvous import rendezvous  # Some builds of PyTorch lack it.
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -194,6 +196,20 @@ def on_main_process(work):
     return value if world_size() == 1 else _broadcast(value)
 
 
+def check_same(values, as_typed):
+    """Raise UserError if the ranks have different values of flags, {name: value}. as_typed: shows a value."""
+    if world_size() == 1:
+        return
+    texts = {name: as_typed(value) or "not set" for name, value in values.items()}
+    main_texts = on_main_process(lambda: texts)
+    with sync_errors():
+        different = [f"--{name} is {text}, but {main_texts[name]} on rank 0"
+                     for name, text in texts.items() if text != main_texts[name]]  # fmt: skip
+        if different:
+            problem = f"on rank {_rank()}, {' and '.join(different)}"
+            raise UserError(f"Cannot start ({problem}). Start all processes with the same flags.")
+
+
 def _broadcast(value):
     """Return rank 0's value on every rank. dist.broadcast_object_list would unpickle it, which may run code."""
     file = io.BytesIO()
@@ -213,4 +229,5 @@ def _communication():
     try:
         yield
     except RuntimeError as error:  # The backends raise no more specific class.
-        raise PeerLost(f"Cannot reach the other processes of this run ({error}). Restart all processes.") from error
+        problem = str(error).partition("\n")[0]
+        raise PeerLost(f"Cannot reach the other processes of this run ({problem}). Restart all processes.") from error

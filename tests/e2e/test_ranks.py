@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -168,6 +169,40 @@ def compare_images(root):
             match="" if distributed.is_main_process() else "differ from those on rank 0",
         ):
             check_same_on_all_ranks(paths, root)
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags", "difference"),
+    [
+        ("train", "--lr 0.5", "--lr is 0.5, but 0.0001 on rank 0"),
+        (
+            "train",
+            "--seed 5 --max_conv_dim 8",
+            "--max_conv_dim is 8, but 16 on rank 0 and --seed is 5, but 777 on rank 0",
+        ),
+        ("train", "--dry_run", "--dry_run is True, but False on rank 0"),
+        ("train", "--mode sample", "--mode is sample, but train on rank 0"),
+        ("train", "--total_iters 5", "--total_iters is 5, but 4 on rank 0"),
+        ("eval", "--eval_seeds 3", "--eval_seeds is 3, but not set on rank 0"),
+    ],
+)
+def test_different_flags_on_ranks_are_refused(mode, flags, difference, data, tmp_path):
+    line = line_of(mode, SHORT, folders(tmp_path, data))
+    lines = [line, [*line, *flags.split()]]
+    places = zip(lines, processes.environments(2), (tmp_path / "0", tmp_path / "1"), strict=True)
+    started = [processes.start(line, console, environment) for line, environment, console in places]
+    assert ended(started) == [2, 2]
+    printed = [(tmp_path / str(rank)).read_text() for rank in range(2)]
+    errors = [text for text in "".join(printed).splitlines() if "error: " in text]
+    problem = f"Cannot start (on rank 1, {difference}). Start all processes with the same flags."
+    assert errors == [f"[rank 1] error: {problem}"] and not any(map(Path.is_dir, tmp_path.iterdir()))
+
+
+def test_flags_that_only_concern_a_machine_may_differ(data, tmp_path):
+    line = line_of("train", SHORT.replace("--total_iters 4", "--total_iters 1"), folders(tmp_path, data))
+    lines = [line, [*line, "--num_workers", "1", "--max_hours", "9"]]
+    started = [processes.start(*each) for each in zip(lines, ["/dev/null"] * 2, processes.environments(2), strict=True)]
+    assert ended(started) == [0, 0] and steps(tmp_path) == [1]
 
 
 def test_errors_and_reductions_reach_all_ranks(tmp_path):
