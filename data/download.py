@@ -9,120 +9,49 @@ Names: celeba-hq-dataset, afhq-dataset, afhq-v2-dataset, pretrained-network-cele
 Run the same command again to resume an interrupted download. Existing files are not downloaded again.
 """
 
-import http.client
 import shutil
 import stat
-import time
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from core.cli.parser import Parser
 from core.cli.values import PATH, SWITCH, TEXT, nearest
 from core.system import console
 from core.system.errors import UserError, reason
 from core.system.files import atomic_write, make_folder, system_errors
+from data.transfer import Unavailable, Unusable, check_bytes, elsewhere, fetch, forget, name_of
 
-DROPBOX = "https://www.dropbox.com/s/{}?dl=1"
-FILES = {  # name -> {target: address}; a zip archive is unpacked into a folder
-    "celeba-hq-dataset": {"data/celeba_hq": "f7pvjij2xlpff59/celeba_hq.zip"},
-    "afhq-dataset": {"data/afhq": "t9l9o3vsx2jai3z/afhq.zip"},
-    "afhq-v2-dataset": {"data/afhq_v2": "vkzjokiwof5h8w6/afhq_v2.zip"},
+
+class Source(NamedTuple):
+    """A published file. addresses: tried in order. size, sha256: None where unknown."""
+
+    addresses: tuple
+    size: int | None = None
+    sha256: str | None = None
+
+
+def _dropbox(path):
+    return Source((f"https://www.dropbox.com/s/{path}?dl=1",))
+
+
+FILES = {  # name -> {target: Source}; a zip archive is unpacked into a folder
+    "celeba-hq-dataset": {"data/celeba_hq": _dropbox("f7pvjij2xlpff59/celeba_hq.zip")},
+    "afhq-dataset": {"data/afhq": _dropbox("t9l9o3vsx2jai3z/afhq.zip")},
+    "afhq-v2-dataset": {"data/afhq_v2": _dropbox("vkzjokiwof5h8w6/afhq_v2.zip")},
     "pretrained-network-celeba-hq": {
-        "expr/checkpoints/celeba_hq/100000_nets_ema.ckpt": "96fmei6c93o8b8t/100000_nets_ema.ckpt"
+        "expr/checkpoints/celeba_hq/100000_nets_ema.ckpt": _dropbox("96fmei6c93o8b8t/100000_nets_ema.ckpt")
     },
-    "pretrained-network-afhq": {"expr/checkpoints/afhq/100000_nets_ema.ckpt": "etwm810v25h42sn/100000_nets_ema.ckpt"},
+    "pretrained-network-afhq": {
+        "expr/checkpoints/afhq/100000_nets_ema.ckpt": _dropbox("etwm810v25h42sn/100000_nets_ema.ckpt")
+    },
     "wing": {
-        "expr/checkpoints/wing.ckpt": "tjxpypwpt38926e/wing.ckpt",
-        "expr/checkpoints/celeba_lm_mean.npz": "91fth49gyb7xksk/celeba_lm_mean.npz",
+        "expr/checkpoints/wing.ckpt": _dropbox("tjxpypwpt38926e/wing.ckpt"),
+        "expr/checkpoints/celeba_lm_mean.npz": _dropbox("91fth49gyb7xksk/celeba_lm_mean.npz"),
     },
 }
-BROKEN_OFF = (OSError, http.client.HTTPException)  # urllib raises OSErrors
-TRIES, PAUSE, PATIENCE = 5, 2.0, 30.0  # seconds
-BLOCK = 2**20  # bytes
-
-
-class Unusable(UserError):
-    """A file has the wrong content, so another attempt would not help."""
-
-
-def fetch(url, part):
-    """Download a URL into the file `part`, or resume an interrupted download. Raises UserError."""
-    idle = 0  # consecutive attempts without a new byte
-    while idle < TRIES:
-        size_before = _size(part)
-        try:
-            _transfer(url, part)
-            return
-        except urllib.error.HTTPError as error:
-            if error.code == 416 and _note_of(part).exists():  # no bytes are left: the part is complete
-                return
-            if error.code < 500:
-                raise UserError(f"Cannot download {url} ({error.code} {error.reason}). {_elsewhere(url)}") from error
-            problem = f"{error.code} {error.reason}"
-        except (http.client.InvalidURL, ValueError) as error:  # ValueError: not ASCII, for example
-            raise UserError(f"Cannot download {url} (invalid address: {error}). {_elsewhere(url)}") from error
-        except BROKEN_OFF as error:
-            if getattr(error, "filename", None):  # an error of this machine, not of the network
-                problem = f"Cannot write {error.filename} ({reason(error)})"
-                raise UserError(f"{problem}. Check the folder and free space.") from error
-            problem = str(getattr(error, "reason", error)) or type(error).__name__
-        idle = 0 if _size(part) > size_before else idle + 1
-        time.sleep(PAUSE)
-    raise UserError(
-        f"Cannot download {url} ({problem}; {_size(part):,} bytes received so far). Run the same command again to "
-        f"resume. {_elsewhere(url)}"
-    )
-
-
-def _transfer(url, part):
-    """Attempt a download once. It starts over if no note beside the part records the version of the file."""
-    note = _note_of(part)
-    start = _size(part) if note.exists() else 0
-    headers = {"User-Agent": "python -m data.download"}
-    if start:
-        headers |= {"Range": f"bytes={start}-", "If-Range": note.read_text(encoding="utf-8")}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (checked by `get`)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
-        if answer.status != 206:  # the server sends the complete file
-            start = 0
-            # A strong ETag identifies the version of a file. Otherwise the time of the last change does.
-            tag = answer.headers.get("ETag", "W/")
-            version = answer.headers.get("Last-Modified") if tag.startswith("W/") else tag
-            note.unlink(missing_ok=True)
-            if version:
-                note.write_text(version, encoding="utf-8")
-        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            note.unlink()
-            raise http.client.HTTPException("the server sent a different byte range than requested")
-        length = answer.headers.get("Content-Length", "")
-        total = start + int(length) if length.isdecimal() else None
-        bar = console.progress(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True)
-        with part.open("ab" if start else "wb") as file, bar:
-            while block := answer.read(BLOCK):
-                bar.update(file.write(block))
-    if total is not None and _size(part) < total:
-        raise http.client.HTTPException("the connection was closed too early")
-
-
-def _size(path):
-    return path.stat().st_size if path.exists() else 0
-
-
-def _note_of(part):
-    return part.with_name(f"{part.name}.version")
-
-
-def _name_of(url):
-    """Return the file name in a URL or path."""
-    return PurePosixPath(url.partition("?")[0].replace("\\", "/")).name
-
-
-def _elsewhere(url):
-    return f"Use another address with --url, or download {_name_of(url)} in a browser and use --from_file."
 
 
 def kind_of(target):
@@ -135,8 +64,10 @@ def check(path, kind, origin):
     with path.open("rb") as file:
         head = file.read(512).lstrip()
     names = []
-    with suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as content:
-        names = content.namelist()
+    damage = zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError
+    with suppress(*damage), zipfile.ZipFile(path) as content:
+        if kind == ".zip" or content.testzip() is None:  # Unpacking checks a data set.
+            names = content.namelist()
     pickled = head.startswith(b"\x80")  # format of PyTorch before 1.6
     fits = {
         ".ckpt": pickled or any(name.endswith("data.pkl") for name in names),
@@ -146,7 +77,7 @@ def check(path, kind, origin):
     if not fits[kind]:
         content = "a web page" if head[:1] == b"<" else "a different or damaged file"
         wanted = "zip archive of a data set" if kind == ".zip" else f"{kind} file"
-        raise Unusable(f"Cannot use {origin} (expected a {wanted}, got {content}). {_elsewhere(origin)}")
+        raise Unusable(f"Cannot use {origin} (expected a {wanted}, got {content}). {elsewhere(origin)}")
 
 
 def unpack(archive, folder):
@@ -184,9 +115,12 @@ def _is_safe(entry):
     return not (path.is_absolute() or ".." in path.parts or ":" in entry.filename or is_link)
 
 
-def get(target, url, from_file=None):
-    """Create a target from a file or zip archive; return False if a usable one exists. Raises UserError."""
-    target = Path(target)
+def get(target, source, from_file=None):
+    """Create a target from a file or zip archive; return False if a usable one exists. Raises UserError.
+
+    source: an address, or a Source, whose addresses are tried in order.
+    """
+    target, source = Path(target), Source((source,)) if isinstance(source, str) else source
     if target.is_dir() and not any(target.iterdir()):
         target.rmdir()
     if target.exists():
@@ -194,22 +128,37 @@ def get(target, url, from_file=None):
             if target.is_file():
                 check(target, kind_of(target), str(target))
             return False
-    if from_file is None and not url.startswith(("http://", "https://")):
-        raise UserError(f"Cannot download {url} (not an http or https address). Use --from_file for a local file.")
     make_folder(target.parent)
     with system_errors(target, "write"):
-        if from_file is not None:
+        if from_file is None:
+            _download(source, target)
+        else:
             _install(Path(from_file), target, from_file, keep=True)
-            return True
-        part = target.with_name(f"{target.name}.part")
-        fetch(url, part)
-        try:
-            _install(part, target, url, keep=False)
-        except Unusable:
-            _forget(part)
-            raise
-        _forget(part)
     return True
+
+
+def _download(source, target):
+    """Download a target from the first address that delivers it. Raises UserError if none does."""
+    # Each address has its own part: otherwise, the bytes of one would be lost as soon as another one is tried.
+    names = [f"{target.name}.part{number if number > 1 else ''}" for number in range(1, len(source.addresses) + 1)]
+    parts = [target.with_name(name) for name in names]
+    for url, part in zip(source.addresses, parts, strict=True):
+        try:
+            fetch(url, part)
+            try:
+                check_bytes(part, source.size, source.sha256, url)
+                _install(part, target, url, keep=False)
+            except Unusable:
+                forget(part)
+                raise
+        except (Unavailable, Unusable) as error:
+            if part == parts[-1]:
+                raise
+            console.warn(f"{reason(error)[:1].upper()}{reason(error)[1:]}. Trying the next address.")
+        else:
+            break
+    for part in parts:
+        forget(part)
 
 
 def _install(path, target, origin, keep):
@@ -224,31 +173,30 @@ def _install(path, target, origin, keep):
         path.replace(target)
 
 
-def _forget(part):
-    for path in (part, _note_of(part)):
-        path.unlink(missing_ok=True)
+def plan(name, given, are_files=False):
+    """Return [(target, Source, file or None)] of the files to create. Raises UserError.
 
-
-def plan(name, given):
-    """Return [(target, default address, given source or None)]. given: addresses or files. Raises UserError."""
-    files, sources = FILES[name], {}
-    for source in given:
-        suffix = PurePosixPath(_name_of(source)).suffix
+    given: other addresses, or files, distinguished by their suffixes. Several addresses of a kind are tried in order.
+    """
+    files, found = FILES[name], {}
+    for origin in given:
+        suffix = PurePosixPath(name_of(origin)).suffix
         target = next((target for target in files if kind_of(target) == suffix or len(files) == 1), None)
-        if target in (None, *sources):
+        if target is None or (are_files and target in found):
             kinds = " and one ".join(map(kind_of, files))
-            raise UserError(f"Cannot use {source} for {name} ({name} needs one {kinds} file). Give each file once.")
-        sources[target] = source
-    return [(target, DROPBOX.format(path), sources.get(target)) for target, path in files.items()]
+            raise UserError(f"Cannot use {origin} for {name} ({name} needs one {kinds} file). Give each file once.")
+        found.setdefault(target, []).append(origin)
+    if are_files:
+        return [(target, files[target], file) for target, (file,) in found.items()]
+    return [(target, Source(tuple(found[target])) if target in found else source, None)
+            for target, source in files.items()]  # fmt: skip
 
 
 def main(argv=None):
     """Run the command line. Exits with status 2 after printing an error, 130 on Ctrl-C."""
     parser = Parser(description=__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", help="one or more names listed above")
-    parser.add(
-        "url", TEXT, [], "other http or https addresses to download from, for a single NAME", nargs="+", metavar="URL"
-    )
+    parser.add("url", TEXT, [], "other addresses for one NAME, tried in order", nargs="+", metavar="URL")
     parser.add("from_file", PATH, [], "local files of one NAME, instead of a download", nargs="+")
     parser.add("dry_run", SWITCH, False, "print the files and their addresses, and download nothing")
     args = parser.parse_args(argv)
@@ -264,13 +212,12 @@ def main(argv=None):
         if not Path(path).is_file():
             parser.error(f"No file at {path} (--from_file). Check the path.")
     try:
-        planned = [row for name in args.names for row in plan(name, args.url or args.from_file)]
-        for target, address, given in planned:
-            if args.from_file and given is None:
-                continue
+        given, are_files = args.url or args.from_file, bool(args.from_file)
+        planned = [row for name in args.names for row in plan(name, given, are_files)]
+        for target, source, file in planned:
             if args.dry_run:
-                console.info(f"Would create {target} from {given or address}")
-            elif get(target, given or address, given if args.from_file else None):
+                console.info(f"Would create {target} from {file or ', else '.join(source.addresses)}")
+            elif get(target, source, file):
                 console.info(f"Created {target}")
             else:
                 console.info(f"{target} already exists." + (" Remove it to replace it." if given else ""))

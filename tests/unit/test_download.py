@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from core.system.errors import UserError
-from data import download
+from data import download, transfer
 
 
 def archive(**files):
@@ -66,7 +66,7 @@ def server(monkeypatch):
     served = {"files": {}, "asked": [], "version": '"one"', "header": "ETag", "most": 10**9, "until": 10**9, "shift": 0}
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, served))
     threading.Thread(target=listening.serve_forever, daemon=True).start()
-    monkeypatch.setattr(download, "PAUSE", 0.01)
+    monkeypatch.setattr(transfer, "PAUSE", 0.01)
     yield served, f"http://127.0.0.1:{listening.server_address[1]}"
     listening.shutdown()
     listening.server_close()
@@ -145,7 +145,7 @@ def test_web_pages_and_damaged_files_are_refused(server, tmp_path):
 
 
 def test_an_unreachable_server_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "PAUSE", 0)
+    monkeypatch.setattr(transfer, "PAUSE", 0)
     with pytest.raises(UserError, match="Cannot download .* 0 bytes received so far"):
         download.get(tmp_path / "wing.ckpt", "http://127.0.0.1:9/wing.ckpt")
 
@@ -242,6 +242,6 @@ def test_command_line_takes_urls_and_files(checkpoint, server, tmp_path, monkeyp
 
 
 def test_plan_gives_default_target_and_address():
-    (target, address, given), *_ = download.plan("wing", [])
-    assert (target, given) == ("expr/checkpoints/wing.ckpt", None)
-    assert address == "https://www.dropbox.com/s/tjxpypwpt38926e/wing.ckpt?dl=1"
+    (target, source, file), *_ = download.plan("wing", [])
+    assert (target, file) == ("expr/checkpoints/wing.ckpt", None)
+    assert source.addresses == ("https://www.dropbox.com/s/tjxpypwpt38926e/wing.ckpt?dl=1",)
