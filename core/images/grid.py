@@ -1,37 +1,42 @@
 """Grids of images, with titles."""
 
 import math
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from core.images.fonts import composed, font_for, missing, spelled
 from core.images.io import JPEG_OPTIONS
 from core.system.files import atomic_write
 
 JPEG_MAX_SIDE = 65_500  # libjpeg's limit
-FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "arial.ttf")
 
 
 class Grid:
-    """An image of rows x columns cells of size x size pixels, with row titles on the left and column titles on top."""
+    """An image of rows x columns cells of size x size pixels, with row titles on the left and column titles on top.
+
+    missing: set of the titles' characters that no font has. The grid shows a similar character or a code for each.
+    """
 
     def __init__(self, rows, columns, size, row_titles=(), column_titles=()):
-        self.size, self.font = size, _font(max(10, size // 12), "".join((*row_titles, *column_titles)))
+        text = "".join((*row_titles, *column_titles)).replace("\n", "")
+        self.size, self.font = size, font_for(max(10, size // 12), text)
+        self.missing = missing(self.font, composed(text))
+        rows_of_lines = [[spelled(self.font, line) for line in title.split("\n")] for title in row_titles]
         gap = self.font.size // 2
-        width = max((self.font.getlength(line) for title in row_titles for line in title.split("\n")), default=0)
+        width = max((self.font.getlength(line) for lines in rows_of_lines for line in lines), default=0)
         self.left = min(math.ceil(width), 2 * size) + 2 * gap if row_titles else 0
         self.top = 2 * self.font.size if column_titles else 0
         self.canvas = Image.new("RGB", (self.left + columns * size, self.top + rows * size), "white")
         draw = ImageDraw.Draw(self.canvas)
-        for row, title in enumerate(row_titles):
-            text = "\n".join(self._shortened(line, self.left - 2 * gap) for line in title.split("\n"))
+        for row, lines in enumerate(rows_of_lines):
+            text = "\n".join(self._shortened(line, self.left - 2 * gap) for line in lines)
             position = (self.left - gap, self.top + (row + 0.5) * size)
             draw.multiline_text(position, text, "black", self.font, anchor="rm", align="right")
         for column, title in enumerate(column_titles):
             position = (self.left + (column + 0.5) * size, self.top / 2)
-            draw.text(position, self._shortened(title, size - gap), "black", self.font, anchor="mm")
+            draw.text(position, self._shortened(spelled(self.font, title), size - gap), "black", self.font, anchor="mm")
 
     def put(self, row, column, images):
         """Place uint8 images (N, size, size, 3) side by side, the first at (row, column)."""
@@ -62,11 +67,3 @@ class Grid:
             length -= 1
             short = f"{text[: (length + 1) // 2]}…{text[len(text) - length // 2 :]}"
         return short
-
-
-def _font(size, text):
-    """Return Pillow's own font, which is the same on all systems, or a system font if the text is not ASCII."""
-    for name in () if text.isascii() else FONTS:
-        with suppress(OSError):  # not installed
-            return ImageFont.truetype(name, size)
-    return ImageFont.load_default(size)

@@ -4,6 +4,7 @@ import json
 from itertools import chain, count
 from pathlib import Path
 
+from core.images.fonts import code_of
 from core.images.io import write_image
 from core.report import page
 from core.sampling import translate, video
@@ -31,6 +32,7 @@ class OutputWriter:
         for incomplete in (self.folder, self.folder / SMALL):
             clear_away(incomplete, older_than=3600)  # Other running programs may also write there.
         self.taken, self.manifest = set(), {}  # file names used; {name of a single image: manifest entry}
+        self.has_warned = False  # of characters that no font has
 
     def write(self, output, sources, styles):
         """Translate the sources into the styles and write them as one of --outputs."""
@@ -53,10 +55,20 @@ class OutputWriter:
             path = self._free_path(name, ".jpg")
             rows = self._rows(path.name, sources, styles[page_rows])
             grid = translate.style_grid(sources, styles[page_rows], rows, self.domains if self.titled else None)
+            self._warn_about_font(grid.missing)
             grid.save(path)
             grid.save_small(self.folder / SMALL / path.name, columns, max(16, SMALL_WIDTH // columns))
             del grid  # frees up to a quarter of a gigabyte before the next page is created
             console.info(f"Wrote {path}")
+
+    def _warn_about_font(self, missing):
+        if missing and not self.has_warned:
+            self.has_warned = True
+            number, example = console.counted(len(missing), "character"), code_of(min(missing))
+            console.warn(
+                f"No installed font has {number} of the labels. Grids show codes such as {example} or similar "
+                "characters instead. To see the names, install a font with these characters, such as Noto Sans CJK."
+            )
 
     def video(self, name, sources, styles):
         """Write a video that interpolates the sources between consecutive styles of the same domain."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from core.images import io
-from core.images.grid import Grid, _font
+from core.images import fonts, io
+from core.images.grid import Grid
 from core.system.errors import UserError
 
 
@@ -32,7 +32,7 @@ def test_titles_in_other_scripts_have_glyphs():
     """The font has glyphs for other scripts, where the system has such a font."""
     grid = Grid(1, 1, 64, ["déjà\nvu"], ["Ñandú"])
     assert grid.font.getlength("é") > 0
-    assert _font(12, "plain").getname() == ImageFont.load_default(12).getname()
+    assert fonts.font_for(12, "plain").getname() == ImageFont.load_default(12).getname()
 
 
 def test_a_grid_that_cannot_be_written_leaves_nothing(tmp_path):
