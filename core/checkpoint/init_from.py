@@ -23,8 +23,8 @@ def describe_source(path, assumed, given, domain_names=None):
     number, names = description.networks["num_domains"], description.domains or domain_names
     _check_rows(states, number, where)
     if domain_names not in (None, names):
-        given = ",".join(domain_names)
-        raise UserError(f"--domain_names must be {','.join(names)} as in {where}, or omitted, got {given}.")
+        saved, given = console.as_list(names), console.as_list(domain_names)
+        raise UserError(f"--domain_names must be {saved} as in {where}, or omitted, got {given}.")
     if names and len(names) != number:
         raise UserError(f"--domain_names must be {number} names, one per domain of {where}, got {len(names)}.")
     if not names:

@@ -6,7 +6,22 @@ from dataclasses import dataclass, replace
 from core.cli.flags import FLAGS, NETWORK_FLAGS, RESUMED_FLAGS, parse_flag
 from core.cli.presets import preset_defaults
 from core.cli.values import as_typed, nearest
+from core.system import console
 from core.system.errors import UserError
+
+
+def _with_commas(names, domains):
+    """Return the names of a list, where neighbours that are the parts of a domain's name are that domain.
+
+    So the user may omit the quotes around a name with a comma if its parts are no domains themselves.
+    """
+    parts_of = {name: [part.strip() for part in name.split(",")] for name in domains if "," in name}
+    for whole, parts in parts_of.items():
+        for start in range(len(names) - len(parts) + 1):
+            if names[start : start + len(parts)] == parts and not set(parts) & set(domains):
+                names = [*names[:start], whole, *names[start + len(parts) :]]
+                break
+    return names
 
 
 def defaults():
@@ -75,14 +90,15 @@ class RunConfig:
         if self.target_domains is None:
             return None
         domains = self.names_by_label
-        unknown = [name for name in self.target_domains if name not in domains]
+        names = _with_commas(self.target_domains, domains)
+        unknown = [name for name in names if name not in domains]
         if unknown:
             close = nearest(unknown[0], domains)
             hint = f" Did you mean {close}?" if close else ""
             hint += "" if self.domains else " To use names, list them in label order with --domain_names."
-            names = ",".join(self.target_domains)
-            raise UserError(f"--target_domains must be some of {', '.join(domains)}, got {names}.{hint}")
-        return [domains.index(name) for name in self.target_domains]
+            allowed = ", ".join(console.as_list([name]) for name in domains)
+            raise UserError(f"--target_domains must be some of {allowed}, got {console.as_list(names)}.{hint}")
+        return list(dict.fromkeys(map(domains.index, names)))
 
     def style_kinds(self, output):
         """Return the kinds of styles of an output of sampling: a list of "reference" and "seed".

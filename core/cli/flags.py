@@ -137,7 +137,8 @@ GROUPS = {
     ],
     "sampling": [
         Flag("outputs", each_of(*OUTPUTS), "reference,video_ref", "what to create: a comma-separated list", "sample"),
-        Flag("target_domains", NAMES, None, "domains to translate into; by default all", "sample"),
+        Flag("target_domains", NAMES, None, "domains to translate into, by default all; '\"a, b\",c' if a name "
+             "has a comma", "sample"),
         Flag("seeds", SEEDS, "0-9", "seeds of random styles, such as 0-9,20", "sample"),
         Flag("psi", NUMBER, 1, "truncation of random styles: 0 is the mean style, 1 no truncation", "sample"),
         Flag("labels", SWITCH, False, "write names of domains and files beside grids", "sample"),

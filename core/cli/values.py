@@ -2,9 +2,11 @@
 
 import difflib
 import math
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from core.system import console
 from core.system.errors import UserError
 
 MAX_INT = 10**18  # fits everywhere an integer goes
@@ -41,7 +43,7 @@ def nearest(name, names):
 def as_typed(value):
     """Return a flag's value as typed on a command line; an empty text for None."""
     if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
+        return console.as_list(value)
     return "" if value is None else str(value)
 
 
@@ -122,7 +124,9 @@ def _truth(text):
 
 
 def _names(text):
-    names = [name.strip() for name in text.split(",")]
+    """'cat,"cats, dogs"' -> ["cat", "cats, dogs"]. As in CSV, quotes count only around a name; "" is a quote in it."""
+    parts = re.findall(r'\s*(?:"((?:[^"]|"")+)"\s*|([^,]*))(?:,|\Z)', f"{text},")[:-1]
+    names = [quoted.replace('""', '"') or plain.strip() for quoted, plain in parts]
     _require("" not in names and len(set(names)) == len(names))
     return names
 

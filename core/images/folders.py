@@ -179,7 +179,7 @@ def find_references(root, domains, targets=None, results=None):
         if targets is None and len(domains) > 1:
             raise UserError(
                 f"Cannot assign the images in {where} to domains (it has no sub-folders). "
-                f"Pass --target_domains with one or more of {','.join(domains)}."
+                f"Pass --target_domains with one or more of {console.as_list(domains)}."
             )
         return [(path, label) for label in targets or [0] for path in paths]
     unknown = [name for name in names if name not in domains]

@@ -144,6 +144,16 @@ def listed(names, most):
     return ", ".join(names[:most]) + more
 
 
+def as_list(names):
+    """Return names as typed in a comma-separated list: names with commas and the like in double quotes."""
+
+    def typed(name):
+        needs_quotes = "," in name or name != name.strip() or name.startswith('"')
+        return '"' + name.replace('"', '""') + '"' if needs_quotes else name
+
+    return ",".join(typed(str(name)) for name in names)
+
+
 def counted(number, noun):
     """A number with its noun: "1 image", "1,200 images"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
