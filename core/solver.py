@@ -276,7 +276,7 @@ class Solver:
             about = evaluation.about() | {"precision": config.precision, "seconds": round(time.monotonic() - start, 1)}
             write = partial(write_scores, config.eval_dir, step, mode, by_mode[mode], about)
             means[mode] = distributed.on_main_process(write)
-        score_table(step, by_mode)
+        score_table(step, by_mode, evaluation.missing_scores())
         return means
 
     # Sampling

@@ -21,7 +21,7 @@ from PIL import Image
 
 from core.data_loader import get_sample_loader, test_transform
 from core.evaluation.features import MOST_KEPT, FeatureAccumulator, distances, read_features, write_features
-from core.evaluation.scores import Scores
+from core.evaluation.scores import Scores, missing_scores
 from core.images.folders import check_same_on_all_ranks, images_below
 from core.images.io import to_uint8, write_image
 from core.model import Content
@@ -81,6 +81,13 @@ class Evaluation:
             few = [name for name, paths in images.items() if len(paths) < enough]
             if few:
                 console.warn(f"Fewer than {console.counted(enough, f'{kind} image')} in {', '.join(few)}. {effect}")
+        for sentence in self.missing_scores().values():
+            console.warn(f"{sentence} Means are over the scores that exist.")
+
+    def missing_scores(self):
+        """Return {metric: sentence} of the scores that these images cannot have."""
+        training, validation = ({name: len(paths) for name, paths in part.items()} for part in (self.train, self.val))
+        return missing_scores(training, validation, self.outputs)
 
     def run(self, nets, mode, seed, pause=lambda: None):
         """Compute the scores of all tasks in a mode: {"cat2dog": Scores, ...}. pause(): called after each task. Each
@@ -141,6 +148,7 @@ class Evaluation:
             "training_images": {name: len(paths) for name, paths in self.train.items()},
             "outputs_per_source": self.outputs,
             "sources_per_batch": self.batch_size,
+            "missing_scores": self.missing_scores(),
             "images_for_kid": f"at most {MOST_KEPT} of a set",
             "img_size": self.img_size,
             "weights": self.weights,
