@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := expr/demo
+OLDEST := .venv-oldest
+# Python 3.10 where there is one that starts.
+OLDEST_PYTHON ?= $(shell python3.10 -c "" 2> /dev/null && echo python3.10 || echo $(PYTHON))
 # One worker per core, at most eight. One worker runs all tests of a file, so fixtures are created only once.
 PYTEST := $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-unit test-slow lint browser clean
+.PHONY: demo test test-unit test-slow test-oldest lint browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python main.py sample --preset demo --checkpoint assets/demo --outputs reference,latent,video_ref --result_dir $(DEMO)/results
@@ -31,12 +34,16 @@ test-unit: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
 
+# Runs the unit tests with the lowest versions that requirements.txt allows. Installs 6 GB on Linux.
+test-oldest: $(OLDEST)/.installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q tests/unit
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .ruff_cache
 
 # Tests of HTML pages need Chromium. This installs it on Debian as root. Without Chromium, these tests are skipped.
 browser:
@@ -48,6 +55,11 @@ browser:
 $(VENV)/.installed: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(OLDEST)/.installed: requirements-oldest.txt
+	test -x $(OLDEST)/bin/python || $(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet -r requirements-oldest.txt "pytest>=8,<10"
 	touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed

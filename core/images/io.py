@@ -130,7 +130,11 @@ def squared(image, size, resize="stretch", resample=Image.Resampling.BILINEAR):
     if resize == "crop":
         return ImageOps.fit(image, (size, size), resample)
     if resize == "pad":
-        return ImageOps.pad(image, (size, size), resample, color="white")
+        longer = max(image.size)  # ImageOps.pad fails, or adds nothing but white, where a side is rounded to 0
+        width, height = (max(1, round(side / longer * size)) for side in image.size)
+        square = Image.new("RGB", (size, size), "white")
+        square.paste(image.resize((width, height), resample), (round((size - width) / 2), round((size - height) / 2)))
+        return square
     return image.resize((size, size), resample)
 
 

@@ -98,7 +98,8 @@ def test_squared_stretches_crops_or_pads():
     assert (cropped[:, 1:] == (255, 0, 0)).all()  # the blue quarter is cut off
     assert (padded[:4] == 255).all() and (padded[12:] == 255).all() and (padded[8, 0] == (0, 0, 255)).all()
     for way in ("stretch", "crop", "pad"):
-        assert io.squared(Image.new("RGB", (1, 900)), 16, way).size == (16, 16)
+        line = np.asarray(io.squared(Image.new("RGB", (1, 900)), 16, way))
+        assert line.shape == (16, 16, 3) and (line == 0).any()
 
 
 def test_reduced_jpeg_decoding_stays_close_to_full_decoding(tmp_path):
