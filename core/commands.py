@@ -1,6 +1,8 @@
 """The modes of main.py: train, sample, eval and align. Each resolves its flags, builds what it needs and runs it."""
 
+from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from core.cli.config import merge
 from core.cli.resolve import resolve, with_checkpoint
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.dry_run import report
+from core.images.advice import warn_about_counts
 from core.images.check import readable, warn_about_stretching
 from core.images.folders import check_same_on_all_ranks, find_references, find_sources
+from core.images.inventory import inventory, warn_about_changes
 from core.solver import Solver
 from core.system import console
 from core.system.device import describe_device, select_device
@@ -51,12 +55,31 @@ def start_training(config):
         )  # fmt: skip
         val = get_test_loader(config.val_img_dir, config.img_size, config.val_batch_size, num_workers=0, **images)
         loaders = Munch(src=train_loader(which="source"), ref=train_loader(which="reference"), val=val)
+    samples = {"train_img_dir": loaders.src.dataset.dataset.samples, "val_img_dir": val.dataset.samples}
+    check_same_on_all_ranks([path for path, _ in samples["train_img_dir"]], config.train_img_dir)
+    config = replace(config, images=on_main_process(lambda: _look_at_images(config, samples)))
+    with sync_errors():
         solver = start_solver(config)
-    check_same_on_all_ranks([path for path, _ in loaders.src.dataset.dataset.samples], config.train_img_dir)
     console.domain_line("Domains", config.domains, loaders.src.dataset.targets)
     console.domain_line("Validation", config.domains, val.dataset.targets)
     console.info(f"To watch the training, open {Path(config.sample_dir, 'index.html')} in a browser")
     return loaders, solver
+
+
+def _look_at_images(config, samples):
+    """Warn about few images and, in a resumed training, about other images; return what to store with a step.
+
+    samples: {flag of a folder: [(path, label), ...]}.
+    """
+    folders = {flag: config.flags[flag] for flag in samples}
+    images = {flag: inventory(samples[flag], folder, config.domains) for flag, folder in folders.items()}
+    if config.resume_iter:
+        warn_about_changes(config.images, images, folders, config.domains, config.resume_iter)
+    else:
+        labels = Counter(label for _, label in samples["train_img_dir"])
+        counts = {name: labels[label] for label, name in enumerate(config.domains)}
+        warn_about_counts(counts, is_finetuned=config.inherited is not None)
+    return images
 
 
 def sample(given):

@@ -5,12 +5,12 @@ import shlex
 from collections import Counter
 from subprocess import list2cmdline
 
+from core.images.advice import warn_about_counts
 from core.report import page
 from core.system import console
 from core.system.files import real_path
 
 REASONS = {"duplicate": "duplicates", "too small": "too small", "unreadable": "unreadable"}
-FEW = 100  # training images of a domain
 UNEQUAL = 10  # ratio of the largest to the smallest domain
 SHOWN, ROWS = 60, 500  # images per domain, rows in the table of dropped images
 CELL = 128  # minimum width of images on the page in pixels
@@ -73,24 +73,13 @@ def advise(lines, out, size):
     rows = count(lines)
     _print_table([HEAD, *rows])
     train = {domain: number for domain, _, number, *_ in rows[:-1]}
-    few = {domain: number for domain, number in train.items() if number < FEW}
-    if few:
-        listed = ", ".join(f"{domain} {number}" for domain, number in few.items())
-        console.warn(
-            f"A domain with fewer than {FEW} training images ({listed}) yields translations that repeat these images. "
-            "Add images, up to a few hundred or more, or start from a trained network with --init_from."
-        )
+    warn_about_counts(train)
     unreadable = [line for line in lines if line.get("dropped") == "unreadable"]
     if unreadable:
         names = console.listed([line["file"] for line in unreadable], 3)
         console.warn(
             f"Skipping {console.counted(len(unreadable), 'unreadable image')}: {names}. They will be missing from "
             f"the data set. First reason: {unreadable[0]['why']}"
-        )
-    if len(train) == 1:
-        console.warn(
-            "The data set has only one domain. The model will change the style of images but cannot translate between "
-            "domains. Add a folder for each further domain."
         )
     if max(train.values()) > UNEQUAL * min(train.values()):
         console.info("Domains differ much in size. Training samples them equally often, so this is no problem.")

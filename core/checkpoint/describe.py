@@ -17,6 +17,7 @@ class Description(NamedTuple):
     settings: dict | None = None  # saved flags of its training, not validated; None: file of another program
     preset: object = None
     inherited: object = None  # not validated, see `saved_source`
+    images: object = None  # not validated, see `core.images.inventory`
     resize: str | None = None  # how the training images were made square: crop, pad or, unknown, None
 
 
@@ -49,7 +50,8 @@ def describe(states, where, assumed, given):
         raise _foreign(where, "its settings are invalid")
     if not isinstance(config.get("settings"), dict):
         return Description(networks, domains, resize=resize)
-    return Description(networks, domains, config["settings"], config.get("preset"), config.get("inherited"), resize)
+    others = {name: config.get(name) for name in ("preset", "inherited", "images")}
+    return Description(networks, domains, config["settings"], resize=resize, **others)
 
 
 def _is_plain(value, depth=3):

@@ -48,6 +48,7 @@ class RunConfig:
     domains_origin: str = ""  # sampling: where the names come from
     data_resize: str | None = None  # how data.prepare made the training images square; None: unknown
     skipped_images: tuple = ()  # Paths of unreadable training and validation images
+    images: object = None  # {flag of a folder: see core.images.inventory}; of the resumed step until training starts
     inherited: dict | None = None  # networks of --init_from, see core.checkpoint.init_from.describe_source
 
     def __getattr__(self, name):
@@ -120,6 +121,6 @@ class RunConfig:
         """Return the `config` entry of a step's files: plain values that describe the networks and their training."""
         names = None if self.domains is None else list(self.domains)
         networks = {name: self.flags[name] for name in NETWORK_FLAGS} | {"preset": self.preset, "domains": names}
-        optional = {"inherited": self.inherited, "resize": self.data_resize}
+        optional = {"inherited": self.inherited, "resize": self.data_resize, "images": self.images}
         settings = {name: parse_flag(name, self.flags[name]) for name in RESUMED_FLAGS}
         return networks | {k: v for k, v in optional.items() if v} | {"step": step, "settings": settings}

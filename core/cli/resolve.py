@@ -169,12 +169,13 @@ def config_of_step(given, step):
     where = f"step {step} in {flags['checkpoint_dir']}"
     states = read_checkpoint(flags["checkpoint_dir"], NETS_EMA, step, mapped=True)
     description = describe(states, where, {name: flags[name] for name in NETWORK_FLAGS}, given)
-    saved, inherited = {}, None
+    saved, inherited, images = {}, None, None
     if given["mode"] == "sample" and description.resize:
         saved = {"resize": description.resize}
     elif given["mode"] == "train" and description.settings is not None:  # None: another program, or an earlier version
         saved, inherited = saved_settings(given, description, where), saved_source(description, where)
-    config = RunConfig.from_given(given, saved, domains=description.domains, inherited=inherited)
+        images = description.images
+    config = RunConfig.from_given(given, saved, domains=description.domains, inherited=inherited, images=images)
     return _checked(config.with_flags(resume_iter=step, **description.networks), where)
 
 
