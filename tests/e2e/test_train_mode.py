@@ -28,7 +28,8 @@ def test_console_shows_networks_domains_and_losses(run):
     parts = {"D": ("real", "fake", "reg"), "G": ("adv", "sty", "ds", "cyc")}
     updates = [f"{net}/{by}_{part}" for net in "DG" for by in ("latent", "ref") for part in parts[net]]
     assert names == [*updates, "G/lambda_ds", "G/latent_src", "G/ref_src"]
-    assert run[0].stderr == ""  # no terminal: no bar; no warnings either
+    warnings = run[0].stderr.splitlines()  # no terminal: no bar
+    assert len(warnings) == 1 and "fewer than 100 training images (bear 12, cat 12, dog 12)" in warnings[0]
 
 
 def test_a_run_writes_checkpoints_snapshots_and_logs(run, faces):
@@ -38,7 +39,8 @@ def test_a_run_writes_checkpoints_snapshots_and_logs(run, faces):
     manifest = json.loads((folders["checkpoint_dir"] / checkpoints[0]).read_text())
     assert manifest["step"] == 2 and sorted(manifest["files"]) == checkpoints[1:]
     nets = torch.load(folders["checkpoint_dir"] / "000002_nets.ckpt", weights_only=True)
-    settings = nets["config"].pop("settings")
+    settings, images = nets["config"].pop("settings"), nets["config"].pop("images")
+    assert [len(text) // 8 for part in images.values() for text in part] == [12] * 3 + [3] * 3
     assert settings["batch_size"] == 2 and settings["train_img_dir"] == str(folders["train_img_dir"])
     assert nets["config"] == {
         "img_size": 32, "num_domains": 3, "latent_dim": 16, "hidden_dim": 32, "style_dim": 64, "w_hpf": 0.0,
