@@ -21,8 +21,17 @@ from core.cli.parser import Parser
 from core.cli.values import PATH, SWITCH, TEXT, nearest
 from core.system import console
 from core.system.errors import UserError, reason
-from core.system.files import atomic_write, make_folder, system_errors
-from data.transfer import Unavailable, Unusable, check_bytes, elsewhere, fetch, forget, name_of
+from core.system.files import atomic_write, make_folder, sha256, system_errors
+from metrics import transfer
+from metrics.transfer import TransferError, forget, size_of
+
+
+class Unavailable(UserError):
+    """An address does not deliver a file. Another address may."""
+
+
+class Unusable(UserError):
+    """A file has the wrong content, so another attempt at the same address would not help."""
 
 
 class Source(NamedTuple):
@@ -52,6 +61,39 @@ FILES = {  # name -> {target: Source}; a zip archive is unpacked into a folder
         "expr/checkpoints/celeba_lm_mean.npz": _dropbox("91fth49gyb7xksk/celeba_lm_mean.npz"),
     },
 }
+
+
+def fetch(url, part):
+    """Download a URL into the file `part`, or resume an interrupted download. Raises Unavailable, UserError."""
+    try:
+        transfer.fetch(url, part, console.progress)
+    except TransferError as error:
+        again = "Run the same command again to resume. " if error.can_resume else ""
+        raise Unavailable(f"Cannot download {url} ({error}). {again}{elsewhere(url)}") from error
+    except OSError as error:
+        problem = f"Cannot write {error.filename} ({reason(error)})"
+        raise UserError(f"{problem}. Check the folder and free space.") from error
+
+
+def check_bytes(path, source, url):
+    """Raise Unusable if a file has another size or hash than its Source."""
+    problem = ""
+    if source.size not in (None, size_of(path)):
+        problem = f"expected {source.size:,} bytes, got {size_of(path):,}"
+    elif source.sha256 not in (None, sha256(path)):
+        problem = "its SHA-256 hash differs from the published one"
+    if problem:
+        raise Unusable(f"Cannot use {url} ({problem}). {elsewhere(url)}")
+
+
+def name_of(url):
+    """Return the file name in a URL or path."""
+    return PurePosixPath(url.partition("?")[0].replace("\\", "/")).name
+
+
+def elsewhere(url):
+    """Return the advice to take a file from another place."""
+    return f"Use another address with --url, or download {name_of(url)} in a browser and use --from_file."
 
 
 def kind_of(target):
@@ -146,7 +188,7 @@ def _download(source, target):
         try:
             fetch(url, part)
             try:
-                check_bytes(part, source.size, source.sha256, url)
+                check_bytes(part, source, url)
                 _install(part, target, url, keep=False)
             except Unusable:
                 forget(part)

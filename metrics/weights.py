@@ -1,20 +1,25 @@
 """Pretrained weights: torchvision's files in PyTorch's cache."""
 
-import http.client
+import hashlib
 import pickle
+import re
 import struct
 import sys
 import zipfile
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
 from filelock import FileLock
+from tqdm import tqdm
+
+from metrics import transfer
 
 FAILURES = (  # no connection, wrong file at the address, damaged file, weights of another network
     OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
     AssertionError, ImportError, MemoryError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile,
-    http.client.HTTPException,
+    transfer.TransferError,
 )  # fmt: skip
 
 
@@ -30,10 +35,10 @@ def load_pretrained(build, weights):
     path = weights_path(weights)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if path.is_file() else _waiting(path):
-            state = weights.get_state_dict(
-                progress=bool(sys.stderr and sys.stderr.isatty()), check_hash=True, weights_only=True
-            )
+        if not path.is_file():
+            with _waiting(path):  # one process downloads, the others wait
+                _download(weights.url, path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         with torch.device("meta"):  # skips the random initialisation, which is slower than reading the file
             network = build()
         _check(state, network.state_dict())
@@ -55,6 +60,29 @@ def _check(state, expected):
             raise ValueError(f"{name} is unknown, of an unexpected kind, NaN or infinite")
 
 
+def _download(url, path):
+    """Download a file unless another process has done so. Its name contains the first digits of its SHA-256 hash."""
+    if path.is_file():
+        return
+    part, progress = path.with_name(f"{path.name}.part"), partial(tqdm, disable=not (sys.stderr and sys.stderr.isatty()))
+    transfer.fetch(url, part, progress, tries=2)
+    with part.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(2**20):
+            digest.update(block)
+    wanted = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    if wanted and not digest.hexdigest().startswith(wanted[1]):
+        transfer.forget(part)
+        raise ValueError("the server sent another file: its hash is wrong")
+    part.replace(path)
+    transfer.forget(part)
+
+
+def weights_path(weights):
+    """Return the path of the file in PyTorch's cache: TORCH_HOME or ~/.cache/torch."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+
+
 @contextmanager
 def _waiting(path):
     """Let one process download while the others wait. On disks without locks, each downloads."""
@@ -62,8 +90,3 @@ def _waiting(path):
         with suppress(OSError, NotImplementedError):
             stack.enter_context(FileLock(f"{path}.lock", fallback_to_soft=False))
         yield
-
-
-def weights_path(weights):
-    """Return the path of the file in PyTorch's cache: TORCH_HOME or ~/.cache/torch."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]

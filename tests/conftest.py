@@ -32,7 +32,8 @@ def errors_have_the_form(monkeypatch):
 
     def record(error, message):
         caller = Path(sys._getframe(1).f_code.co_filename)
-        if caller.parent.is_relative_to(ROOT) and not {"tests", ".venv", ".venv-oldest"} & set(caller.relative_to(ROOT).parts):
+        others = {"tests", ".venv", ".venv-oldest"}
+        if caller.parent.is_relative_to(ROOT) and not others & set(caller.relative_to(ROOT).parts):
             raised.append(message)
         create(error, message)
 

@@ -15,7 +15,7 @@ from core.images import check
 from core.solver import Solver
 from core.system.errors import UserError
 from core.system.memory import MicroBatch
-from metrics import fid, lpips
+from metrics import fid, lpips, transfer
 from metrics.stats import frechet_distance, kernel_distance
 from tests.command import NARROW, as_flags, config_of
 from tests.evaluations import evaluation, images_of, networks
@@ -138,7 +138,7 @@ def test_missing_weights_are_reported_before_anything_is_written(trained, tmp_pa
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(transfer, "fetch", offline)
     folders = {**trained, "eval_dir": tmp_path / "eval", "checkpoint_dir": tmp_path / "checkpoints"}
     line = f"{FLAGS} --batch_size 2 --total_iters 2"
     assert main.main(["--mode", "train", *line.split(), "--eval_every", "2", *as_flags(folders)]) == 2

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from core.system.errors import UserError
-from data import download, transfer
+from data import download
+from metrics import transfer
 
 
 def archive(**files):

@@ -7,7 +7,7 @@ import torchvision
 from PIL import Image
 from torchvision.models import AlexNet_Weights
 
-from metrics import fid, lpips
+from metrics import fid, lpips, transfer
 from metrics.stats import Moments, frechet_distance, frechet_distance_of_few, kernel_distance
 from metrics.weights import MissingWeights, load_pretrained, weights_path
 from tests import golden
@@ -120,7 +120,7 @@ def test_missing_weights_say_where_they_belong(kind, tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(transfer, "fetch", offline)
     path = weights_path(AlexNet_Weights.IMAGENET1K_V1)
     path.parent.mkdir(parents=True)
     if kind == "text":

@@ -2,17 +2,22 @@
 
 import hashlib
 import http.server
+import io
 import socket
 import struct
 import threading
 import time
 import zlib
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from core.system.errors import UserError
-from data import download, transfer
+from data import download
+from metrics import transfer
+from metrics.weights import MissingWeights, load_pretrained, weights_path
 from tests.unit.test_download import archive
 
 CONTENT = archive(**{"mean.npy": b"\0" * 300_000})
@@ -311,3 +316,30 @@ def test_several_addresses_of_one_file_on_the_command_line(capsys):
     )
     with pytest.raises(UserError, match="Give each file once"):
         download.plan("wing", ["x.ckpt", "y.ckpt"], are_files=True)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_weights_of_metrics_continue_and_are_checked_by_the_hash_in_their_name(serve, tmp_path, monkeypatch, is_right):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = io.BytesIO()
+    torch.save(torch.nn.Linear(100, 100).state_dict(), file)
+    content = file.getvalue()
+
+    def answer(handler, start):
+        handler.begin(start, content=content)
+        handler.wfile.write(content[start : start + 9000])
+        if start + 9000 < len(content):
+            handler.reset()
+
+    address, asked = serve(answer)
+    digest = hashlib.sha256(content if is_right else b"other").hexdigest()[:8]
+    weights = SimpleNamespace(url=f"{address.rpartition('/')[0]}/net-{digest}.pth")
+    if is_right:
+        network = load_pretrained(partial(torch.nn.Linear, 100, 100), weights)
+        assert torch.equal(network.weight, torch.load(io.BytesIO(content), weights_only=True)["weight"])
+        assert len(asked) == len(content) // 9000 + 1
+    else:
+        with pytest.raises(MissingWeights, match="its hash is wrong"):
+            load_pretrained(partial(torch.nn.Linear, 100, 100), weights)
+    left = {path.name for path in weights_path(weights).parent.iterdir()} - {f"net-{digest}.pth.lock"}
+    assert left == ({f"net-{digest}.pth"} if is_right else set())

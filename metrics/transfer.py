@@ -6,25 +6,20 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
-from pathlib import PurePosixPath
-
-from core.system import console
-from core.system.errors import UserError, reason
-from core.system.files import sha256 as sha256_of
 
 BROKEN_OFF = (OSError, http.client.HTTPException)  # urllib raises OSErrors
 TRANSIENT = (408, 425, 429)  # status codes below 500 after which another attempt may succeed
 TRIES, PAUSE, PATIENCE = 5, 2.0, 30.0  # attempts without progress; seconds
 BLOCK = 2**20  # bytes
-AGENT = "python -m data.download"
+AGENT = "StarGAN v2"
 
 
-class Unavailable(UserError):
-    """An address does not deliver a file. Another address may."""
+class TransferError(Exception):
+    """An address does not deliver a file. The message is the reason. can_resume: a later attempt may continue."""
 
-
-class Unusable(UserError):
-    """A file has the wrong content, so another attempt at the same address would not help."""
+    def __init__(self, message, can_resume=False):
+        super().__init__(message)
+        self.can_resume = can_resume
 
 
 class _WebRedirects(urllib.request.HTTPRedirectHandler):
@@ -33,7 +28,7 @@ class _WebRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request, answer, code, message, headers, new_url):
         if not is_web(new_url):
             answer.close()
-            raise _refused(request.full_url, f"it redirects to {new_url}, which is not an http or https address")
+            raise TransferError(f"it redirects to {new_url}, which is not an http or https address")
         return super().redirect_request(request, answer, code, message, headers, new_url)
 
 
@@ -53,14 +48,18 @@ def is_web(url):
     return url.lower().startswith(("http://", "https://"))
 
 
-def fetch(url, part):
-    """Download a URL into the file `part`, or resume an interrupted download. Raises Unavailable, UserError."""
+def fetch(url, part, progress, tries=TRIES):
+    """Download a URL into the file `part`, or resume an interrupted download.
+
+    progress(desc=, total=, initial=, unit=, unit_scale=): returns a bar such as tqdm's. tries: consecutive attempts
+    that may end without a new byte. Raises TransferError, and OSError with a file name for errors of this machine.
+    """
     if not is_web(url):
-        raise Unavailable(f"Cannot download {url} (not an http or https address). Use --from_file for a local file.")
+        raise TransferError("not an http or https address")
     idle, most = 0, size_of(part)  # consecutive attempts without progress; most bytes received so far
-    while idle < TRIES:
+    while True:
         try:
-            _transfer(url, part)
+            _transfer(url, part, progress)
             return
         except urllib.error.HTTPError as error:
             error.close()
@@ -68,24 +67,21 @@ def fetch(url, part):
                 return
             problem = " ".join(f"{error.code} {error.reason}".split())
             if error.code < 500 and error.code not in (416, *TRANSIENT):
-                raise _refused(url, problem) from error
+                raise TransferError(problem) from error
         except (http.client.InvalidURL, ValueError) as error:  # ValueError: not ASCII, for example
-            raise _refused(url, f"invalid address: {error}") from error
+            raise TransferError(f"invalid address: {error}") from error
         except BROKEN_OFF as error:
             if getattr(error, "filename", None):  # an error of this machine, not of the network
-                problem = f"Cannot write {error.filename} ({reason(error)})"
-                raise UserError(f"{problem}. Check the folder and free space.") from error
+                raise
             problem = str(getattr(error, "reason", error)) or type(error).__name__
         idle = 0 if size_of(part) > most else idle + 1
         most = max(most, size_of(part))
+        if idle >= tries:
+            raise TransferError(f"{problem}; {size_of(part):,} bytes received so far", can_resume=True)
         time.sleep(PAUSE)
-    raise Unavailable(
-        f"Cannot download {url} ({problem}; {size_of(part):,} bytes received so far). Run the same command again to "
-        f"resume. {elsewhere(url)}"
-    )
 
 
-def _transfer(url, part):
+def _transfer(url, part, progress):
     """Attempt a download once. It starts over if no note beside the part records the version of the file."""
     known = _read_note(part)
     start = size_of(part) if known else 0
@@ -101,9 +97,9 @@ def _transfer(url, part):
             _write_note(part, _version(answer.headers), total)
         else:
             total = _total_of_range(answer.headers, start, known, part)
-        bar = console.progress(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True)
+        options = {"desc": part.stem, "total": total, "initial": start, "unit": "B", "unit_scale": True}
         # A plain read would discard what it has of a block when the connection breaks. Hence read1, without buffers.
-        with part.open("ab" if start else "wb", buffering=0) as file, bar:
+        with part.open("ab" if start else "wb", buffering=0) as file, progress(**options) as bar:
             while block := answer.read1(BLOCK):
                 _write(file, block)
                 bar.update(len(block))
@@ -189,26 +185,3 @@ def forget(part):
     """Remove a part and its note."""
     for path in (part, _note_of(part)):
         path.unlink(missing_ok=True)
-
-
-def check_bytes(path, size, sha256, origin):
-    """Raise Unusable if a file has another size or hash than published. size, sha256: None where unknown."""
-    if size is not None and size_of(path) != size:
-        problem = f"expected {size:,} bytes, got {size_of(path):,}"
-        raise Unusable(f"Cannot use {origin} ({problem}). {elsewhere(origin)}")
-    if sha256 is not None and sha256_of(path) != sha256:
-        raise Unusable(f"Cannot use {origin} (its SHA-256 hash differs from the published one). {elsewhere(origin)}")
-
-
-def name_of(url):
-    """Return the file name in a URL or path."""
-    return PurePosixPath(url.partition("?")[0].replace("\\", "/")).name
-
-
-def elsewhere(url):
-    """Return the advice to take a file from another place."""
-    return f"Use another address with --url, or download {name_of(url)} in a browser and use --from_file."
-
-
-def _refused(url, problem):
-    return Unavailable(f"Cannot download {url} ({problem}). {elsewhere(url)}")
