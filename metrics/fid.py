@@ -111,7 +111,8 @@ def main(argv=None):
         parser.exit(2)
     (mu, cov, x), (mu2, cov2, y) = sets
     console.info(f"FID: {frechet_distance(mu, cov, mu2, cov2):.6g}")
-    console.info(f"KID: {kernel_distance(x, y):.6g}")
+    needs = " (it needs at least 2 images in each folder)" if min(len(x), len(y)) < 2 else ""
+    console.info(f"KID: {kernel_distance(x, y):.6g}{needs}")
 
 
 if __name__ == "__main__":

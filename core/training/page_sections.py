@@ -77,7 +77,9 @@ def score_sections(eval_dir, done):
                 lines[SCORE_MODES[mode]].append((step, row[metric]))
         charts.append(page.chart(metric, NOTES[metric], lines))
     table = [[f"{step:,}", mode, *(_rounded(row[metric]) for metric in METRICS)] for step, mode, row in rows[::-1]]
-    return [page.curves("Scores", charts), page.table("Scores by step", ["step", "mode", *METRICS], table, folded=True)]
+    note = "An empty cell: too few images or outputs for this score." if any("" in row for row in table) else ""
+    head = ["step", "mode", *METRICS]
+    return [page.curves("Scores", charts), page.table("Scores by step", head, table, note, folded=True)]
 
 
 def _rounded(score):

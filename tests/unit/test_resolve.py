@@ -52,7 +52,9 @@ def test_the_demo_preset_prefers_the_training_of_the_user(tmp_path, monkeypatch,
     assert found.checkpoint_dir == str(ROOT / SHIPPED) and "Model: the included demo model" in capsys.readouterr().out
     shutil.copytree(ROOT / SHIPPED, tmp_path / OWN_DEMO)
     found = config("sample", "--preset", "demo", "--outputs", "latent")
-    assert found.checkpoint_dir == OWN_DEMO and "Model: the one you trained" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert found.checkpoint_dir == OWN_DEMO and "Model: the one you trained" in said
+    assert f"add --checkpoint {ROOT / SHIPPED}" in said  # the path from here
     for flag in ("--checkpoint", "--checkpoint_dir"):
         found = config("sample", "--preset", "demo", "--outputs", "latent", flag, ROOT / SHIPPED)
         assert found.checkpoint_dir == str(ROOT / SHIPPED) and "Model:" not in capsys.readouterr().out
