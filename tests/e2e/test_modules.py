@@ -61,7 +61,7 @@ def test_face_modules_are_not_imported_without_masks():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_fid_command_compares_two_folders(torch_cache, faces, capsys):
+def test_fid_command_compares_two_folders(torch_cache, faces, tmp_path, capsys):
     paths = [str(faces / "val" / name) for name in ("bear", "cat")]
     values = []
     for pair in (paths, paths[::-1], [paths[0]] * 2):
@@ -73,6 +73,10 @@ def test_fid_command_compares_two_folders(torch_cache, faces, capsys):
     assert stop.value.code == 2 and "Cannot read nowhere (it does not exist)." in capsys.readouterr().err
     fid.main(["--paths", *[paths[0]] * 2, "--img-size", "64", "--batch-size", "1", "--device", "cpu"])
     assert float(capsys.readouterr().out.split()[1]) == pytest.approx(values[2], abs=1e-6), "dashes for underscores"
+    (tmp_path / "one").mkdir()
+    shutil.copy(next((faces / "val" / "cat").iterdir()), tmp_path / "one")
+    fid.main(["--paths", str(tmp_path / "one"), paths[0], "--img_size", "64", "--device", "cpu"])
+    assert "KID: nan (it needs at least 2 images in each folder)" in capsys.readouterr().out
     for flag in ("--img_size", "--batch_size"):
         with pytest.raises(SystemExit) as stop:
             fid.main(["--paths", *paths, flag.replace("_", "-"), "0"])
