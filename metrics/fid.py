@@ -6,7 +6,6 @@ Pillow resizes each image (bilinear) to img_size, then to 299 pixels, and the va
 The features are the 2048 pooled activations. Scores of other networks or resizing methods are not comparable.
 """
 
-import argparse
 from functools import lru_cache
 
 import numpy as np
@@ -18,11 +17,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import Inception_V3_Weights
 from torchvision.models.inception import BasicConv2d
 
+from core.cli.parser import Parser
+from core.cli.values import PATH, POSITIVE, one_of
 from core.images.folders import images_below
 from core.images.io import read_rgb
 from core.system import console
 from core.system.errors import UserError
-from metrics.precision import full_precision
+from core.system.precision import full_precision
 from metrics.stats import Moments, frechet_distance, kernel_distance
 from metrics.weights import MissingWeights, load_pretrained
 
@@ -93,17 +94,13 @@ def folder_features(folder, img_size, batch_size, device):
 
 def main(argv=None):
     """Print FID and KID of two folders. Exits with status 2 if a flag or file is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add, usable = parser.add_argument, ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    add("--paths", nargs=2, required=True, metavar=("A", "B"), help="two folders of images to compare")
-    add("--img_size", "--img-size", type=int, default=256, metavar="N",
-        help="side of the images before Inception, in pixels, >= 1 (default: 256)")  # fmt: skip
-    add("--batch_size", "--batch-size", type=int, default=64, metavar="N", help="images per batch, >= 1 (default: 64)")
-    add("--device", default=usable[-1], choices=usable, help="where features are computed (default: %(default)s)")
+    usable = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    parser = Parser(description=__doc__)
+    parser.add("paths", PATH, None, "two folders of images to compare", nargs=2, required=True, metavar=("A", "B"))
+    parser.add("img_size", POSITIVE, 256, "side of the images before Inception, in pixels (default 256)")
+    parser.add("batch_size", POSITIVE, 64, "images per batch (default 64)")
+    parser.add("device", one_of(*usable), usable[-1], f"where features are computed (default {usable[-1]})")
     args = parser.parse_args(argv)
-    for name in ("img_size", "batch_size"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be >= 1, got {getattr(args, name)}.")
     try:
         sets = [folder_features(path, args.img_size, args.batch_size, args.device) for path in args.paths]
     except (MissingWeights, UserError) as error:

@@ -64,7 +64,8 @@ def _download(url, path):
     """Download a file unless another process has done so. Its name contains the first digits of its SHA-256 hash."""
     if path.is_file():
         return
-    part, progress = path.with_name(f"{path.name}.part"), partial(tqdm, disable=not (sys.stderr and sys.stderr.isatty()))
+    part = path.with_name(f"{path.name}.part")
+    progress = partial(tqdm, disable=not (sys.stderr and sys.stderr.isatty()))
     transfer.fetch(url, part, progress, tries=2)
     with part.open("rb") as file:
         digest = hashlib.sha256()

@@ -84,7 +84,8 @@ def check_images(root, flag, img_size, cache, num_workers=0, dry_run=False, is_t
     """Check the images of a data set, warn about unusual ones, and return the paths of unreadable ones to skip.
 
     cache: see `scan`; not written if its folder does not exist yet. is_training: also warn about images that do not
-    suit training. dry_run: write no cache; in training, print a table. Raises UserError if more than MOST_BROKEN of all images, or all images of a domain, are unreadable.
+    suit training. dry_run: write no cache; in training, print a table. Raises UserError if more than MOST_BROKEN of all
+    images, or all images of a domain, are unreadable.
     """
     domains = {name: images_below(Path(root, name)) for name in domain_names(root, flag)}
     all_paths = [path for paths in domains.values() for path in paths]
