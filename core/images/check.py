@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -132,15 +133,15 @@ def _warn_about_unsuitable(findings, where, img_size):
 
 def _warn_about_profiles(findings, where):
     damaged = [path for path, finding in findings.items() if finding.get("profile")]
-    _warn_about(damaged, "damaged colour profile", "Their colours are read as sRGB.", findings, where)
-    if damaged:
-        console.never_warn(DAMAGED_PROFILE)  # The reader does not repeat it.
+    effect = "Colours of images with such profiles are read as sRGB."
+    once = partial(console.warn_once, DAMAGED_PROFILE)  # Neither the reader nor the next folder repeats it.
+    _warn_about(damaged, "damaged colour profile", effect, findings, where, once)
 
 
-def _warn_about(paths, kind, effect, findings, where):
+def _warn_about(paths, kind, effect, findings, where, warn=console.warn):
     if paths:
         found = f"Found {console.counted(len(paths), kind)} among {len(findings):,} in {where}"
-        console.warn(f"{found}: {console.listed(paths, NAMED)}. {effect}")
+        warn(f"{found}: {console.listed(paths, NAMED)}. {effect}")
 
 
 def readable(samples, where, num_workers=0):

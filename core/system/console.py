@@ -71,13 +71,8 @@ def warn(sentence):
 def warn_once(kind, sentence):
     """Print the first warning of a kind, on rank 0. Worker processes print none: their parent has checked the files."""
     if not _rank.tag and parent_process() is None and kind not in _kinds_warned:
-        never_warn(kind)
+        _kinds_warned.add(kind)
         warn(sentence)
-
-
-def never_warn(kind):
-    """Let `warn_once` print no warning of a kind."""
-    _kinds_warned.add(kind)
 
 
 def error(sentence):

@@ -8,6 +8,7 @@ from PIL import Image, ImageCms
 
 from core.images import check
 from core.images.io import DAMAGED_PROFILE, FORMATS, glance, read_rgb, read_with_size
+from core.system import console
 from data import prepare
 from tests.command import picture
 from tests.profiles import PRIMARIES, cmyk_profile, encoded, grey_profile, patches, rgb_profile
@@ -91,14 +92,19 @@ def test_damaged_profiles_change_nothing_and_cause_one_warning(damaged, capsys):
     assert said.count("warning") == 1 and "Ignoring the damaged colour profile of" in said and "cut0.png" in said
 
 
-def test_a_data_set_with_damaged_profiles_is_reported_once(damaged, capsys):
-    check.check_images(damaged, "train_img_dir", 32, damaged / ".cache.json")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_data_set_with_damaged_profiles_is_reported_once(num_workers, damaged, capsys, monkeypatch):
+    monkeypatch.setattr(check, "FEW", 2)  # so that workers read them
+    for flag in ("train_img_dir", "val_img_dir"):
+        check.check_images(damaged, flag, 32, damaged / ".cache.json", num_workers)
     for path in (damaged / "cat").iterdir():
         read_rgb(path)
     said = capsys.readouterr().err
-    assert said.count("profile") == 1 and "Found 6 damaged colour profiles among 6 in --train_img_dir" in said
-    check.check_images(damaged, "train_img_dir", 32, damaged / ".cache.json")  # from the cache
-    assert "Found 6 damaged colour profiles" in capsys.readouterr().err
+    assert said.count("damaged colour") == 1 and "Found 6 damaged colour profiles among 6 in --train_img_dir" in said
+    monkeypatch.setattr(console, "_kinds_warned", set())
+    samples = [(path, 0) for path in sorted((damaged / "cat").iterdir())]
+    assert check.readable(samples, "--src_dir x", num_workers) == samples
+    assert "Found 6 damaged colour profiles among 6 in --src_dir x: " in capsys.readouterr().err
 
 
 def test_prepared_images_are_srgb(tmp_path):
