@@ -15,14 +15,14 @@ from core.system.errors import UserError
 from core.system.launcher import is_rank_0
 
 
-def parse_given(argv=None):
+def parse_given(argv=None, raises=False):
     """Return the flags on a command line: {name: value}; warn about those that its mode ignores.
 
     The mode is the first word, or the value of --mode. Exits with status 2 and one sentence where a value is wrong,
-    with status 0 after --help, --help_all and --version.
+    with status 0 after --help, --help_all and --version. raises: raise UserError for a wrong value instead.
     """
     tokens = with_underscores(argv)
-    parser = build_parser()
+    parser = build_parser(raises)
     try:
         mode, tokens = split_mode(tokens)
         if {"-h", "--help", "--help_all", "--version"} & set(tokens):
@@ -46,9 +46,9 @@ def parse_args(argv=None):
     return argparse.Namespace(**merge(parse_given(argv)))
 
 
-def build_parser():
+def build_parser(raises=False):
     """Return the parser of main.py; it yields only the flags on the command line."""
-    parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser = Parser(raises, add_help=False, argument_default=argparse.SUPPRESS)
     for flags in GROUPS.values():
         for flag in flags:
             parser.add(flag.name, flag.kind, argparse.SUPPRESS, flag.help)

@@ -13,10 +13,11 @@ from core.system.launcher import is_rank_0
 class Parser(argparse.ArgumentParser):
     """Accepts dashes for underscores in flags. A mistake ends the program with one sentence and exit status 2.
 
-    Of several processes that torchrun started, only rank 0 prints.
+    Of several processes that torchrun started, only rank 0 prints. raises: raise UserError for a mistake instead.
     """
 
-    def __init__(self, **options):
+    def __init__(self, raises=False, **options):
+        self.raises = raises
         module = getattr(sys.modules["__main__"], "__spec__", None)
         options |= {"prog": f"python -m {module.name}" if module else None, "allow_abbrev": False}
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
@@ -61,9 +62,12 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def error(self, message):
-        """Print one sentence to stderr, on rank 0 alone, and exit with status 2."""
+        """Print one sentence to stderr, on rank 0 alone, and exit with status 2. See `raises`."""
+        sentence = self._plain(message)
+        if self.raises:
+            raise UserError(sentence)
         if is_rank_0():
-            console.error(self._plain(message))
+            console.error(sentence)
         self.exit(2)
 
     def _print_message(self, message, file=None):

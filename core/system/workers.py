@@ -1,5 +1,7 @@
 """Worker processes that load images."""
 
+from multiprocessing.util import get_temp_dir
+
 from torch.utils.data import DataLoader, default_collate, get_worker_info
 
 from core.system.errors import UserError, reason
@@ -23,6 +25,8 @@ class Loader(DataLoader):
 
     def __iter__(self):
         try:
+            if self.num_workers:
+                get_temp_dir()  # Workers inherit this folder. One that could not create its own would lose batches.
             return super().__iter__()
         except OSError as error:  # The system has no shared memory, memory, processes or files left.
             problem = f"Cannot start processes that load images ({reason(error)})"

@@ -198,6 +198,15 @@ def test_different_flags_on_ranks_are_refused(mode, flags, difference, data, tmp
     assert errors == [f"[rank 1] error: {problem}"] and not any(map(Path.is_dir, tmp_path.iterdir()))
 
 
+def test_a_mistake_of_one_rank_is_printed_once_and_ends_all(data, tmp_path):
+    line = line_of("train", SHORT, folders(tmp_path, data))
+    places = zip(([], ["--lr", "x"], ["--lr", "y"]), processes.environments(3), "012", strict=True)
+    started = [processes.start(line + more, tmp_path / rank, environment) for more, environment, rank in places]
+    assert ended(started) == [2, 2, 2]
+    printed = [(tmp_path / rank).read_text() for rank in "012"]
+    assert printed == ["", "[rank 1] error: --lr must be a number >= 0, got x.\n", ""]
+
+
 def test_flags_that_only_concern_a_machine_may_differ(data, tmp_path):
     line = line_of("train", SHORT.replace("--total_iters 4", "--total_iters 1"), folders(tmp_path, data))
     lines = [line, [*line, "--num_workers", "1", "--max_hours", "9"]]

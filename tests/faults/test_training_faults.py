@@ -121,18 +121,21 @@ def test_a_full_disk_keeps_the_last_step_and_saves_later(data, tmp_path, capsys)
     assert steps(tmp_path) == [1, 4] and not list((tmp_path / "checkpoints").glob(".writing*"))
 
 
-@pytest.mark.parametrize("kind", ["OSError", "RuntimeError", "BlockingIOError"])
+@pytest.mark.parametrize("kind", ["OSError", "RuntimeError", "BlockingIOError", "FileNotFoundError"])
 def test_no_memory_for_workers_is_one_sentence(kind, data, tmp_path, capsys, monkeypatch):
-    """Semaphores, batches and processes: of the system's limits, each has its own error."""
+    """Semaphores, batches, processes and temporary folders: each limit of the system has its own error."""
 
     def full(*_, **__):
         if kind == "OSError":
             raise OSError(errno.ENOSPC, "No space left on device")
         if kind == "BlockingIOError":
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        if kind == "FileNotFoundError":
+            raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
         raise RuntimeError("unable to write to file </torch_1_2_3>: No space left on device (28)")
 
-    monkeypatch.setattr(torch.multiprocessing, "Queue", full)
+    place, name = (workers, "get_temp_dir") if kind == "FileNotFoundError" else (torch.multiprocessing, "Queue")
+    monkeypatch.setattr(place, name, full)
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # of PyTorch's half-made iterator
     flags = f"{FLAGS.replace('--num_workers 0', '--num_workers 1')} --total_iters 2"
     assert call("train", flags, **folders(tmp_path, data)) == 2
