@@ -23,7 +23,7 @@ from core.images.folders import images_below
 from core.images.io import read_rgb
 from core.system import console
 from core.system.errors import UserError
-from core.system.precision import full_precision
+from metrics.precision import full_precision
 from metrics.stats import Moments, frechet_distance, kernel_distance
 from metrics.weights import MissingWeights, load_pretrained
 

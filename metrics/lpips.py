@@ -16,7 +16,7 @@ import torchvision
 from torch import nn
 from torchvision.models import AlexNet_Weights
 
-from core.system.precision import full_precision
+from metrics.precision import full_precision
 from metrics.weights import MissingWeights, load_pretrained
 
 WEIGHTS = AlexNet_Weights.IMAGENET1K_V1

@@ -8,7 +8,7 @@ from core.system.console import counted
 from core.system.distributed import world_size
 from core.system.errors import UserError
 from core.system.launcher import local_rank
-from core.system.precision import set_tf32
+from metrics.precision import set_tf32
 
 
 def select_device(name="auto"):

@@ -4,7 +4,7 @@ import torch
 from core.solver import Solver
 from core.system import device
 from core.system.errors import UserError
-from core.system.precision import full_precision
+from metrics.precision import full_precision
 
 
 def test_select_device_falls_back_to_cpu(monkeypatch):
