@@ -89,7 +89,7 @@ def identify(states, where, assumed):
         high_pass = _count(G, "encode.{}.conv1.weight") - 2 == trunk - 1  # one halving more than without the filter
         w_hpf = float(assumed["w_hpf"] or 1) if high_pass else 0.0
         if "hpf.filter" in G:
-            weight = 8 / G["hpf.filter"][1, 1].item()  # in fp32
+            weight = 8 / G["hpf.filter"][1, 1].detach().item()  # in fp32
             w_hpf = w_hpf if math.isclose(w_hpf, weight, rel_tol=1e-5) else float(f"{weight:.6g}")
         base, most = assumed["channel_base"], assumed["max_conv_dim"]
         hidden_dim, latent_dim = F["shared.0.weight"].shape

@@ -106,6 +106,7 @@ def _fit_moments(saved, parameter):
     flaw = "" if isinstance(step, (int, float)) else kind_flaw(step, torch.tensor(0.0))
     if flaw:
         raise _Misfit(f"step is {flaw}")
+    step = step.detach() if isinstance(step, torch.Tensor) else step
     fitting = {"step": torch.tensor(float(step))}
     if not 0 <= fitting["step"] < torch.inf:
         raise _Misfit("step is no number >= 0")

@@ -153,12 +153,14 @@ def test_moments_are_copies_in_the_memory_format_of_the_parameters(tmp_path):
     content = {"net": io.modules["net"].state_dict()}
     first = content["net"]["state"][0]
     first["exp_avg"] = first["exp_avg_sq"]  # one tensor
-    first["step"] = 1  # as before PyTorch 1.12
-    torch.save(content, io.path(1))
-    other, layer = adam(tmp_path, torch.channels_last)
-    other.load(1)
-    loaded = other.modules["net"].state[layer.weight]
-    assert torch.equal(loaded["exp_avg"], first["exp_avg_sq"]) and loaded["step"] == 1
+    for step in (1, nn.Parameter(torch.tensor(1.0, dtype=torch.float64))):  # a number before PyTorch 1.12
+        first["step"] = step
+        torch.save(content, io.path(1))
+        other, layer = adam(tmp_path, torch.channels_last)
+        other.load(1)
+        loaded = other.modules["net"].state[layer.weight]
+        assert torch.equal(loaded["exp_avg"], first["exp_avg_sq"]) and loaded["step"] == 1
+        assert loaded["step"].dtype == torch.float32 and not loaded["step"].requires_grad
     assert loaded["exp_avg"].stride() == layer.weight.stride()
     assert loaded["exp_avg"].data_ptr() != loaded["exp_avg_sq"].data_ptr()
 
