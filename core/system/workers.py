@@ -1,5 +1,6 @@
 """Worker processes that load images."""
 
+import errno
 from multiprocessing.util import get_temp_dir
 
 from torch.utils.data import DataLoader, default_collate, get_worker_info
@@ -29,5 +30,7 @@ class Loader(DataLoader):
                 get_temp_dir()  # Workers inherit this folder. One that could not create its own would lose batches.
             return super().__iter__()
         except OSError as error:  # The system has no shared memory, memory, processes or files left.
-            problem = f"Cannot start processes that load images ({reason(error)})"
-            raise UserError(f"{problem}. Reduce --num_workers (0 uses no worker processes).") from error
+            action = "allocate shared memory" if error.errno == errno.ENOSPC else "start processes that load images"
+            raise UserError(
+                f"Cannot {action} ({reason(error)}). Reduce --num_workers (0 uses no worker processes)."
+            ) from error
