@@ -13,6 +13,17 @@ SETTINGS = {
     },
 }  # fmt: skip
 
+DATA_SETS = {  # preset -> what creates its data set
+    "demo": "run python -m data.demo",
+    "afhq": "run python -m data.download afhq-dataset",
+    "celeba_hq": "run python -m data.download celeba-hq-dataset",
+    None: "create the demo set with python -m data.demo and add --preset demo",
+}
+MODELS = {  # preset -> what gets the authors' networks
+    "afhq": "run python -m data.download pretrained-network-afhq",
+    "celeba_hq": "run python -m data.download pretrained-network-celeba-hq",
+}
+
 SHIPPED = "assets/demo"  # the demo model, already trained
 
 

@@ -12,7 +12,7 @@ from core.checkpoint.resume import check_whole, step_to_resume
 from core.checkpoint.steps import NETS_EMA
 from core.cli.config import RunConfig, merge
 from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, ON_ALL_RANKS, RESUMED_FLAGS, check_values, parse_flag
-from core.cli.presets import SETTINGS, SHIPPED, asset, preset_defaults
+from core.cli.presets import DATA_SETS, MODELS, SETTINGS, SHIPPED, asset, preset_defaults
 from core.cli.values import as_typed
 from core.images.check import check_images
 from core.images.folders import domain_names, prepared_resize, sub_folders
@@ -20,19 +20,6 @@ from core.system import console
 from core.system.distributed import check_same, has_begun, local_batch_size, on_main_process
 from core.system.errors import UserError
 from core.system.files import real_path
-
-_DATA_SETS = {  # preset -> what creates its data set
-    "demo": "run python -m data.demo",
-    "afhq": "run python -m data.download afhq-dataset",
-    "celeba_hq": "run python -m data.download celeba-hq-dataset",
-    None: "create the demo set with python -m data.demo and add --preset demo",
-}
-
-
-_MODELS = {  # preset -> what gets the authors' networks
-    "afhq": "run python -m data.download pretrained-network-afhq",
-    "celeba_hq": "run python -m data.download pretrained-network-celeba-hq",
-}
 
 
 def check_same_on_all_ranks(given):
@@ -128,7 +115,7 @@ def loaded_config(given):
     flags = merge(given)
     if flags["resume_iter"] in (0, "latest"):
         if "checkpoint_dir" not in given and not saved_steps(Path(flags["checkpoint_dir"]), NETS_EMA):
-            remedy = _MODELS.get(flags["preset"], "add --preset demo for the included model")
+            remedy = MODELS.get(flags["preset"], "add --preset demo for the included model")
             raise UserError(f"No checkpoint in {flags['checkpoint_dir']}. Train first, pass --checkpoint, or {remedy}.")
         return config_of_step(given, newest_step(flags["checkpoint_dir"], NETS_EMA))
     return config_of_step(given, flags["resume_iter"])
@@ -250,7 +237,7 @@ def _with_domains(config):
         folder = config.flags[flag]
         if flag not in config.given and not Path(folder).exists():
             own = "Pass your own folders with --train_img_dir and --val_img_dir"
-            raise UserError(f"No images in {folder} (there is no such folder). {own}, or {_DATA_SETS[config.preset]}.")
+            raise UserError(f"No images in {folder} (there is no such folder). {own}, or {DATA_SETS[config.preset]}.")
         config = settle_domains(config, domain_names(folder, flag), f"--{flag} {folder}")
     if real_path(config.train_img_dir) == real_path(config.val_img_dir):
         console.warn(

@@ -1,11 +1,11 @@
 """The end of the program after an error: messages and exit status."""
 
-import signal
 import time
 
 from core.system import console, distributed
 from core.system.errors import PeerError, PeerLost, Stopped, UserError, reason
 from core.system.memory import explain
+from core.system.signals import signal_name
 
 
 def exit_status(error, is_training=False):
@@ -33,7 +33,7 @@ def _describe(error):
     if isinstance(error, PeerLost):
         return str(error), 1
     if isinstance(error, Stopped):
-        return f"Stopped by {signal.Signals(error.number).name}.", 128 + error.number
+        return f"Stopped by {signal_name(error.number)}.", 128 + error.number
     if isinstance(error, KeyboardInterrupt):
         return "Stopped at once by a second Ctrl-C.", 130
     if isinstance(error, OSError) and error.filename:

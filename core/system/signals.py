@@ -39,11 +39,16 @@ def ending_at_once():
 
     def end(number, _frame):
         if is_rank_0():
-            console.error(f"Stopped by {signal.Signals(number).name}.")
+            console.error(f"Stopped by {signal_name(number)}.")
         os._exit(128 + number)
 
     with _handled_by(end):
         yield
+
+
+def signal_name(number):
+    """Return what stopped the program: Ctrl-C, or the name of a signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 class StopSignals:

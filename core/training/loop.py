@@ -8,7 +8,7 @@ import torch
 from core.data_loader import InputFetcher
 from core.evaluation.evaluator import MODES
 from core.evaluation.scores import best_step
-from core.sampling.snapshots import SMALL, check_grid_side
+from core.sampling.snapshots import PSIS, SMALL, check_grid_side
 from core.system import console, distributed
 from core.system.errors import PeerError, Stopped, UserError, reason
 from core.system.files import atomic_write, clear_away, make_folder, write_text
@@ -65,6 +65,7 @@ class TrainLoop:
                         del inputs, losses  # Free their memory for snapshots and evaluation.
                         self._do_what_is_due()
                 state = "finished"
+                console.info(f"Training is complete. Its page: {Path(config.sample_dir, 'index.html')}")
             except Stopped as stop:
                 state = "stopped"
                 self.stop_signals.is_deferred = True  # Another signal must not interrupt the save.
@@ -178,10 +179,11 @@ class TrainLoop:
     def _show(self, again=True):
         """Write the snapshot and the scores of the step if they are due. again: even if they exist."""
         done, config = self.done, self.config
-        snapshot = Path(config.sample_dir, f"{done:06d}_reference.jpg")
+        snapshot = Path(config.sample_dir, f"{done:06d}_latent_psi_{PSIS[-1]}.jpg")  # the last one
         scores = Path(config.eval_dir, f"FID_{done:05d}_{MODES[-1]}.json")
         if due(done, config.sample_every) and distributed.is_main_process() and (again or not snapshot.exists()):
-            self._attempt("images", lambda: self.solver.snapshot(done, self.fixed_inputs))
+            with self.stop_signals.deferred():  # A resumed run would not write what is missing of an earlier step.
+                self._attempt("images", lambda: self.solver.snapshot(done, self.fixed_inputs))
         is_due = self.evaluation and due(done, config.eval_every)
         if is_due and (again or not distributed.on_main_process(scores.exists)):
             self._attempt("scores", self._score, in_step=True)

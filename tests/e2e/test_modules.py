@@ -80,7 +80,7 @@ def test_fid_command_compares_two_folders(torch_cache, faces, tmp_path, capsys):
     for flag in ("--img_size", "--batch_size"):
         with pytest.raises(SystemExit) as stop:
             fid.main(["--paths", *paths, flag.replace("_", "-"), "0"])
-        assert stop.value.code == 2 and f"{flag} must be >= 1, got 0." in capsys.readouterr().err
+        assert stop.value.code == 2 and f"{flag} must be an integer >= 1, got 0." in capsys.readouterr().err
     module = [sys.executable, "-m", "metrics.fid", "--help"]
     done = subprocess.run(module, cwd=Path(fid.__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0 and "--paths" in done.stdout

@@ -15,7 +15,7 @@ HINT = " To continue from the last saved step, add --resume_iter latest."
         (UserError("wrong"), 2, "wrong"),
         (FileNotFoundError(2, "No such file", "x.png"), 2, "Cannot use x.png (no such file). Check"),
         (torch.OutOfMemoryError(), 2, "Cannot allocate memory (out of memory). Reduce --img_size"),
-        (Stopped(signal.SIGINT), 130, f"Stopped by SIGINT.{HINT}"),
+        (Stopped(signal.SIGINT), 130, f"Stopped by Ctrl-C.{HINT}"),
         (Stopped(signal.SIGTERM), 143, f"Stopped by SIGTERM.{HINT}"),
         (PeerLost("gone"), 1, f"gone{HINT}"),
         (KeyboardInterrupt(), 130, "Stopped at once by a second Ctrl-C."),
@@ -29,7 +29,7 @@ def test_status_and_sentence_of_an_error(error, status, sentence, capsys):
 
 def test_only_an_interrupted_training_can_be_resumed(capsys):
     assert exit_status(Stopped(signal.SIGINT)) == 130
-    assert capsys.readouterr().err == "error: Stopped by SIGINT.\n"
+    assert capsys.readouterr().err == "error: Stopped by Ctrl-C.\n"
 
 
 def test_an_error_of_another_rank_is_not_reported_twice(capsys):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from core.system.errors import Stopped
-from core.system.signals import STOP_SIGNALS, StopSignals, set_worker_signals
+from core.system.signals import STOP_SIGNALS, StopSignals, set_worker_signals, signal_name
 from tests.command import ROOT
 
 INTERRUPTED = """
@@ -79,4 +79,8 @@ def test_a_signal_during_the_imports_ends_with_one_sentence(name, module):
     number = getattr(signal, name)
     line = [sys.executable, "-c", INTERRUPTED, str(int(number)), module]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", f"error: Stopped by {name}.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        128 + number,
+        "",
+        f"error: Stopped by {signal_name(number)}.\n",
+    )
