@@ -158,7 +158,7 @@ def report(options):
             judge = train_judge(*read_faces(options.data, "train", size))
             faces = read_faces(options.data, "val", size)
             own = measure_judge(judge, faces)
-            faces = first_of_each(faces, options.pictures)
+            faces = first_of_each(faces, options.images)
             print(table({"real images": own}))
         result = {mode: measure(solver, judge, faces, mode) for mode in MODES}
         print(table({f"{step} {mode}": row for mode, row in result.items()}), flush=True)
@@ -174,7 +174,7 @@ def main(argv=None):
     parser = Parser(description=__doc__)
     parser.add_argument("--checkpoint_dir", default="expr/checkpoints/demo", help="folder of checkpoints")
     parser.add_argument("--data", default="data/demo", help="folder created by python -m data.demo")
-    parser.add_argument("--pictures", type=int, help="validation images per domain (default all)")
+    parser.add_argument("--images", type=int, help="validation images per domain (default all)")
     parser.add_argument("--steps", default="newest", help="newest, all, or steps like 400,800")
     parser.add_argument("--out", default="expr/quality", help="folder for quality.json")
     parser.add_argument("--curve", help="image file for a plot over the steps (needs matplotlib)")

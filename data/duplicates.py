@@ -11,14 +11,14 @@ FAINT = 4  # minimum detail; below it, noise would decide
 BLOCK = 256  # images compared with all others at once
 
 
-def originals(pictures):
+def originals(images):
     """Return for each image the index of its original: an earlier image that is no copy, or its own index.
 
-    pictures: uint8 arrays (CELLS, CELLS, 3). A matrix product first compares COARSE x COARSE means of all pairs. Means
+    images: uint8 arrays (CELLS, CELLS, 3). A matrix product first compares COARSE x COARSE means of all pairs. Means
     never differ by more than their cells, so this step misses no copy.
     """
-    total, step = len(pictures), CELLS // COARSE
-    cells = np.array(pictures, np.uint8).reshape(total, CELLS, CELLS, 3)
+    total, step = len(images), CELLS // COARSE
+    cells = np.array(images, np.uint8).reshape(total, CELLS, CELLS, 3)
     coarse = cells.reshape(total, COARSE, step, COARSE, step, 3).mean((2, 4), np.float32) - 128
     coarse = coarse.reshape(total, COARSE * COARSE * 3)
     squares = np.square(coarse).sum(1)

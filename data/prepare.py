@@ -51,7 +51,7 @@ LOOK = 256  # minimum side in pixels for comparing images; below it, resampling 
 
 
 @dataclass(eq=False)
-class Picture:
+class Photo:
     """An input file, its properties and its destination."""
 
     path: Path
@@ -81,17 +81,17 @@ def prepare(source, out, size=256, val=0.1, resize="crop", min_side=None):
     if out.is_file():
         raise UserError(f"--out must be a folder, got the file {out}.")
     _files_of_earlier_run(out)  # raises early if the folder cannot be updated
-    pictures = find(source)
-    _in_threads(look, pictures, "reading images")
+    photos = find(source)
+    _in_threads(look, photos, "reading images")
     least = size // 2 if min_side is None else min_side
-    for picture in pictures:
-        side = min(picture.width, picture.height)
-        if not picture.dropped and side < least:
-            picture.dropped, picture.why = "too small", f"shorter side of {side} pixels, minimum {least}"
-    drop_duplicates([picture for picture in pictures if not picture.dropped])
-    split(pictures, val)
+    for photo in photos:
+        side = min(photo.width, photo.height)
+        if not photo.dropped and side < least:
+            photo.dropped, photo.why = "too small", f"shorter side of {side} pixels, minimum {least}"
+    drop_duplicates([photo for photo in photos if not photo.dropped])
+    split(photos, val)
     settings = {"in": str(source), "out": str(out), "size": size, "val": val, "resize": resize, "min_side": least}
-    lines = _lines(pictures, size, resize)
+    lines = _lines(photos, size, resize)
     with locked(out):
         _update_folder(lines, source, out)
         prepare_report.write(out / PAGE, lines, settings)
@@ -99,17 +99,17 @@ def prepare(source, out, size=256, val=0.1, resize="crop", min_side=None):
 
 
 def find(source):
-    """Return a Picture for each image below source, sorted by domain and path. Raises UserError."""
-    pictures = []
+    """Return a Photo for each image below source, sorted by domain and path. Raises UserError."""
+    photos = []
     for domain in domain_names(source, "in"):
         if domain != safe_name(domain, 255):
             reason = "not every operating system allows this name"
             raise UserError(f"Cannot use the folder {domain!r} in --in {source} ({reason}). Rename the folder.")
         paths = images_below(source / domain, "in")
         for path, name in zip(paths, file_names(paths), strict=True):
-            pictures.append(Picture(path, path.relative_to(source).as_posix(), domain, name))
+            photos.append(Photo(path, path.relative_to(source).as_posix(), domain, name))
     warn_about_stray_images(source, f"--in {source}")
-    return pictures
+    return photos
 
 
 def _in_threads(work, items, title):
@@ -125,62 +125,62 @@ def _in_threads(work, items, title):
             executor.shutdown(cancel_futures=True)
 
 
-def look(picture):
-    """Fill in the properties of a Picture; drop it if it is unreadable."""
-    path = picture.path
+def look(photo):
+    """Fill in the properties of a Photo; drop it if it is unreadable."""
+    path = photo.path
     try:
-        image, (picture.width, picture.height) = read_with_size(path, LOOK)
+        image, (photo.width, photo.height) = read_with_size(path, LOOK)
         with system_errors(path, "read"):
-            picture.bytes, picture.hash = path.stat().st_size, sha256(path)
+            photo.bytes, photo.hash = path.stat().st_size, sha256(path)
     except UserError as error:
-        picture.dropped = "unreadable"
-        picture.why = str(error).replace(str(path), path.name)
+        photo.dropped = "unreadable"
+        photo.why = str(error).replace(str(path), path.name)
         return
-    picture.cells = np.asarray(image.resize((CELLS, CELLS), Image.Resampling.BILINEAR))
+    photo.cells = np.asarray(image.resize((CELLS, CELLS), Image.Resampling.BILINEAR))
 
 
-def drop_duplicates(pictures):
-    """Drop copies of other Pictures. The largest copy in the first domain stays."""
-    ranked = sorted(pictures, key=lambda one: (one.domain, -one.width * one.height, -one.bytes))
-    for picture, index in zip(ranked, originals([one.cells for one in ranked]), strict=True):
+def drop_duplicates(photos):
+    """Drop copies of other Photos. The largest copy in the first domain stays."""
+    ranked = sorted(photos, key=lambda one: (one.domain, -one.width * one.height, -one.bytes))
+    for photo, index in zip(ranked, originals([one.cells for one in ranked]), strict=True):
         original = ranked[index]
-        if picture is original:
+        if photo is original:
             continue
-        kind = "file" if picture.hash == original.hash else "image"
-        picture.dropped = "duplicate"
-        picture.why = f"same {kind} as {original.file} ({original.width} x {original.height})"
-        if picture.domain != original.domain:
-            picture.why += f", which belongs to the domain {original.domain}"
+        kind = "file" if photo.hash == original.hash else "image"
+        photo.dropped = "duplicate"
+        photo.why = f"same {kind} as {original.file} ({original.width} x {original.height})"
+        if photo.domain != original.domain:
+            photo.why += f", which belongs to the domain {original.domain}"
 
 
-def split(pictures, val):
-    """Assign a part to each Picture that is not dropped. Raises UserError if a domain has fewer than two.
+def split(photos, val):
+    """Assign a part to each Photo that is not dropped. Raises UserError if a domain has fewer than two.
 
     The hash of the bytes is read as a fraction of 1. val: images with a hash below this fraction are for validation; 1
     or more: as many images of each domain, those with the lowest hashes. Each part gets at least one of each domain.
     """
-    for domain, of_domain in groupby(pictures, attrgetter("domain")):
+    for domain, of_domain in groupby(photos, attrgetter("domain")):
         group = list(of_domain)
-        ranked = sorted((picture for picture in group if not picture.dropped), key=attrgetter("hash"))
+        ranked = sorted((photo for photo in group if not photo.dropped), key=attrgetter("hash"))
         if len(ranked) < 2:
-            reasons = Counter(picture.dropped for picture in group if picture.dropped)
+            reasons = Counter(photo.dropped for photo in group if photo.dropped)
             dropped = "".join(f", {number} {reason}" for reason, number in reasons.items())
             raise UserError(
                 f"Cannot split the images of {domain} into training and validation ({len(group)} found{dropped}; "
                 "at least 2 usable images needed). Add images."
             )
-        below = sum(int(picture.hash[:13], 16) / 16**13 < val for picture in ranked)
+        below = sum(int(photo.hash[:13], 16) / 16**13 < val for photo in ranked)
         count = min(max(below if val < 1 else val, 1), len(ranked) - 1)
-        for number, picture in enumerate(ranked):
-            picture.part = "val" if number < count else "train"
+        for number, photo in enumerate(ranked):
+            photo.part = "val" if number < count else "train"
 
 
-def _lines(pictures, size, resize):
-    """Return the lines of prepared.jsonl: a dict for each Picture."""
-    shown = [one for one in pictures if one.dropped and one.cells is not None][:SMALL_MOST]
+def _lines(photos, size, resize):
+    """Return the lines of prepared.jsonl: a dict for each Photo."""
+    shown = [one for one in photos if one.dropped and one.cells is not None][:SMALL_MOST]
     small = dict(zip(shown, file_names([one.path for one in shown]), strict=True))
     lines = []
-    for one in pictures:
+    for one in photos:
         line = {"file": one.file, "domain": one.domain}
         if one.part:
             line |= {"output": f"{one.part}/{one.domain}/{one.name}.jpg", "size": size, "resize": resize}

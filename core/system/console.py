@@ -17,12 +17,12 @@ from types import SimpleNamespace
 
 from tqdm import tqdm
 
-_kinds_warned = set()
 CONTROLS = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control, format, surrogate, line and paragraph break
 JOINERS = "\u200c\u200d"  # format characters of Persian, Indic scripts and emoji, which change nothing else
 FAILURES = (OSError, ValueError, LookupError)  # a closed pipe, a full disk, a closed stream, an unknown encoding
 
 _rank = SimpleNamespace(tag="")  # empty on rank 0
+_kinds_warned = set()  # by warn_once
 
 
 def open_missing_streams():

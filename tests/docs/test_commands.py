@@ -131,7 +131,7 @@ def run(words):
         done = [sys.executable, "-m", "pytest", *flags, "--collect-only", "-q", quick]
         assert subprocess.run(done, cwd=ROOT, check=True)
     elif name.startswith("benchmarks."):
-        less = {"benchmarks.quality": ["--pictures", "4"]}
+        less = {"benchmarks.quality": ["--images", "4"]}
         assert importlib.import_module(name).main([*flags, *less[name]]) in (None, 0)
     elif name == "core.cli.help":
         assert flags == [">", "docs/flags.md"] and importlib.import_module(name).markdown()

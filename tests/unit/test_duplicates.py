@@ -15,7 +15,7 @@ def cells(image):
 
 
 def looked_at(path):
-    one = prepare.Picture(path, path.name, "cat", path.stem)
+    one = prepare.Photo(path, path.name, "cat", path.stem)
     prepare.look(one)
     return one.cells
 
