@@ -1,8 +1,10 @@
 """The steps of a training in a folder. A step has three files; a manifest, written last, marks it as complete."""
 
 import json
+from contextlib import suppress
 
 from core.checkpoint.io import CheckpointIO, saved_steps
+from core.system.errors import UserError
 from core.system.files import move_aside, sha256, system_errors, write_text
 
 NETS, NETS_EMA, OPTIMS = FILES = "{:06d}_nets.ckpt", "{:06d}_nets_ema.ckpt", "{:06d}_optims.ckpt"
@@ -26,11 +28,18 @@ class StepFiles:
 
     def save(self, step, config):
         """Write the step's files, then its manifest. Raises UserError if this fails."""
-        with system_errors(self.folder, "write"):
-            manifest_path(self.folder, step).unlink(missing_ok=True)
-            for file in self.files:
-                file.save(step, config)
-            write_manifest(self.folder, step)
+        is_new = not any(path.exists() for path in self._paths(step))
+        try:
+            with system_errors(self.folder, "write"):
+                manifest_path(self.folder, step).unlink(missing_ok=True)
+                for file in self.files:
+                    file.save(step, config)
+                write_manifest(self.folder, step)
+        except UserError:
+            with suppress(OSError):
+                if is_new:
+                    self._remove(step)  # On a full disk, an incomplete step would take the room of the next one.
+            raise
 
     def load(self, step, optional=None):
         """Load the step's files. optional: see `CheckpointIO.load`. Raises UserError."""

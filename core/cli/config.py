@@ -95,7 +95,7 @@ class RunConfig:
         unknown = [name for name in names if name not in domains]
         if unknown:
             close = nearest(unknown[0], domains)
-            hint = f" Did you mean {close}?" if close else ""
+            hint = f" Did you mean {console.as_list([close])}?" if close else ""
             hint += "" if self.domains else " To use names, list them in label order with --domain_names."
             allowed = ", ".join(console.as_list([name]) for name in domains)
             raise UserError(f"--target_domains must be some of {allowed}, got {console.as_list(names)}.{hint}")

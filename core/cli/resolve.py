@@ -134,6 +134,8 @@ def with_checkpoint(given):
         raise UserError(f"Cannot read --checkpoint {path} (no such file or folder). Check the path.")
     if not name and not path.is_dir():
         raise UserError(f"--checkpoint must be a folder, or a file named like 010800_nets_ema.ckpt, got {path}.")
+    if path.is_dir() and not saved_steps(path, NETS_EMA):
+        raise UserError(f"No checkpoint in --checkpoint {path}. Check the path.")
     folder, step = (path, "latest") if path.is_dir() else (path.parent, int(name[1]))
     return {k: v for k, v in given.items() if k != "checkpoint"} | {"checkpoint_dir": str(folder), "resume_iter": step}
 

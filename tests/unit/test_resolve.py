@@ -39,6 +39,7 @@ def test_a_checkpoint_is_a_folder_or_a_file(tmp_path):
     for line, sentence in (
         ([tmp_path / "000004_nets_ema.ckpt"], "Cannot read --checkpoint .*no such file or folder"),
         ([tmp_path / "000003_manifest.json"], "--checkpoint must be a folder, or a file named like"),
+        ([tmp_path.parent], "No checkpoint in --checkpoint"),
         ([tmp_path, "--resume_iter", "3"], "Cannot use --checkpoint and --resume_iter at once"),
         ([tmp_path, "--checkpoint_dir", "x"], "Cannot use --checkpoint and --checkpoint_dir at once"),
     ):
