@@ -165,7 +165,7 @@ def _write_note(part, version, total):
 
 
 def _read_note(part):
-    with suppress(OSError, ValueError, LookupError, TypeError):  # none, or a damaged one
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):  # none, or a damaged one
         note = json.loads(_note_of(part).read_text(encoding="utf-8"))
         if isinstance(note["version"], str) and isinstance(note["total"], (int, type(None))):
             return note

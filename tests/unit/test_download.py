@@ -3,7 +3,6 @@
 import functools
 import http.server
 import io
-import threading
 import zipfile
 
 import pytest
@@ -12,15 +11,7 @@ import torch
 from core.system.errors import UserError
 from data import download
 from metrics import transfer
-
-
-def archive(**files):
-    """A zip of given names, slashes as __, and contents, as bytes."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as file:
-        for name, text in files.items():
-            file.writestr(name.replace("__", "/"), text)
-    return content.getvalue()
+from tests.web_server import archive, serving
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -65,12 +56,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch):
     """A local server -> (a dict of what it serves, its address)."""
     served = {"files": {}, "asked": [], "version": '"one"', "header": "ETag", "most": 10**9, "until": 10**9, "shift": 0}
-    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, served))
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
     monkeypatch.setattr(transfer, "PAUSE", 0.01)
-    yield served, f"http://127.0.0.1:{listening.server_address[1]}"
-    listening.shutdown()
-    listening.server_close()
+    with serving(functools.partial(Handler, served)) as address:
+        yield served, address
 
 
 @pytest.fixture

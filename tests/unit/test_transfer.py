@@ -1,13 +1,10 @@
 """Transfers over connections that break or stall, redirects, several addresses, and published hashes."""
 
 import hashlib
-import http.server
 import io
-import socket
-import struct
-import threading
 import time
 import zlib
+from contextlib import ExitStack
 from functools import partial
 from types import SimpleNamespace
 
@@ -18,68 +15,21 @@ from core.system.errors import UserError
 from data import download
 from metrics import transfer
 from metrics.weights import MissingWeights, load_pretrained, weights_path
-from tests.unit.test_download import archive
-
-CONTENT = archive(**{"mean.npy": b"\0" * 300_000})
-SIZE = len(CONTENT)
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Ask `answer(handler, start)`, where start is the offset that a request asks for."""
-
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, answer, asked, *args):
-        self.answer, self.asked = answer, asked
-        super().__init__(*args)
-
-    def do_GET(self):
-        start = self.headers.get("Range")
-        self.asked.append((self.path, start))
-        self.close_connection = True
-        self.answer(self, int(start[6:-1]) if start else 0)
-
-    def begin(self, start, tag='"a"', content=CONTENT, length=True):
-        """Send the headers of an answer from an offset."""
-        self.send_response(206 if start else 200)
-        if tag:
-            self.send_header("ETag", tag)
-        if length:
-            self.send_header("Content-Length", str(len(content) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-
-    def reset(self):
-        """Break the connection by a reset, after the client could read what was sent."""
-        self.wfile.flush()
-        time.sleep(0.05)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
-        self.wfile = self.rfile = open("/dev/null", "w+b", buffering=0)  # noqa: PTH123, SIM115
-
-    def log_message(self, *_):
-        pass
+from tests.web_server import CONTENT, SIZE, ScriptedHandler, archive, serving
 
 
 @pytest.fixture
 def serve(monkeypatch):
     """serve(answer) -> (address of a server, list of its requests)"""
     monkeypatch.setattr(transfer, "PAUSE", 0)
-    servers = []
+    with ExitStack() as servers:
 
-    def start(answer):
-        asked = []
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, answer, asked))
-        server.daemon_threads, server.handle_error = True, lambda *_: None
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}/mean.npz", asked
+        def start(answer):
+            asked = []
+            address = servers.enter_context(serving(partial(ScriptedHandler, answer, asked)))
+            return f"{address}/mean.npz", asked
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 @pytest.mark.parametrize("tag", ['"a"', ""])
@@ -191,7 +141,7 @@ def test_a_part_that_is_larger_than_the_file_starts_over(serve, tmp_path):
     assert (tmp_path / "mean.npz").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("note", ["[]", "{", '{"version": 1, "total": 2}', '"one"', "\udcff"])
+@pytest.mark.parametrize("note", ["[]", "{", '{"version": 1, "total": 2}', '"one"', "\udcff", "[" * 100_000])
 def test_a_damaged_note_starts_over(serve, tmp_path, note):
     def answer(handler, start):
         handler.begin(start)
