@@ -18,7 +18,7 @@ def main(argv=None):
             given = parse_given(argv, raises=is_launched())
         except UserError as error:  # Perhaps only this process has a mistake. The others must end, too.
             mistake = error
-        from core.cli.resolve import check_same_on_all_ranks
+        from core.cli.resolve import check_same_flags
         from core.commands import COMMANDS
         from core.system.distributed import process_group, sync_errors
         from core.system.exit import exit_status
@@ -28,7 +28,7 @@ def main(argv=None):
             with sync_errors():
                 if mistake:
                     raise mistake
-            check_same_on_all_ranks(given)
+            check_same_flags(given)
             COMMANDS[given["mode"]](given)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (bugs are raised again)
         return exit_status(error, is_training=given.get("mode") == "train")

@@ -104,8 +104,7 @@ def main(argv=None):
     try:
         sets = [folder_features(path, args.img_size, args.batch_size, args.device) for path in args.paths]
     except (MissingWeights, UserError) as error:
-        console.error(error)
-        parser.exit(2)
+        parser.error(str(error))
     (mu, cov, x), (mu2, cov2, y) = sets
     console.info(f"FID: {frechet_distance(mu, cov, mu2, cov2):.6g}")
     needs = " (it needs at least 2 images in each folder)" if min(len(x), len(y)) < 2 else ""

@@ -53,9 +53,10 @@ def overview():
 def of_mode(mode):
     """Return the lines of `main.py MODE --help`: examples, and the flags that the mode reads."""
     examples = [f"  python main.py {example}" for example in EXAMPLES[mode]]
-    outputs = [f"  {name:<{WIDTH}}{meaning}" for name, meaning in OUTPUTS.items()] if mode == "sample" else []
     lines = [f"{mode}: {MODES[mode]}", "", *examples, *_groups(lambda flag: mode in flag.modes.split())]
-    return [*lines, *(["", "outputs:", *outputs] if outputs else [])]
+    if mode == "sample":
+        lines += ["", "outputs:", *(f"  {name:<{WIDTH}}{meaning}" for name, meaning in OUTPUTS.items())]
+    return lines
 
 
 def everything():

@@ -22,7 +22,7 @@ from core.system.errors import UserError
 from core.system.files import real_path
 
 
-def check_same_on_all_ranks(given):
+def check_same_flags(given):
     """Raise UserError if the processes of a run were started with flags that give different results."""
     flags = merge(given)
     check_same({name: flags[name] for name in ON_ALL_RANKS}, as_typed)
@@ -40,7 +40,6 @@ def resolve(given):
 
 def _training(given):
     """Resolve a training. If its last iteration is done, only its flags are resolved."""
-    given = with_checkpoint(given)
     flags = merge(given)
     folder, is_latest = Path(flags["checkpoint_dir"]), flags["resume_iter"] == "latest" or has_begun()
     step = step_to_resume(folder, "latest" if is_latest else flags["resume_iter"], mend=not flags["dry_run"])
@@ -78,17 +77,20 @@ def _sampling(given):
     config = loaded_config(given)
     kinds = config.all_style_kinds()
     _warn_about_unused_styles(config, kinds)
-    for name, what, is_needed in (
-        ("src_dir", "images to translate", True),
-        ("ref_dir", "references", "reference" in kinds),
-    ):
-        folder = config.flags[name]
-        if is_needed and name not in given and not Path(folder).exists():
-            demo = "add --preset demo for the included images"
-            raise UserError(f"No {what} in {folder} (there is no such folder). Pass --{name}, or {demo}.")
+    demo = "or add --preset demo for the included images"
+    _check_default_folder(config, "src_dir", "images to translate", f"Pass --src_dir, {demo}.")
+    if "reference" in kinds:
+        _check_default_folder(config, "ref_dir", "references", f"Pass --ref_dir, {demo}.")
     is_named = any(not name.isdecimal() for name in given.get("target_domains") or ())
     needs_names = is_named or "ref_dir" in given or "reference" in kinds
     return name_domains(config, sub_folders(config.ref_dir, config.result_dir) if needs_names else [])
+
+
+def _check_default_folder(config, name, what, advice):
+    """Raise UserError if a folder is missing that no flag on the command line names."""
+    folder = config.flags[name]
+    if name not in config.given and not Path(folder).exists():
+        raise UserError(f"No {what} in {folder} (there is no such folder). {advice}")
 
 
 def _warn_about_unused_styles(config, kinds):
@@ -235,11 +237,10 @@ def _naming(where):
 
 def _with_domains(config):
     """Return the config with the domains of training and validation folders. Raises UserError where they differ."""
+    advice = f"Pass your own folders with --train_img_dir and --val_img_dir, or {DATA_SETS[config.preset]}."
     for flag in ("train_img_dir", "val_img_dir"):
+        _check_default_folder(config, flag, "images", advice)
         folder = config.flags[flag]
-        if flag not in config.given and not Path(folder).exists():
-            own = "Pass your own folders with --train_img_dir and --val_img_dir"
-            raise UserError(f"No images in {folder} (there is no such folder). {own}, or {DATA_SETS[config.preset]}.")
         config = settle_domains(config, domain_names(folder, flag), f"--{flag} {folder}")
     if real_path(config.train_img_dir) == real_path(config.val_img_dir):
         console.warn(
