@@ -109,7 +109,7 @@ def _fit_moments(saved, parameter):
     step = step.detach() if isinstance(step, torch.Tensor) else step
     fitting = {"step": torch.tensor(float(step))}
     if not 0 <= fitting["step"] < torch.inf:
-        raise _Misfit("step is no number >= 0")
+        raise _Misfit("step is negative, NaN or infinite")
     for name in MOMENTS:
         flaw = kind_flaw(saved[name], parameter)
         if flaw:

@@ -13,7 +13,7 @@ def is_launched():
 
 
 def is_rank_0():
-    """Whether this is the only process, or rank 0 of several; also where RANK is no number."""
+    """Return whether this is the only process or rank 0 of several. True if RANK is not an integer."""
     try:
         return not is_launched() or int(os.environ["RANK"]) == 0
     except ValueError:
@@ -21,7 +21,7 @@ def is_rank_0():
 
 
 def check_launcher():
-    """Raise UserError if a variable of the launcher is missing, no number or out of range."""
+    """Raise UserError if a variable of the launcher is missing, not an integer, or out of range."""
     size = _number("WORLD_SIZE", 1, MOST)
     _number("RANK", 0, size - 1)
     _number("MASTER_PORT", 1, 2**16 - 1)
