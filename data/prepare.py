@@ -29,18 +29,8 @@ from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
 from core.system.exit import exit_status
-from core.system.files import (
-    clear_away,
-    file_names,
-    locked,
-    parse_json,
-    read_text,
-    real_path,
-    safe_name,
-    sha256,
-    system_errors,
-    write_text,
-)  # fmt: skip
+from core.system.files import clear_away, file_names, locked, real_path, safe_name, sha256, system_errors, write_text
+from core.system.notes import parse_json, read_text
 from data import prepare_report
 from data.duplicates import CELLS, originals
 

@@ -6,7 +6,8 @@ from core.checkpoint.io import is_intact, read_checkpoint
 from core.checkpoint.steps import FILES, any_steps, is_half, manifest_path, paths_of, write_manifest
 from core.system import console
 from core.system.errors import UserError, reason
-from core.system.files import parse_json, read_text, sha256
+from core.system.files import sha256
+from core.system.notes import parse_json, read_text
 
 
 def step_to_resume(folder, wanted, mend=True):

@@ -7,7 +7,8 @@ import torch
 
 from core.system import console, distributed
 from core.system.errors import reason
-from core.system.files import atomic_write, read_arrays
+from core.system.files import atomic_write
+from core.system.notes import read_arrays
 from metrics.fid import FEATURES
 from metrics.stats import Moments, frechet_distance, frechet_distance_of_few, kernel_distance
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from core.system import console
-from core.system.files import read_json_lines, system_errors, write_text
+from core.system.files import system_errors, write_text
+from core.system.notes import read_json_lines
 
 
 class Scores(NamedTuple):

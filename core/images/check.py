@@ -12,7 +12,8 @@ from core.images.io import DAMAGED_PROFILE, glance, image_size
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
-from core.system.files import parse_json, read_text, write_text
+from core.system.files import write_text
+from core.system.notes import parse_json, read_text
 from core.system.workers import Loader
 
 MOST_BROKEN = 0.01  # share of all images; training does not start with more

@@ -9,7 +9,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from core.system import console, distributed
 from core.system.errors import UserError, reason
-from core.system.files import read_json_lines, real_path
+from core.system.files import real_path
+from core.system.notes import read_json_lines
 
 HEIF = (".heic", ".heif")  # photos of iPhones; reading them needs pillow-heif
 SUFFIXES = (

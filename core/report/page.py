@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from core.system.errors import UserError
-from core.system.files import read_text, system_errors, write_text
+from core.system.files import system_errors, write_text
+from core.system.notes import read_text
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK = '<script type="application/json" id="data">'  # identifies pages of this program

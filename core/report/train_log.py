@@ -9,7 +9,8 @@ from pathlib import Path
 
 from core.system import console
 from core.system.errors import UserError, reason
-from core.system.files import make_folder, next_free_path, read_json_lines, read_text, write_text
+from core.system.files import make_folder, next_free_path, write_text
+from core.system.notes import read_json_lines, read_text
 
 LINES, OPTIONS = "train.jsonl", "options.json"
 MOST_POINTS = 500  # maximum number of points of a curve

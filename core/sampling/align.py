@@ -16,8 +16,9 @@ from core.images.grid import Grid
 from core.images.io import read_rgb, to_uint8, write_image
 from core.system import console
 from core.system.errors import UserError, reason
-from core.system.files import clear_away, read_arrays, real_path, system_errors, with_suffix_added
+from core.system.files import clear_away, real_path, system_errors, with_suffix_added
 from core.system.memory import chunks
+from core.system.notes import read_arrays
 from core.wing import LANDMARKS, SIZE, landmarks_of
 
 WEAK = 0.1  # threshold of a heat map: most maps of a face exceed it; the masks ignore lower values as well

@@ -11,7 +11,8 @@ from core.sampling import translate, video
 from core.sampling.snapshots import SMALL
 from core.system import console
 from core.system.errors import UserError
-from core.system.files import clear_away, read_json_lines, safe_name, write_text
+from core.system.files import clear_away, safe_name, write_text
+from core.system.notes import read_json_lines
 
 SMALL_WIDTH = 1600  # pixels, of the small version of a large grid
 MOST_SHOWN = 600  # single images on the page

@@ -1,17 +1,12 @@
-"""Atomic writes, locks on folders, file names, and readers of the program's own notes, which may be damaged."""
+"""Atomic writes, locks on folders, and file names."""
 
 import errno
 import hashlib
 import json
-import math
 import os
 import platform
 import re
 import time
-import tokenize
-import warnings
-import zipfile
-import zlib
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
@@ -21,15 +16,11 @@ from filelock import FileLock, Timeout
 
 from core.system import console
 from core.system.errors import UserError, reason
+from core.system.notes import parse_json, read_text
 
 NO_LOCKS = {getattr(errno, name, None) for name in ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL", "ENOTTY")}
 NO_LOCKS.add(524)  # ENOTSUPP of the Linux kernel, which some network disks return
 WRITING = ".writing-"  # prefix of the names of incomplete files
-ARRAY_ERRORS = (  # raised by NumPy and zipfile for damaged files
-    OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, RuntimeError, ArithmeticError, SyntaxError,
-    MemoryError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
-)  # fmt: skip
-_warned = set()  # files with damaged lines that a warning has named
 LONGEST_NAME = 255  # bytes
 LONGEST_SUFFIX = 16  # characters of a temporary name; all suffixes of formats are shorter
 
@@ -61,82 +52,6 @@ def write_text(path, text, durable=False):
     """Write a text file with `atomic_write`."""
     with atomic_write(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def read_text(path, errors="strict"):
-    """Return the text of a file. Raises OSError, also for pipes and devices (may block); ValueError if not UTF-8."""
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return path.read_text(encoding="utf-8", errors=errors)
-
-
-def parse_json(text):
-    """Return the value of a JSON text. Raises ValueError, also if it is nested too deep or a number is out of range."""
-    try:
-        return json.loads(text, parse_int=_int64, parse_float=_finite, parse_constant=_finite)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-
-
-def _int64(text):
-    number = int(text)
-    if not -(2**63) <= number < 2**63:
-        raise ValueError("a number is out of range")
-    return number
-
-
-def _finite(text):
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is out of range")
-    return number
-
-
-def read_json_lines(path, is_valid=lambda row: True):
-    """Return the valid objects in a file of JSON lines. Warn once about damaged lines; a missing file has none.
-
-    is_valid: whether an object has the right entries. An incomplete last line is no damage: killed runs leave it.
-    """
-    try:
-        lines = read_text(path, errors="replace").split("\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        console.warn(f"Cannot read {path} ({reason(error)}). The program continues without it.")
-        return []
-    rows, damaged = [], 0
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = parse_json(line)
-        except ValueError:
-            damaged += bool(line.strip()) and number < len(lines)
-        else:
-            if isinstance(row, dict) and is_valid(row):
-                rows.append(row)
-            else:
-                damaged += 1
-    if damaged and str(path) not in _warned:
-        console.warn(f"Skipping {console.counted(damaged, 'damaged line')} of {path}. The other lines are used.")
-        _warned.add(str(path))
-    return rows
-
-
-def read_arrays(path, names):
-    """Return {name: array} of an .npz file. Raises OSError, and ValueError if it is damaged."""
-    import numpy as np  # takes longer than all other imports of this module
-
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        with warnings.catch_warnings(), Path(path).open("rb") as file:
-            warnings.simplefilter("ignore")  # damaged headers
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in names}
-    except ARRAY_ERRORS as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
-        raise ValueError("damaged or incomplete") from error
 
 
 def _remove(path):

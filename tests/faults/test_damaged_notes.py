@@ -16,7 +16,8 @@ from core.sampling.outputs import write_page as write_results
 from core.sampling.snapshots import SMALL
 from core.solver import Solver
 from core.system.errors import UserError
-from core.system.files import clear_away, locked, parse_json, read_json_lines
+from core.system.files import clear_away, locked
+from core.system.notes import parse_json, read_json_lines
 from data.prepare import prepare
 from tests.command import NARROW, call, config_of
 from tests.runs import FLAGS, read_log
