@@ -228,7 +228,7 @@ def _update_folder(lines, source, out):
     if foreign:
         console.warn(
             f"Keeping {console.counted(len(foreign), 'image')} in {out} that this program did not create: "
-            f"{console.listed(foreign, 1)}. Training and evaluation will use every image in these folders."
+            f"{console.listed(foreign, 1)}. Training and evaluation will use them, unless you move them elsewhere."
         )
 
 

@@ -69,7 +69,7 @@ def _check_rows(states, number, where):
     for key in last_layer(state):
         if not (is_dense(state.get(key)) and state[key].shape[:1] == (number,)):
             flaw = f"it has {number} domains, but {key} of its discriminator has another number of rows"
-            raise UserError(f"Cannot use {where} ({flaw}). Replace the _nets.ckpt file in its folder.")
+            raise UserError(f"Cannot use {where} ({flaw}). Replace the _nets.ckpt file next to it.")
 
 
 def load_source(nets, nets_ema, inherited, domains):

@@ -16,7 +16,7 @@ def step_to_resume(folder, wanted, mend=True):
         return wanted
     step = newest_whole_step(folder, mend)
     if step is None:
-        console.info(f"No step in {folder}. Training starts from iteration 0.")
+        console.info(f"No checkpoint in {folder}. Training starts from iteration 0.")
     return step or 0
 
 

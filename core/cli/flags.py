@@ -78,8 +78,8 @@ GROUPS = {
         Flag("device", one_of("auto", "cpu", "cuda", "mps"), "auto", "processor; auto: CUDA if available", ALL),
     ],
     "speed and memory": [
-        Flag("micro_batch", word_or("auto", POSITIVE), "auto", "images in memory at once; auto starts with all and "
-             "halves them if needed", MODEL, RESUMED),
+        Flag("micro_batch", word_or("auto", POSITIVE), "auto", "images in memory at once; auto: all, then half as "
+             "many if memory runs out", MODEL, RESUMED),
         Flag("precision", one_of("fp32", "tf32", "bf16"), "fp32", "arithmetic; tf32: CUDA only; R1 is always fp32",
              MODEL, RESULTS),
         Flag("channels_last", SWITCH, False, "store tensors in NHWC order", MODEL),
@@ -91,7 +91,7 @@ GROUPS = {
         Flag("latent_dim", WIDTH, 16, "length of a random code z", MODEL, NETWORK),
         Flag("hidden_dim", WIDTH, 512, "width of the mapping network F", MODEL, NETWORK),
         Flag("style_dim", WIDTH, 64, "length of a style code", MODEL, NETWORK),
-        Flag("channel_base", integers(1, 2**24 - 1), 2**14, "first layers have channel_base / img_size channels",
+        Flag("channel_base", integers(1, 2**24 - 1), 2**14, "channels of the first layers, multiplied by img_size",
              MODEL, NETWORK),
         Flag("max_conv_dim", WIDTH, 512, "maximum number of channels", MODEL, NETWORK),
         Flag("w_hpf", NUMBER, 1, "weight of the high-pass filter; set 0 unless the images are aligned faces", MODEL,
@@ -141,7 +141,7 @@ GROUPS = {
              "has a comma", "sample"),
         Flag("seeds", SEEDS, "0-9", "seeds of random styles, such as 0-9,20", "sample"),
         Flag("psi", NUMBER, 1, "truncation of random styles: 0 is the mean style, 1 no truncation", "sample"),
-        Flag("labels", SWITCH, False, "write names of domains and files beside grids", "sample"),
+        Flag("labels", SWITCH, False, "write domain and file names next to the images of a grid", "sample"),
         Flag("resize", one_of("stretch", "crop", "pad"), "stretch", "how to make images square; by default as in "
              "training", "sample align"),
         Flag("video_format", one_of("mp4", "gif", "webp"), "mp4", "format of videos", "sample"),

@@ -17,7 +17,7 @@ def warn_about_counts(counts, is_finetuned=False):
         other_way = "" if is_finetuned else ", or start from a trained network with --init_from"
         console.warn(
             f"A domain with fewer than {FEW} training images ({listed}) yields translations that repeat these images. "
-            f"Add images, up to a few hundred or more{other_way}. {GUIDE}"
+            f"Add images, at least a few hundred per domain{other_way}. {GUIDE}"
         )
     if len(counts) == 1:
         console.warn(

@@ -174,8 +174,9 @@ def warn_about_stretching(paths):
                 stretched.append(f"{path.name} ({width} x {height})")
     if stretched:
         console.warn(
-            f"Stretching {console.counted(len(stretched), 'image')} to a square, by more than {MOST_STRETCHED} to 1: "
-            f"{console.listed(stretched, 3)}. To keep proportions, add --resize crop or --resize pad."
+            f"Stretching {console.counted(len(stretched), 'image')} to a square, since one side is more than "
+            f"{MOST_STRETCHED} times the other: {console.listed(stretched, 3)}. To keep proportions, add --resize crop "
+            "or --resize pad."
         )
 
 

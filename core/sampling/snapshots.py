@@ -26,7 +26,7 @@ def check_grid_side(num_images, num_codes, num_domains, size):
     cells, most = max(num_images, num_codes * len(shown_domains(num_domains))), JPEG_MAX_SIDE // size - 1
     if cells > most:
         raise UserError(
-            f"Cannot write snapshots (the grid has {cells} images per side, a JPEG can hold {most} of {size} px). "
+            f"Cannot write snapshots (the grid has {cells} images per side, a JPEG holds at most {most} of {size} px). "
             "Reduce --val_batch_size or --num_outs_per_domain."
         )
 

@@ -219,7 +219,7 @@ class TrainLoop:
         try:
             self.monitor.write_page(self.done, state)
         except (UserError, OSError, ValueError, ArithmeticError) as error:
-            console.warn(f"Skipping the page of step {self.done}: {reason(error)}. Training continues.")
+            console.warn(f"Cannot write index.html of step {self.done}: {reason(error)}. Training continues.")
 
     def _save(self, is_last):
         """Save the step unless it is already saved. If this fails, warn and continue, except for the last step."""

@@ -124,7 +124,7 @@ def test_user_errors_are_reported(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--val_batch_size 3000", "a JPEG can hold 2045 of 32 px"),
+        ("--val_batch_size 3000", "a JPEG holds at most 2045 of 32 px"),
         ("--precision tf32", "tf32 needs CUDA"),
         ("--img_size 16 --eval_every 1", "evaluation needs at least 2 domains and 32 px"),
     ],

@@ -121,7 +121,7 @@ def test_snapshots_show_the_same_inputs(run, tmp_path):
         ("sample", "--w_hpf 1", "--w_hpf must be 0.0 as in step"),
         ("sample", "--checkpoint_dir README.md", "(it is a file). Give its folder"),
         ("sample", "--img_size 64", "--img_size must be 32 as in step"),
-        ("train", "--val_batch_size 2100", "images per side, a JPEG can hold"),
+        ("train", "--val_batch_size 2100", "images per side, a JPEG holds at most"),
         ("train", "--checkpoint_dir LICENSE/inside", "Cannot create folder LICENSE/inside"),
         ("sample", "--result_dir LICENSE/inside", "Cannot create folder LICENSE/inside"),
         ("align", "--lm_path nowhere", "Cannot find the mean face nowhere"),
