@@ -8,10 +8,12 @@ from torch.nn import functional as F
 
 from core import resample
 
+SLOPE = 0.2  # of the activation for negative values
+
 
 def activation():
-    """Return the activation of G, E and D, a leaky ReLU with slope 0.2."""
-    return nn.LeakyReLU(0.2)
+    """Return the activation of G, E and D, a leaky ReLU."""
+    return nn.LeakyReLU(SLOPE)
 
 
 class ResBlk(nn.Module):

@@ -7,6 +7,7 @@ Pure functions of networks and tensors. A loss is a mean over images. Each funct
 import torch
 from torch.nn import functional as F
 
+from core import r1
 from core.model import face_masks
 
 
@@ -21,27 +22,21 @@ def distance(x, y):
     return F.l1_loss(_at_least_single(x), _at_least_single(y))
 
 
-def r1_penalty(logits, x_real):
-    """Return half the squared gradient norm at real images, averaged over N (Mescheder et al. 2018, equation 9)."""
-    (gradient,) = torch.autograd.grad(logits.sum(), x_real, create_graph=True)  # (N, 3, H, W)
-    return 0.5 * gradient.square().flatten(1).sum(1).mean()
-
-
 def discriminator_loss(discriminator, x_real, y_org, x_fake, y_trg, lambda_reg):
     """Return the loss of D: real images of y_org against generated images of y_trg, plus R1. x_fake must have no graph.
 
     Returns (loss, {"real", "fake", "reg"}, {}). D has no meters.
     """
-    x_real = x_real.detach().requires_grad_()  # R1 differentiates by the image.
     with torch.autocast(x_real.device.type, enabled=False):  # R1 squares small numbers, so bf16 is too coarse.
-        real_logits = discriminator(x_real, y_org)
-        reg = r1_penalty(real_logits, x_real)
+        logits, gradient, inputs = r1.logits_and_gradient(discriminator, x_real, y_org)
+        c = torch.func.grad(adversarial_loss)(logits, 1)
+        weight_gradient = r1.weight_gradient(discriminator, x_real, y_org, gradient, inputs, c, lambda_reg)
     terms = {
-        "real": adversarial_loss(real_logits, 1),
+        "real": adversarial_loss(logits, 1),
         "fake": adversarial_loss(discriminator(x_fake, y_trg), 0),
-        "reg": reg,
+        "reg": r1.penalty(gradient),
     }
-    loss = terms["real"] + terms["fake"] + lambda_reg * terms["reg"]
+    loss = terms["real"] + terms["fake"] + lambda_reg * terms["reg"] + weight_gradient
     return loss, _detached(terms), {}
 
 

@@ -67,16 +67,6 @@ def test_losses_and_gradients_equal_golden_numbers(case, update):
     assert norms == pytest.approx(expected["grad_norms"], rel=1e-7, abs=1e-12)
 
 
-def test_r1_of_a_quadratic_is_exact():
-    """D(x) = |x|^2 has the gradient 2x: R1 is 2 |x|^2, mean over images, and differentiable again."""
-    x = torch.tensor([[[[1.0, 2.0]]], [[[3.0, 0.0]]]], requires_grad=True)
-    scale = torch.tensor(1.0, requires_grad=True)
-    penalty = losses.r1_penalty(scale * x.square().flatten(1).sum(1), x)
-    assert penalty.item() == 14.0  # (2 * 5 + 2 * 9) / 2
-    penalty.backward()
-    assert scale.grad.item() == 28.0
-
-
 def test_adversarial_loss_of_known_logits():
     logits = torch.tensor([0.0, 0.0])
     assert losses.adversarial_loss(logits, 1).item() == pytest.approx(0.6931472)
