@@ -9,7 +9,7 @@ OLDEST_PYTHON ?= $(shell python3.10 -c "" 2> /dev/null && echo python3.10 || ech
 # One worker per core, at most eight. One worker runs all tests of a file, so fixtures are created only once.
 PYTEST := $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-unit test-slow test-oldest lint browser clean
+.PHONY: demo test test-unit test-slow test-gpu test-oldest lint browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python main.py sample --preset demo --checkpoint assets/demo --outputs reference,latent,video_ref --result_dir $(DEMO)/results
@@ -33,6 +33,10 @@ test-unit: $(VENV)/.installed-dev
 # Tests golden numbers at full width, memory and learning.
 test-slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
+
+# Tests what only a CUDA GPU can show. Without one, these tests are skipped.
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m gpu
 
 # Runs the unit tests with the lowest versions that requirements.txt allows. Installs 6 GB on Linux.
 test-oldest: $(OLDEST)/.installed

@@ -94,5 +94,5 @@ def train_step(solver, inputs, iteration):
     update_d("D/ref_", E, "x_ref")
     update_g("G/latent_", ["generator", "mapping_network", "style_encoder"], nets.mapping_network, "z_trg")
     update_g("G/ref_", ["generator"], E, "x_ref")
-    solver.update_averages()
+    solver.iteration.update_averages()
     return losses | {"G/lambda_ds": solver.lambda_ds(iteration + 1)}

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from core.images.folders import domain_names, images_below
 from core.images.io import read_rgb, squared
 from core.system import console
-from core.system.device import usable_cores
+from core.system.device import CopyToDevice, usable_cores
 from core.system.distributed import shard, world_size
 from core.system.errors import UserError
 from core.system.random import random_generator
@@ -165,7 +165,8 @@ class InputFetcher:
     def __init__(self, loader, loader_ref=None, latent_dim=16, mode="train", seed=777, start=0, device="cpu"):
         self.batches = _endless(loader)
         self.batches_ref = _endless(loader if loader_ref is None else loader_ref)  # a separate pass
-        self.latent_dim, self.mode, self.seed, self.iteration, self.device = latent_dim, mode, seed, start, device
+        self.latent_dim, self.mode, self.seed, self.iteration = latent_dim, mode, seed, start
+        self.to_device = CopyToDevice(device)
 
     def __iter__(self):
         return self
@@ -184,7 +185,7 @@ class InputFetcher:
             z_trg, z_trg2 = torch.randn(2, count, self.latent_dim, generator=generator)[:, shard(count)]
             inputs = Munch(x_src=x, y_src=y, x_ref=x_ref, x_ref2=x_ref2, y_ref=y_ref, z_trg=z_trg, z_trg2=z_trg2)
         self.iteration += 1
-        return Munch({name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()})
+        return Munch(self.to_device(inputs))
 
 
 def _endless(loader):

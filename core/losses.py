@@ -22,11 +22,15 @@ def distance(x, y):
     return F.l1_loss(_at_least_single(x), _at_least_single(y))
 
 
-def discriminator_loss(discriminator, x_real, y_org, x_fake, y_trg, lambda_reg):
-    """Return the loss of D: real images of y_org against generated images of y_trg, plus R1. x_fake must have no graph.
+def discriminator_loss(nets, x_real, y_org, y_trg, content, s_trg, lambda_reg):
+    """Return the loss of D: real images of y_org against images that G generates from content and s_trg, plus R1.
 
+    content: of x_real. s_trg (N, style_dim): the target style, in domain y_trg.
     Returns (loss, {"real", "fake", "reg"}, {}). D has no meters.
     """
+    discriminator = nets.discriminator
+    with torch.no_grad():
+        x_fake = nets.generator.render(content, s_trg)
     with torch.autocast(x_real.device.type, enabled=False):  # R1 squares small numbers, so bf16 is too coarse.
         logits, gradient, inputs = r1.logits_and_gradient(discriminator, x_real, y_org)
         c = torch.func.grad(adversarial_loss)(logits, 1)

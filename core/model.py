@@ -214,13 +214,3 @@ def build_model(args):
 
         nets.fan = nets_ema.fan = FAN()
     return nets, nets_ema
-
-
-def compile_networks(nets):
-    """Compile F, E and the blocks of G in place. State dicts do not change."""
-    # G's forward is not used: `content` and `render` are called separately. D is not compiled, since R1 needs second
-    # derivatives, which compiled code does not support.
-    for name in ("mapping_network", "style_encoder"):
-        nets[name].compile()
-    for block in [*nets.generator.encode, *nets.generator.decode]:
-        block.compile()

@@ -27,11 +27,11 @@ from core.layers import SLOPE
 
 
 class RecordSlopes(TorchFunctionMode):
-    """Within the context, append the input of each leaky ReLU to the list `inputs`. Its sign determines the slope."""
+    """Within the context, append the input of each leaky ReLU to a list. The signs determine the slopes."""
 
-    def __init__(self):
+    def __init__(self, inputs):
         super().__init__()
-        self.inputs = []
+        self.inputs = inputs
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is F.leaky_relu:
@@ -57,9 +57,10 @@ def logits_and_gradient(discriminator, x, y):
     """Return logits (N,), their gradient by the images (N, 3, H, W), and the inputs of leaky ReLUs, without a graph."""
 
     def total(x):
-        with RecordSlopes() as slopes:
+        inputs = []
+        with RecordSlopes(inputs):
             logits = discriminator(x, y)
-        return logits.sum(), (logits, slopes.inputs)
+        return logits.sum(), (logits, inputs)
 
     with torch.no_grad():  # Only the images need gradients here.
         gradient, (logits, inputs) = torch.func.grad(total, has_aux=True)(x)

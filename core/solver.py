@@ -1,14 +1,11 @@
 """The Solver owns networks, moving averages, optimizers and checkpoints: it trains, samples and evaluates."""
 
 import time
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
 from munch import Munch
-from torch.nn.utils import get_total_norm
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from core.checkpoint.init_from import load_source
 from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, StepFiles
@@ -16,19 +13,19 @@ from core.cli.config import RunConfig
 from core.evaluation.evaluator import MODES, Evaluation, check_scorable
 from core.evaluation.scores import score_table, write_scores
 from core.images.folders import domain_names
-from core.losses import discriminator_loss, generator_loss
-from core.model import Content, build_model, compile_networks
+from core.model import build_model
 from core.sampling import translate, video
 from core.sampling.outputs import OutputWriter, possible_outputs
 from core.sampling.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
 from core.system import console, distributed
-from core.system.device import select_device, set_precision
+from core.system.device import check_cuda_graph, compiled, memory_format, select_device, set_precision
 from core.system.errors import UserError
 from core.system.files import make_folder
-from core.system.memory import MicroBatch, chunks, images_at_once
+from core.system.memory import MicroBatch, images_at_once
 from core.system.random import random_generator
+from core.training.cuda_graph import RecordedIteration
+from core.training.iteration import Iteration
 from core.training.loop import TrainLoop
-from core.training.slow_start import lr_factors, scaled_update
 from metrics.weights import MissingWeights
 
 
@@ -38,15 +35,16 @@ class Solver:
     args: a RunConfig, or a Namespace of main.parse_args for a new training. nets, nets_ema, optims: Munch of name ->
     module, moving average, Adam; nets and optims are empty in modes other than train. For faces (w_hpf > 0), nets and
     nets_ema share the module `fan`, which is never trained; its weights come from a checkpoint or from --wing_path.
-    meters: {name: tensor} measured in the last iteration besides the losses. on_meta: leave the networks on the meta
+    iteration: the training iteration of these networks (only in training). on_meta: leave the networks on the meta
     device, where they were built, for a dry run. Raises UserError if device, precision or batch size do not work here.
     """
 
     def __init__(self, args, on_meta=False):
         config = args if isinstance(args, RunConfig) else RunConfig.from_args(args)
         self.config, self.device = config, select_device(config.device)
-        set_precision(config.precision, self.device)
         is_training = config.mode == "train"
+        set_precision(config.precision, self.device)
+        check_cuda_graph(is_training and config.cuda_graph, self.device)
         batch_size = distributed.local_batch_size(config.batch_size) if is_training else config.batch_size
         self.micro_batch = MicroBatch(config.micro_batch, batch_size)
         self.inference_batch = MicroBatch(config.micro_batch, config.batch_size)
@@ -55,20 +53,17 @@ class Solver:
         self.nets, self.nets_ema = build_model(config)
         if not is_training:
             self.nets = Munch()
-        memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.memory_format = memory_format(config.channels_last)
         for network in () if on_meta else (*self.nets.values(), *self.nets_ema.values()):
-            network.to(self.device, memory_format=memory_format)
-        if config.compile:
-            compile_networks(self.nets or self.nets_ema)
+            network.to(self.device, memory_format=self.memory_format)
+        if config.compile and not is_training:
+            G = self.nets_ema.generator
+            G.content, G.render = compiled(G.content, any_batch=True), compiled(G.render, any_batch=True)
         self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items() if name != "fan"})
-        self.ema = get_ema_multi_avg_fn(config.ema_decay)
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
         self.files = StepFiles(Path(config.checkpoint_dir), groups)
-        self.lr_factors = {}  # of the first --init_iters iterations
-        if config.init_iters and config.inherited:
-            self.lr_factors = lr_factors(self.nets, config.inherited, config.names_by_label, config.init_lr_scale)
-        self.meters = {}
-        self.bad_updates, self.bad_in_a_row = {}, {}  # name of an update -> how many were skipped
+        self.iteration = Iteration(self) if is_training else None
+        self.recorded = RecordedIteration(self.iteration) if is_training and config.cuda_graph else None
 
     def _adam(self, name, network):
         config = self.config
@@ -123,83 +118,14 @@ class Solver:
         """Do one iteration: two updates of D, two of G (the first with F and E), one of the moving averages.
 
         inputs: Munch from InputFetcher's mode "train". iteration counts from 0. Returns {loss name: scalar tensor},
-        detached, without waiting for the device, and G/lambda_ds of the next iteration. Sets `meters`, which are not
-        part of a loss: G/latent_src and G/ref_src, the distance of outputs from their source.
+        detached, without waiting for the device, and G/lambda_ds of the next iteration.
         """
-        batch = self._to_device(inputs)
-        with torch.no_grad(), self.autocast():  # The updates of D do not change G, so compute its content once.
-            batch.content = Content.of(self.nets, batch.x_src, self.micro_batch)
-        losses, self.meters = {}, {}
-        losses |= self._update("D/latent_", self._d_loss, batch, "latent", iteration, ["discriminator"])
-        losses |= self._update("D/ref_", self._d_loss, batch, "ref", iteration, ["discriminator"])
-        everyone = ["generator", "mapping_network", "style_encoder"]
-        losses |= self._update("G/latent_", self._g_loss, batch, "latent", iteration, everyone)
-        losses |= self._update("G/ref_", self._g_loss, batch, "ref", iteration, ["generator"])
-        self.update_averages()
+        batch, config = self._to_device(inputs), self.config
+        # A tensor, since torch.compile would compile again for each number.
+        lambda_ds = batch.x_src.new_full((), self.lambda_ds(iteration))
+        run = (self.recorded or self.iteration).run
+        losses = run(batch, lambda_ds, is_slow=iteration < config.init_iters)
         return losses | {"G/lambda_ds": self.lambda_ds(iteration + 1)}
-
-    def _d_loss(self, batch, mode, _iteration):
-        with torch.no_grad():
-            x_fake = self.nets.generator.render(batch.content, self._style(batch, mode))
-        discriminator, weight = self.nets.discriminator, self.config.lambda_reg
-        return discriminator_loss(discriminator, batch.x_src, batch.y_src, x_fake, batch.y_ref, weight)
-
-    def _g_loss(self, batch, mode, iteration):
-        s_trg = self._style(batch, mode)  # Before no_grad: older PyTorch would reuse casts of weights without a graph.
-        with torch.no_grad():
-            s_trg2 = self._style(batch, mode, second=True)
-        return generator_loss(
-            self.nets, batch.x_src, batch.y_src, batch.y_ref, s_trg, s_trg2,
-            self.config.lambda_sty, self.lambda_ds(iteration), self.config.lambda_cyc, batch.content.masks,
-        )  # fmt: skip
-
-    def _style(self, batch, mode, second=False):
-        """Return style codes (N, style_dim) of domain y_ref, from random codes ("latent") or references ("ref")."""
-        if mode == "latent":
-            return self.nets.mapping_network(batch.z_trg2 if second else batch.z_trg, batch.y_ref)
-        return self.nets.style_encoder(batch.x_ref2 if second else batch.x_ref, batch.y_ref)
-
-    def _update(self, name, loss_fn, batch, mode, iteration, learners):
-        """Update the learners by the gradient of loss_fn(batch, mode, iteration). The other networks are constant.
-
-        loss_fn returns (loss, terms, meters), means over images. The batch is processed in parts of `micro_batch`
-        images. Their weighted gradients add up to that of the batch, since no network mixes images. Returns {name +
-        term: value}.
-        """
-        for network_name, network in self.nets.items():
-            network.requires_grad_(network_name in learners)
-        count = len(batch.x_src)
-        for attempt in self.micro_batch.attempts():
-            with attempt:
-                loss, values = None, {}  # None frees the graph of a failed attempt.
-                for learner in learners:
-                    self.optims[learner].zero_grad()
-                for images in chunks(count, self.micro_batch.size):
-                    weight = (images.stop - images.start) / count
-                    with self.autocast():
-                        part = Munch({key: value[images] for key, value in batch.items()})
-                        loss, terms, meters = loss_fn(part, mode, iteration)
-                    (weight * loss).backward()
-                    values = {k: values.get(k, 0) + weight * value for k, value in (terms | meters).items()}
-        gradients = [p.grad for learner in learners for p in self.nets[learner].parameters() if p.grad is not None]
-        distributed.all_reduce_mean([*gradients, *values.values()])
-        self._step(name, learners, gradients, [values[term] for term in terms], iteration)
-        self.meters |= {name + meter: values[meter] for meter in meters}
-        return {name + term: values[term] for term in terms}
-
-    def _step(self, name, learners, gradients, terms, iteration):
-        """Step the learners' optimizers. If a gradient or a loss term is NaN or infinite, skip and count the update.
-
-        This does not wait for the device: fused Adam reads the tensor `found_inf`, as with a GradScaler, and skips.
-        """
-        bad = (~(get_total_norm(gradients) + sum(terms)).isfinite()).float()
-        self.bad_updates[name] = self.bad_updates.get(name, 0) + bad
-        self.bad_in_a_row[name] = (self.bad_in_a_row.get(name, 0) + 1) * bad
-        for learner in learners:
-            self.optims[learner].found_inf = bad
-            factors = self.lr_factors.get(learner) if iteration < self.config.init_iters else None
-            with scaled_update(self.nets[learner], factors) if factors else nullcontext():
-                self.optims[learner].step()
 
     def autocast(self):
         """Return the context for running networks. With bf16 it casts convolutions and products; weights stay fp32."""
@@ -209,16 +135,7 @@ class Solver:
         """Move a tensor or a Munch of tensors to the device. Images get the memory format of the networks."""
         if isinstance(inputs, dict):
             return Munch({name: self._to_device(tensor) for name, tensor in inputs.items()})
-        if inputs.ndim == 4 and self.config.channels_last:
-            return inputs.to(self.device, memory_format=torch.channels_last)
-        return inputs.to(self.device)
-
-    @torch.no_grad()
-    def update_averages(self):
-        """Update the moving averages of G, F and E with decay --ema_decay (paper, appendix B)."""
-        for name in self.nets_ema.keys() - {"fan"}:
-            average = self.nets_ema[name]
-            self.ema(list(average.parameters()), list(self.nets[name].parameters()), None)
+        return inputs.to(self.device, memory_format=self.memory_format if inputs.ndim == 4 else torch.preserve_format)
 
     def lambda_ds(self, iteration):
         """Return the weight of the diversity loss, which falls linearly to zero (paper, appendix B)."""

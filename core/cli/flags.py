@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from core.cli.presets import SETTINGS
 from core.cli.values import (
+    AUTO_SWITCH,
     COUNT,
     DECAY,
     FRACTION,
@@ -80,10 +81,11 @@ GROUPS = {
     "speed and memory": [
         Flag("micro_batch", word_or("auto", POSITIVE), "auto", "images in memory at once; auto: all, then half as "
              "many if memory runs out", MODEL, RESUMED),
-        Flag("precision", one_of("fp32", "tf32", "bf16"), "fp32", "arithmetic; tf32: CUDA only; R1 is always fp32",
+        Flag("precision", one_of("fp32", "tf32", "bf16"), "fp32", "arithmetic; tf32: CUDA only; bf16: not for R1",
              MODEL, RESULTS),
-        Flag("channels_last", SWITCH, False, "store tensors in NHWC order", MODEL),
-        Flag("compile", SWITCH, False, "compile G, F and E with torch.compile (takes minutes)", MODEL),
+        Flag("channels_last", AUTO_SWITCH, "auto", "store tensors in NHWC order; auto: where it is faster", MODEL),
+        Flag("compile", SWITCH, False, "compile the losses, or G, with torch.compile (takes minutes)", MODEL),
+        Flag("cuda_graph", SWITCH, False, "record an iteration once and replay it (CUDA, one process)"),
     ],
     "networks (read from the checkpoint when one is loaded)": [
         Flag("img_size", SIDE, 256, "side of the square images in pixels", ALL, NETWORK),

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 
-from core.cli.values import SWITCH, TRUTH, nearest, parse_value
+from core.cli.values import AUTO_SWITCH, SWITCH, TRUTH, nearest, parse_value
 from core.system import console
 from core.system.errors import UserError
 from core.system.launcher import is_rank_0
@@ -36,6 +36,8 @@ class Parser(argparse.ArgumentParser):
         if kind is SWITCH:
             self.add_argument(f"--{name}", action="store_true", **options)
             return
+        if kind is AUTO_SWITCH:
+            options |= {"nargs": "?", "const": True}
         options.setdefault("metavar", kind.metavar)
         self.add_argument(f"--{name}", type=lambda text: parse_value(name, kind, text), **options)
         if kind is TRUTH:

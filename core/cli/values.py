@@ -123,6 +123,10 @@ def _truth(text):
     return WORDS[text.lower()]
 
 
+def _auto_or_truth(text):
+    return text if text == "auto" else _truth(text)
+
+
 def _names(text):
     """'cat,"cats, dogs"' -> ["cat", "cats, dogs"]. As in CSV, quotes count only around a name; "" is a quote in it."""
     parts = re.findall(r'\s*(?:"((?:[^"]|"")+)"\s*|([^,]*))(?:,|\Z)', f"{text},")[:-1]
@@ -150,6 +154,7 @@ def _part(text):
 
 
 SWITCH = Kind(_truth, "given without a value")
+AUTO_SWITCH = Kind(_auto_or_truth, "auto, yes or no", "auto|yes|no")  # the flag alone stands for yes
 TEXT = Kind(str, "a text", "NAME")
 PATH = Kind(_path, "a path", "PATH")
 TRUTH = Kind(_truth, "yes or no", "yes|no")

@@ -80,8 +80,8 @@ def counted(device, *networks):
 def fake_solver(config, *others):
     """Yield (Solver, Counter) in the context of `counted`. others: further networks, built on "meta"."""
     with torch.device("meta"):
-        # torch.compile needs real tensors. The copies for --init_iters are not counted.
-        solver = Solver(config.with_flags(compile=False, init_iters=0), on_meta=True)
+        # Compiling and recording need real tensors. The copies for --init_iters are not counted.
+        solver = Solver(config.with_flags(compile=False, cuda_graph=False, init_iters=0), on_meta=True)
     with counted(solver.device, *solver.nets.values(), *solver.nets_ema.values(), *others) as counter:
         for name, optimizer in solver.optims.items():
             optimizer.param_groups[0]["params"] = list(solver.nets[name].parameters())

@@ -48,10 +48,72 @@ def check_precision(name, device):
         raise UserError(f"--precision must be fp32 or bf16 on {device.type} (tf32 needs CUDA), got tf32.")
 
 
+def check_cuda_graph(is_wanted, device):
+    """Raise UserError if --cuda_graph does not work here."""
+    if is_wanted and (device.type != "cuda" or world_size() > 1):
+        where = f"the device is {device.type}" if device.type != "cuda" else "there are several processes"
+        raise UserError(f"Cannot use --cuda_graph ({where}). Omit it, or use one process with --device cuda.")
+
+
 def set_precision(name, device):
     """Set the precision of fp32 products. PyTorch's default lets cuDNN round their inputs to TF32."""
     check_precision(name, device)
-    set_tf32(matmul=name == "tf32", convolution=name == "tf32")
+    # With bf16 on CUDA, the products that stay fp32 (of R1 and the face network) use TF32: its rounding is eight times
+    # finer than that of bf16, and without it they took longer than bf16 saved elsewhere (docs/performance.md).
+    rounds = name == "tf32" or (name == "bf16" and device.type == "cuda")
+    set_tf32(matmul=rounds, convolution=rounds)
+
+
+def memory_format(channels_last):
+    """Return the torch.memory_format of weights and images for --channels_last."""
+    # auto: NHWC was not faster in any measurement so far, neither on CPUs nor on an H100 (docs/performance.md).
+    return torch.channels_last if channels_last is True else torch.contiguous_format
+
+
+def compiled(function, any_batch=False):
+    """Return the form of a function that torch.compile compiles as one graph when it is called for the first time.
+
+    any_batch: compile a second form, for any shapes, if shapes change. Otherwise each shape has its own form.
+    """
+    # The compiled code is used for all micro-batches. Each that did not fit in memory has left code of its own.
+    torch._dynamo.config.recompile_limit = 64
+    return torch.compile(function, fullgraph=True, dynamic=None if any_batch else False)
+
+
+class CopyToCpu:
+    """A copy of a tensor on the CPU, which is made while the device computes on."""
+
+    def __init__(self, tensor):
+        is_cuda = tensor.is_cuda
+        self.copy = tensor.detach().to("cpu", non_blocking=is_cuda, copy=True)  # in pinned memory if from CUDA
+        self.is_complete = torch.cuda.Event() if is_cuda else None
+        if is_cuda:
+            self.is_complete.record()
+
+    def read(self):
+        """Return the copy. This waits for what the device began before the copy, but not for what it began later."""
+        if self.is_complete is not None:
+            self.is_complete.synchronize()
+        return self.copy
+
+
+class CopyToDevice:
+    """Copies batches to a device. On CUDA, from pinned memory, it does so while the device computes."""
+
+    def __init__(self, device):
+        self.device = torch.device(device)
+        self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+
+    def __call__(self, tensors):
+        """Return {name: copy} of {name: tensor}."""
+        with torch.cuda.stream(self.stream):  # nothing where the stream is None
+            copies = {name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()}
+        if self.stream is not None:
+            compute = torch.cuda.current_stream(self.device)
+            compute.wait_stream(self.stream)
+            for copy in copies.values():
+                copy.record_stream(compute)  # The memory of a copy is not used again before the computations end.
+        return copies
 
 
 def usable_cores():

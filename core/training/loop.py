@@ -14,6 +14,7 @@ from core.system.errors import PeerError, Stopped, UserError, reason
 from core.system.files import atomic_write, clear_away, make_folder, write_text
 from core.system.memory import explain
 from core.system.signals import PROGRAM_START, StopSignals
+from core.training.iteration import Report
 from core.training.monitor import Monitor
 
 CAUSES = """\
@@ -36,6 +37,7 @@ class TrainLoop:
         self.solver, self.config, self.loaders = solver, solver.config, loaders
         self.done = self.saved = self.config.resume_iter  # number of completed iterations; last saved step
         self.num_skipped = self.num_reported = 0  # updates with NaN or infinite values
+        self.unread = []  # Reports of the last iteration
 
     def run(self):
         """Train, at most until --max_hours are over. Raises Stopped after a stop signal, with everything saved. Raises
@@ -58,10 +60,8 @@ class TrainLoop:
                             waited = time.monotonic() - start
                             losses = self.solver.train_step(inputs, iteration)
                             self.done = iteration + 1
-                            self._check_updates(inputs, losses)
+                            self._read_reports(Report(self.done, inputs, losses, self.solver.iteration))
                             self.monitor.count_iteration(waited, time.monotonic() - start)
-                            if due(self.done, config.print_every):
-                                self.monitor.log_losses(self.done, losses | self.solver.meters, self.num_skipped)
                         del inputs, losses  # Free their memory for snapshots and evaluation.
                         self._do_what_is_due()
                 state = "finished"
@@ -138,33 +138,44 @@ class TrainLoop:
             raise failure
         raise UserError(f"{sentence} Restart with --resume_iter latest to continue from step {step}.") from failure
 
-    def _check_updates(self, inputs, losses):
-        """Report skipped updates. Stop after --max_bad_updates in a row."""
-        solver = self.solver
-        counts = torch.stack([sum(solver.bad_updates.values()), max(solver.bad_in_a_row.values())])
-        self.num_skipped, in_a_row = map(int, counts.tolist())  # This waits for the device.
-        is_news = self.num_reported == 0 or due(self.done, self.config.print_every)
+    def _read_reports(self, report):
+        """Read the numbers of the last iteration. Those of this one would have to wait until the device is done with
+        it, so they are read after the next iteration has started, or now if something is due."""
+        config, done = self.config, self.done
+        intervals = config.print_every, config.save_every, config.sample_every, config.eval_every
+        is_due = done == config.total_iters or any(due(done, every) for every in intervals)
+        self.unread.append(report)
+        while len(self.unread) > (0 if is_due else 1):
+            report = self.unread.pop(0)
+            self._check_updates(report)
+            if due(report.done, config.print_every):
+                self.monitor.log_losses(report.done, report.losses(), self.num_skipped)
+
+    def _check_updates(self, report):
+        """Warn about skipped updates. Stop after --max_bad_updates in a row."""
+        self.num_skipped, in_a_row = sum(report.skipped().values()), report.most_in_a_row()
+        is_news = self.num_reported == 0 or due(report.done, self.config.print_every)
         if self.num_skipped > self.num_reported and is_news and distributed.is_main_process():
             skipped = f"{console.counted(self.num_skipped, 'update')} with NaN or infinite values"
-            console.warn(f"Skipped {skipped} so far (iteration {self.done}). They do not change the networks.")
+            console.warn(f"Skipped {skipped} so far (iteration {report.done}). They do not change the networks.")
             self.num_reported = self.num_skipped
         if in_a_row >= self.config.max_bad_updates:
-            distributed.on_main_process(lambda: self._give_up(in_a_row, inputs, losses))
+            distributed.on_main_process(lambda: self._give_up(report))
 
-    def _give_up(self, in_a_row, inputs, losses):
+    def _give_up(self, report):
         """Write a report and the batch, and raise UserError."""
-        stem = Path(self.config.sample_dir, f"{self.done:06d}_bad_updates")
-        report, batch = stem.with_suffix(".txt"), stem.with_suffix(".pt")
+        stem = Path(self.config.sample_dir, f"{report.done:06d}_bad_updates")
+        path, batch = stem.with_suffix(".txt"), stem.with_suffix(".pt")
         with atomic_write(batch) as temporary:
-            torch.save(dict(inputs), temporary)
-        kinds = ", ".join(f"{int(n)} of {name}*" for name, n in self.solver.bad_updates.items())
-        problem = f"NaN or infinite values in consecutive updates: {in_a_row}"
-        text = f"{problem}, up to iteration {self.done}. Skipped in total: {kinds}.\n\n{CAUSES}"
-        lines = [f"{name}: {float(value)}\n" for name, value in losses.items()]
-        write_text(report, f"{text}\nLosses:\n{''.join(lines)}")
+            torch.save(dict(report.inputs), temporary)
+        kinds = ", ".join(f"{number} of {name}*" for name, number in report.skipped().items())
+        problem = f"NaN or infinite values in consecutive updates: {report.most_in_a_row()}"
+        text = f"{problem}, up to iteration {report.done}. Skipped in total: {kinds}.\n\n{CAUSES}"
+        lines = [f"{name}: {value}\n" for name, value in report.losses().items()]
+        write_text(path, f"{text}\nLosses:\n{''.join(lines)}")
         raise UserError(
-            f"Cannot continue training after iteration {self.done} ({problem}). The last saved step is {self.saved}. "
-            f"See {report} for the usual causes."
+            f"Cannot continue training after iteration {report.done} ({problem}). The last saved step is {self.saved}. "
+            f"See {path} for the usual causes."
         )
 
     def _do_what_is_due(self):

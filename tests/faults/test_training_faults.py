@@ -32,7 +32,8 @@ def test_nan_updates_are_skipped_and_counted(data, tmp_path, capsys, monkeypatch
         before = {name: [p.clone() for p in net.parameters()] for name, net in solver.nets.items()}
         found = real(solver, inputs, iteration)
         moved = {name for name, net in solver.nets.items() if not same_all(net.parameters(), before[name])}
-        seen.append((int(sum(solver.bad_updates.values())), int(max(solver.bad_in_a_row.values())), moved))
+        total, in_a_row = solver.iteration.skipped
+        seen.append((int(total.sum()), int(in_a_row.max()), moved))
         return found
 
     def same_all(tensors, others):
@@ -69,6 +70,29 @@ def test_nan_in_one_kind_of_update_stops_the_run(data, tmp_path, capsys):
     assert "NaN or infinite values in consecutive updates: 3)" in capsys.readouterr().err
     report = next((tmp_path / "samples").glob("*_bad_updates.txt")).read_text()
     assert "0 of D/ref_*" in report and "3 of G/latent_*" in report and not steps(tmp_path)
+
+
+@pytest.mark.parametrize(("save_every", "last"), [(100, 7), (6, 6)])
+def test_bad_updates_are_read_late_but_before_anything_is_saved(save_every, last, data, tmp_path, monkeypatch, capsys):
+    """The numbers of iteration 6, which end the run, are read after iteration 7, or at once if a save is due."""
+    done, real = [], Solver.train_step
+
+    def train_step(solver, inputs, iteration):
+        if iteration >= 3:
+            inputs.x_src[0, 0, 0, 0] = float("nan")
+        done.append(iteration + 1)
+        return real(solver, inputs, iteration)
+
+    monkeypatch.setattr(Solver, "train_step", train_step)
+    flags = f"{FLAGS} --print_every 100 --save_every {save_every} --total_iters 20 --max_bad_updates 3"
+    assert call("train", flags, **folders(tmp_path, data)) == 2
+    said = capsys.readouterr().err
+    assert "Skipped 4 updates with NaN or infinite values so far (iteration 4)." in said
+    assert "Cannot continue training after iteration 6 (NaN or infinite values in consecutive updates: 3)" in said
+    assert done[-1] == last and not steps(tmp_path)
+    batch = torch.load(tmp_path / "samples" / "000006_bad_updates.pt", weights_only=True)
+    assert batch["x_src"].isnan().any()
+    assert "12 of" not in said and "3 of D/ref_*" in (tmp_path / "samples" / "000006_bad_updates.txt").read_text()
 
 
 def test_removed_images_stop_the_run_and_save_the_last_step(faces, data, tmp_path, capsys, monkeypatch):

@@ -34,10 +34,10 @@ def test_tf32_flags_can_be_read_after_a_precision_is_set(mixed, monkeypatch):
     before = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     monkeypatch.setattr(device, "check_precision", lambda name, device: None)
     try:
-        for name, is_tf32 in (("fp32", False), ("tf32", True), ("bf16", False)):
+        for name, is_tf32 in (("fp32", False), ("tf32", True), ("fp32", False), ("bf16", True)):
             if mixed:
                 matmul.fp32_precision, conv.fp32_precision = "tf32", "ieee"
-            device.set_precision(name, torch.device("cpu"))
+            device.set_precision(name, torch.device("cuda"))
             expected = (is_tf32, is_tf32, "high" if is_tf32 else "highest")
             assert tf32_flags() == expected
             with full_precision(torch.device("cpu")):
@@ -45,6 +45,39 @@ def test_tf32_flags_can_be_read_after_a_precision_is_set(mixed, monkeypatch):
             assert tf32_flags() == expected
     finally:
         matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def test_products_that_stay_fp32_with_bf16_use_tf32_on_cuda_only():
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        for name, is_tf32 in (("cuda", True), ("cpu", False)):
+            device.set_precision("bf16", torch.device(name))
+            assert tf32_flags()[:2] == (is_tf32, is_tf32)
+    finally:
+        matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def test_a_recording_needs_cuda(parse):
+    with pytest.raises(UserError, match=r"^Cannot use --cuda_graph \(the device is cpu\)"):
+        Solver(parse("train", "--num_domains 2 --cuda_graph"))
+
+
+@pytest.mark.parametrize(("flags", "is_last"), [
+    ("", False), ("--channels_last auto", False), ("--channels_last no", False), ("--channels_last", True),
+    ("--channels_last yes", True),
+])  # fmt: skip
+def test_channels_last_can_be_given_alone_or_with_a_value(flags, is_last, parse):
+    solver = Solver(parse("sample", f"--num_domains 2 {flags}"))
+    weight = solver.nets_ema.generator.encode[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == is_last
+
+
+def test_a_copy_on_the_cpu_keeps_its_values():
+    tensor = torch.ones(2)
+    copy = device.CopyToCpu(tensor)
+    tensor.zero_()
+    assert copy.read().tolist() == [1, 1]
 
 
 def test_a_generator_can_be_exported_after_a_solver_exists(parse):

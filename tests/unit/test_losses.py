@@ -45,8 +45,8 @@ def test_losses_and_gradients_equal_golden_numbers(case, update):
         network.zero_grad()
     if update.startswith("d"):
         with torch.no_grad():
-            x_fake = nets.generator(x, style(nets, update))
-        loss, parts, _ = losses.discriminator_loss(nets.discriminator, x, Y_ORG, x_fake, Y_TRG, lambda_reg=1)
+            content, s_trg = nets.generator.content(x), style(nets, update)
+        loss, parts, _ = losses.discriminator_loss(nets, x, Y_ORG, Y_TRG, content, s_trg, lambda_reg=1)
     else:
         with torch.no_grad():
             s_trg2 = style(nets, update, second=True)

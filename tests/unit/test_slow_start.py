@@ -24,7 +24,7 @@ def moved(path, scale, iters=1, iterations=1):
     labels = {"y_src": torch.tensor([0, 1]), "y_ref": torch.tensor([2, 0])}
     before = {n: {k: p.detach().clone() for k, p in net.named_parameters()} for n, net in solver.nets.items()}
     for iteration in range(iterations):
-        solver.update_averages()
+        solver.iteration.update_averages()
         solver.train_step(Munch(**images, **codes, **labels), iteration)
     return {
         name: {key: p.detach() - before[name][key] for key, p in net.named_parameters()}

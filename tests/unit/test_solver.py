@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import main
 from benchmarks import plain
 from core.solver import Solver
+from core.training import iteration
 from tests import golden
 from tests.command import as_flags
 
@@ -87,19 +88,20 @@ def parameters(networks):
     return {f"{n}.{k}": p.detach().clone() for n, net in networks.items() for k, p in net.named_parameters()}
 
 
-def test_only_trained_networks_get_gradients_and_move(parse):
+def test_only_trained_networks_get_gradients_and_move(parse, monkeypatch):
     solver = Solver(parse("train", "--num_domains 2"))
     seen = {}
 
-    def loss_of_code(batch, mode, iteration):
+    def loss_of_code(batch):
         seen.update({name: p.requires_grad for name, net in solver.nets.items() for p in net.parameters()})
         loss = solver.nets.mapping_network(batch.z_trg, torch.tensor([0, 0])).sum()
         return loss, {"sum": loss.detach()}, {}
 
     before = parameters(solver.nets)
-    losses = solver._update("F/", loss_of_code, inputs(solver.config), "latent", 0, ["mapping_network"])
+    monkeypatch.setitem(iteration.UPDATES, "G/ref_", ["mapping_network"])
+    losses = solver.iteration.update("G/ref_", loss_of_code, inputs(solver.config), is_slow=False)
     moved = {name for name, p in parameters(solver.nets).items() if not torch.equal(p, before[name])}
-    assert list(losses) == ["F/sum"]
+    assert list(losses) == ["G/ref_sum"]
     assert [name for name, learns in seen.items() if learns] == ["mapping_network"]
     assert moved and all(name.startswith("mapping_network") for name in moved)
     # The unused head has zero gradients, not None, so weight decay still moves it.
@@ -125,7 +127,7 @@ def test_averages_follow_ema_decay(parse):
     for network in solver.nets.values():
         for p in network.parameters():
             p.data += 1
-    solver.update_averages()
+    solver.iteration.update_averages()
     for name, p in parameters(solver.nets_ema).items():
         torch.testing.assert_close(p, before[name] + 0.25)
 
@@ -238,20 +240,3 @@ def test_channels_last_computes_the_same(parse):
     assert other.nets.generator.from_rgb.weight.is_contiguous(memory_format=torch.channels_last)
     for name in ("D/latent_real", "D/latent_fake", "D/latent_reg"):  # before Adam turns rounding into steps
         assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of the compiler
-def test_compiled_networks_compute_the_same(parse):
-    """G, F and E compiled, D and its second order plain: three iterations in float64, and the same state keys."""
-    args = parse("train", "--num_domains 2"), parse("train", "--num_domains 2 --compile")
-    usual, compiled = (Solver(a) for a in args)
-    for solver in (usual, compiled):
-        for network in [*solver.nets.values(), *solver.nets_ema.values()]:
-            network.double()
-    for i in range(3):
-        given = inputs(args[0], i)
-        given = Munch({name: v.double() if v.is_floating_point() else v for name, v in given.items()})
-        expected, found = usual.train_step(given, i), compiled.train_step(given, i)
-        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
-    assert list(compiled.nets.generator.state_dict()) == list(usual.nets.generator.state_dict())

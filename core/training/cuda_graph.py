@@ -1,0 +1,50 @@
+"""Record an iteration as a CUDA graph and replay it, so that the CPU does not launch thousands of kernels each time."""
+
+import torch
+from munch import Munch
+
+WARM_UP = 3  # iterations before the recording: they choose kernels and create the optimizers' moments
+
+
+class RecordedIteration:
+    """An Iteration that replays a CUDA graph of itself after a few calls. All batches must have the same shapes."""
+
+    def __init__(self, iteration):
+        self.iteration, self.graph, self.num_calls = iteration, None, 0
+
+    def run(self, batch, lambda_ds, is_slow=False):
+        """Do what `Iteration.run` does. The returned tensors change with the next call."""
+        if is_slow:
+            return self.iteration.run(batch, lambda_ds, is_slow)
+        self.num_calls += 1
+        if self.num_calls <= WARM_UP:
+            return self._warm_up(batch, lambda_ds)
+        if self.graph is None:
+            self._record(batch, lambda_ds)
+        for name, tensor in self.batch.items():
+            tensor.copy_(batch[name])
+        self.lambda_ds.copy_(lambda_ds)
+        self.graph.replay()
+        return self.losses
+
+    def _warm_up(self, batch, lambda_ds):
+        """Run without a graph, beside the default stream, as PyTorch asks for before a recording."""
+        default, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        stream.wait_stream(default)
+        with torch.cuda.stream(stream):
+            losses = self.iteration.run(batch, lambda_ds)
+        default.wait_stream(stream)
+        return losses
+
+    def _record(self, batch, lambda_ds):
+        """Record an iteration on its own copies of the inputs, without computing it."""
+        self.batch = Munch({name: tensor.clone() for name, tensor in batch.items()})
+        self.lambda_ds = lambda_ds.clone()
+        groups = [group for optimizer in self.iteration.optims.values() for group in optimizer.param_groups]
+        for group in groups:
+            group["capturable"] = True  # only here, since it is stored in checkpoints
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.losses = self.iteration.run(self.batch, self.lambda_ds)
+        for group in groups:
+            group["capturable"] = False

@@ -1,0 +1,114 @@
+"""--compile: whole losses as one graph each, with the numbers of the plain ones."""
+
+from functools import partial
+
+import pytest
+import torch
+from munch import Munch
+from torch._dynamo.utils import counters
+
+import main
+from core.model import Content
+from core.solver import Solver
+from tests import golden
+from tests.command import as_flags
+
+pytestmark = pytest.mark.filterwarnings("default")  # of the compiler
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_compiled_yet():
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
+def doubles(inputs):
+    return Munch({name: value.double() if value.is_floating_point() else value for name, value in inputs.items()})
+
+
+def random_inputs(config, number, count):
+    generator = torch.Generator().manual_seed(number)
+    size = config.img_size
+    images = {name: torch.rand(count, 3, size, size, generator=generator) * 2 - 1 for name in
+              ("x_src", "x_ref", "x_ref2")}  # fmt: skip
+    codes = {name: torch.randn(count, config.latent_dim, generator=generator) for name in ("z_trg", "z_trg2")}
+    labels = {name: torch.randint(2, (count,), generator=generator) for name in ("y_src", "y_ref")}
+    return doubles(Munch(**images, **codes, **labels))
+
+
+def pair(parse, flags):
+    """A plain and a compiled Solver in float64 with equal weights."""
+    solvers = [Solver(parse("train", f"--num_domains 2 {flags} {more}")) for more in ("", "--compile")]
+    for solver in solvers:
+        for network in (*solver.nets.values(), *solver.nets_ema.values()):
+            network.double()
+    return solvers
+
+
+def check_equal(usual, compiled, count, iterations=3):
+    for number in range(iterations):
+        given = random_inputs(usual.config, number, count)
+        expected, found = usual.train_step(given, number), compiled.train_step(given, number)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    for name, network in usual.nets.items():
+        for (key, p), other in zip(network.named_parameters(), compiled.nets[name].parameters(), strict=True):
+            torch.testing.assert_close(other, p, rtol=0, atol=1e-10, msg=lambda text, k=key: f"{k}: {text}")
+        assert list(compiled.nets[name].state_dict()) == list(network.state_dict())
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_losses_compile_as_three_graphs_and_compute_the_same(backend, parse, monkeypatch):
+    """A batch of 3 with --micro_batch 2: the last part is smaller, and gets no graph of its own.
+
+    The backend aot_eager runs the graphs with PyTorch's own kernels, so it needs seconds instead of minutes.
+    """
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    usual, compiled = pair(parse, "--img_size 16 --batch_size 3 --micro_batch 2 --ds_iter 10 --lambda_ds 2")
+    check_equal(usual, compiled, count=3)
+    assert counters["stats"]["unique_graphs"] == 3 and not counters["graph_break"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("micro_batch", ["1", "2"])
+def test_compiled_losses_equal_golden_numbers(micro_batch):
+    expected = golden.read("training_64_narrow.json")
+    settings = {name: value for name, value in expected["settings"].items() if name != "batch"}
+    settings["ema_decay"] = settings.pop("ema_beta")
+    line = ["--mode", "train", "--device", "cpu", "--micro_batch", micro_batch, "--compile", *as_flags(settings)]
+    solver = Solver(main.parse_args(line))
+    for name, network in solver.nets.items():
+        golden.fill(name, network)
+    for network in (*solver.nets.values(), *solver.nets_ema.values()):
+        network.double()
+    for number, figures in enumerate(expected["iterations"]):
+        found = solver.train_step(golden.iteration_inputs(number), number)
+        assert {name: float(value) for name, value in found.items()} == pytest.approx(figures, rel=1e-8)
+    assert counters["stats"]["unique_graphs"] == 3
+    for name, figures in expected["parameters"].items():
+        for key, p in solver.nets[name].named_parameters():
+            assert p.norm().item() == pytest.approx(figures[key]["norm"], rel=1e-8), f"{name}.{key}"
+
+
+@pytest.mark.slow
+def test_faces_compile_with_their_masks(parse):
+    usual, compiled = pair(parse, "--w_hpf 1 --img_size 32 --batch_size 1")
+    for solver in (usual, compiled):
+        golden.fill("fan", solver.nets.fan.float()).double()
+    check_equal(usual, compiled, count=1, iterations=1)
+    assert counters["stats"]["unique_graphs"] == 3
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_compiled_generator_translates_batches_of_all_sizes(parse):
+    solver, usual = (Solver(parse("sample", f"--num_domains 2 {more}")) for more in ("--compile", ""))
+    G = solver.nets_ema.generator
+    x, s = torch.rand(5, 3, 32, 32) * 2 - 1, torch.randn(5, 64)
+    for count in (3, 2, 5, 1):
+        content = usual.nets_ema.generator.content(x[:count])
+        expected = usual.nets_ema.generator.render(content, s[:count])
+        torch.testing.assert_close(G.render(G.content(x[:count]), s[:count]), expected, rtol=0, atol=1e-5)
+    assert isinstance(G.content(x), Content)
+    assert list(G.state_dict()) == list(usual.nets_ema.generator.state_dict())
