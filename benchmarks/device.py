@@ -34,7 +34,7 @@ LIMITS = {  # section -> share of the time
     "facts": 0.05, "agreement": 0.1, "commands": 0.25, "speed": 0.4, "profile": 0.1, "sampling": 0.1, "batch": 0.2,
 }  # fmt: skip
 NARROW = "--img_size 64 --channel_base 2048 --max_conv_dim 128 --batch_size 4"
-CPU_FLAGS = ("--precision fp32", "--precision bf16", "--precision fp32 --compile")
+CPU_FLAGS = "--precision fp32", "--precision bf16"
 CUDA_FLAGS = (
     "--precision bf16 --cuda_graph", "--precision bf16", "--precision tf32 --cuda_graph", "--precision tf32",
     "--precision fp32", "--precision bf16 --channels_last --cuda_graph", "--precision bf16 --compile",

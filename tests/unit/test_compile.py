@@ -6,12 +6,14 @@ import pytest
 import torch
 from munch import Munch
 from torch._dynamo.utils import counters
+from torch._inductor.config import cpp
 
 import main
 from core.model import Content
 from core.solver import Solver
 from tests import golden
-from tests.command import as_flags
+from tests.command import RUN, as_flags, call
+from tests.runs import folders, steps
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the compiler
 
@@ -68,6 +70,17 @@ def test_losses_compile_as_three_graphs_and_compute_the_same(backend, parse, mon
     usual, compiled = pair(parse, "--img_size 16 --batch_size 3 --micro_batch 2 --ds_iter 10 --lambda_ds 2")
     check_equal(usual, compiled, count=3)
     assert counters["stats"]["unique_graphs"] == 3 and not counters["graph_break"]
+
+
+def test_a_compiler_that_does_not_work_is_one_sentence(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "/no/compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cpp, "cxx", (None, "/no/compiler"))
+    flags = f"{RUN} --img_size 16 --total_iters 1 --eval_every 0 --compile"
+    assert call("train", flags, **folders(tmp_path, data)) == 2
+    said = capsys.readouterr().err
+    assert "Cannot compile the networks (" in said and "/no/compiler')). Omit --compile." in said
+    assert "Traceback" not in said and not steps(tmp_path)
 
 
 @pytest.mark.slow
