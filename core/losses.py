@@ -1,7 +1,8 @@
 """The objective of StarGAN v2 (paper, section 2.2, equations 1 to 5).
 
 Pure functions of networks and tensors. A loss is a mean over images. Each function also returns its terms and meters
-(values that are not part of the loss) as {name: detached scalar}.
+(values that are not part of the loss) as {name: detached scalar}. They take networks as items of `nets`, since older
+versions of torch.compile cannot follow attributes of a Munch.
 """
 
 import torch
@@ -28,9 +29,9 @@ def discriminator_loss(nets, x_real, y_org, y_trg, content, s_trg, lambda_reg):
     content: of x_real. s_trg (N, style_dim): the target style, in domain y_trg.
     Returns (loss, {"real", "fake", "reg"}, {}). D has no meters.
     """
-    discriminator = nets.discriminator
+    generator, discriminator = nets["generator"], nets["discriminator"]
     with torch.no_grad():
-        x_fake = nets.generator.render(content, s_trg)
+        x_fake = generator.render(content, s_trg)
     with torch.autocast(x_real.device.type, enabled=False):  # R1 squares small numbers, so bf16 is too coarse.
         logits, gradient, inputs = r1.logits_and_gradient(discriminator, x_real, y_org)
         c = torch.func.grad(adversarial_loss)(logits, 1)
@@ -51,7 +52,7 @@ def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_
     x_fake2 is a constant. masks: of x_src, for faces.
     Returns (loss, {"adv", "sty", "ds", "cyc"}, {"src": distance of x_fake from x_src, 0 if G changes nothing}).
     """
-    generator, encoder = nets.generator, nets.style_encoder
+    generator, encoder, discriminator = (nets[name] for name in ("generator", "style_encoder", "discriminator"))
     content = generator.content(x_src, masks)
     x_fake = generator.render(content, s_trg)
     with torch.no_grad():
@@ -59,7 +60,7 @@ def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_
     s_src = encoder(x_src, y_org)
     x_rec = generator.render(generator.content(x_fake, face_masks(nets, x_fake)), s_src)
     terms = {
-        "adv": adversarial_loss(nets.discriminator(x_fake, y_trg), 1),  # equation 1
+        "adv": adversarial_loss(discriminator(x_fake, y_trg), 1),  # equation 1
         "sty": distance(encoder(x_fake, y_trg), s_trg),  # equation 2
         "ds": distance(x_fake, x_fake2),  # equation 3
         "cyc": distance(x_rec, x_src),  # equation 4

@@ -177,7 +177,7 @@ def face_masks(nets, x):
     if "fan" not in nets:
         return None
     with torch.autocast(x.device.type, enabled=False):  # Rounding would move the edges of the masks.
-        return nets.fan.get_heatmap(x.detach().to(nets.fan.l0.weight.dtype))
+        return nets["fan"].get_heatmap(x.detach().to(nets["fan"].l0.weight.dtype))
 
 
 def initialize(network):

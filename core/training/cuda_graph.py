@@ -11,6 +11,7 @@ class RecordedIteration:
 
     def __init__(self, iteration):
         self.iteration, self.graph, self.num_calls = iteration, None, 0
+        self.stream = torch.cuda.Stream(iteration.device)  # of the warm-up
 
     def run(self, batch, lambda_ds, is_slow=False):
         """Do what `Iteration.run` does. The returned tensors change with the next call."""
@@ -29,11 +30,11 @@ class RecordedIteration:
 
     def _warm_up(self, batch, lambda_ds):
         """Run without a graph, beside the default stream, as PyTorch asks for before a recording."""
-        default, stream = torch.cuda.current_stream(), torch.cuda.Stream()
-        stream.wait_stream(default)
-        with torch.cuda.stream(stream):
+        default = torch.cuda.current_stream()
+        self.stream.wait_stream(default)
+        with torch.cuda.stream(self.stream):
             losses = self.iteration.run(batch, lambda_ds)
-        default.wait_stream(stream)
+        default.wait_stream(self.stream)
         return losses
 
     def _record(self, batch, lambda_ds):

@@ -61,7 +61,9 @@ def stepped(path, scale, bad=0.0):
             parameter.grad = torch.randn(parameter.shape, generator=generator).double()
     before = {name: {k: p.detach().clone() for k, p in net.named_parameters()} for name, net in solver.nets.items()}
     gradients = [p.grad for net in solver.nets.values() for p in net.parameters()]
-    solver._step("all", tuple(solver.nets), gradients, [torch.tensor(bad)], iteration=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(UPDATES, "G/ref_", list(solver.nets))
+        solver.iteration._step("G/ref_", gradients, [torch.tensor(bad)], is_slow=True)
     for name, network in solver.nets.items():
         moves |= {f"{name} {key}": p.detach() - before[name][key] for key, p in network.named_parameters()}
     return moves
