@@ -64,4 +64,4 @@ def _four_shifts(kernel):
     """
     options = {"dtype": kernel.dtype, "device": kernel.device}  # A copy from the CPU would wait for the device.
     one_axis = torch.eye(3, 4, **options) + torch.eye(4, **options)[1:]  # (3, 4), sum of the shifts by 0 and 1
-    return (kernel.flatten(2) @ torch.kron(one_axis, one_axis)).unflatten(2, (4, 4))
+    return (kernel.flatten(2) @ torch.kron(one_axis, one_axis)).view(*kernel.shape[:2], 4, 4)

@@ -5,6 +5,7 @@ import torch
 from munch import Munch
 
 from core.training import slow_start
+from core.training.iteration import UPDATES
 from tests.pretrained import begun, pretrained, save
 
 
