@@ -81,12 +81,13 @@ def main():
     parser.add_argument("--data", default="data/demo", help="folder created by python -m data.demo")
     parser.add_argument("--iterations", type=int, default=1000, help="iterations per run, >= 10")
     parser.add_argument("--seeds", type=int, default=3, help="number of random seeds, >= 2")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="what to compare")
     parser.add_argument("--out", default="expr/agreement.json", help="JSON file for all results")
     options = parser.parse_args()
     size = int(SETTINGS.split()[1])
     judge = train_judge(*read_faces(options.data, "train", size))
     faces = read_faces(options.data, "val", size)
-    runs = {variant: [] for variant in VARIANTS}
+    runs = {variant: [] for variant in options.variants}
     for seed in range(options.seeds):
         for variant, rows in runs.items():
             began = time.monotonic()

@@ -254,8 +254,8 @@ def table(rows):
     return "\n".join(lines[1:]) + "\n"
 
 
-def main():
-    """Run the sections and write the table."""
+def main(argv=None):
+    """Run the sections and write the tables."""
     parser = Parser(description=__doc__)
     parser.add_argument("--out", default="expr/device", help="folder for the results")
     parser.add_argument("--minutes", type=float, default=8, help="time for all sections")
@@ -263,7 +263,7 @@ def main():
     parser.add_argument("--img_size", type=int, default=256, help="side of the images in pixels")
     parser.add_argument("--batch_size", type=int, default=8, help="images per iteration")
     parser.add_argument("--only", default=",".join(LIMITS), help="sections to run, comma-separated")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         study = Study(options, folder)
         for section in LIMITS:

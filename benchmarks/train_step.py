@@ -1,7 +1,7 @@
 """Benchmark of a training iteration: FLOPs, seconds and memory of plain and fused variants, in turn in one run.
 
 python -m benchmarks.train_step                      256 px, batch 2, on the CPU of this machine
-python -m benchmarks.train_step --device cuda --batch_size 8
+python -m benchmarks.train_step --variants fused "fused --compile"
 python -m benchmarks.train_step --loader data/afhq/train
 """
 
@@ -21,11 +21,7 @@ from core.solver import Solver
 from core.system.device import describe_device
 from core.system.memory import peak_memory
 
-CPU_VARIANTS = ("plain", "fused", "fused --precision bf16")
-CUDA_VARIANTS = (
-    "plain", "fused", "fused --precision tf32", "fused --precision bf16", "fused --precision bf16 --channels_last",
-    "fused --precision bf16 --compile", "fused --precision bf16 --channels_last --compile",
-)  # fmt: skip
+VARIANTS = "plain", "fused", "fused --precision bf16"
 
 
 def make_solver(options, variant):
@@ -91,7 +87,7 @@ def measure(options, variants):
 def report_steps(options):
     """Print FLOPs, seconds, peak memory, and speed-up over the first variant."""
     device = torch.device(options.device)
-    variants = options.variants or (CUDA_VARIANTS if device.type == "cuda" else CPU_VARIANTS)
+    variants = options.variants
     print(f"{describe_device(device)}, torch {torch.__version__}, {options.img_size} px, ", end="")
     print(f"batch {options.batch_size}, micro_batch {options.micro_batch}, median of {options.runs}")
     flops = {form: count_flops(options, form) for form in dict.fromkeys(v.split()[0] for v in variants)}
@@ -130,7 +126,9 @@ def main():
     parser.add_argument("--micro_batch", default="auto", help="images in memory at once, or auto")
     parser.add_argument("--runs", type=int, default=3, help="measured runs per variant")
     parser.add_argument("--iterations", type=int, default=1, help="iterations per run")
-    parser.add_argument("--variants", nargs="+", help='variants like "plain" "fused --precision bf16"')
+    parser.add_argument(
+        "--variants", nargs="+", default=VARIANTS, help='variants like "plain" "fused --precision bf16"'
+    )
     parser.add_argument("--loader", help="folder of domains, to measure reading instead")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="numbers of loader processes")
     options = parser.parse_args()
