@@ -77,6 +77,7 @@ class Study:
 
     def seconds(self, work, least=3, most=4.0):
         """Return the median time of work(), after two calls that do not count."""
+        most = min(most, 0.6 * self.options.minutes)
         times, began = [], time.monotonic()
         for number in range(50):
             start = time.perf_counter()
@@ -96,7 +97,8 @@ class Study:
 
     def solver(self, flags):
         """Return a Solver with random weights for training."""
-        options = f"--img_size {self.options.img_size} --batch_size {self.options.batch_size}"
+        sizes = ("img_size", "channel_base", "batch_size")
+        options = " ".join(f"--{name} {vars(self.options)[name]}" for name in sizes)
         line = f"train --num_domains 3 --w_hpf 0 --lambda_ds 2 --device {self.options.device} {options} {flags}"
         return Solver(program.parse_args(line.split()))
 
@@ -160,7 +162,7 @@ class Study:
             (self.out / f"command_{name}.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
             self.add("commands", name=name, status=done.returncode, seconds=round(time.monotonic() - began, 1))
 
-    def iteration(self, flags):
+    def measured(self, flags):
         """Measure the iteration with these flags -> seconds, figures for a row, and a function that runs it again."""
         began = time.monotonic()
         solver = self.solver(flags)
@@ -196,7 +198,7 @@ class Study:
                 self.add("speed", flags=flags, failed="no time left")
                 continue
             try:
-                times[flags], figures, _ = self.iteration(flags)
+                times[flags], figures, _ = self.measured(flags)
                 self.add("speed", **figures)
             except Exception as error:  # noqa: BLE001 (for example of the compiler)
                 self.add("speed", flags=flags, failed=f"{type(error).__name__}: {error}"[:300])
@@ -204,7 +206,7 @@ class Study:
 
     def profile(self):
         """Kernels of the fastest flags by time, and how many an iteration starts."""
-        _, _, work = self.iteration(self.best)
+        _, _, work = self.measured(self.best)
         kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.is_cuda else [])]
         with profile(activities=kinds) as found:
             work()
@@ -221,6 +223,8 @@ class Study:
         solver, size = self.solver("--precision fp32"), self.options.img_size
         G = solver.nets_ema.generator
         for batch in (1, 8, 32) if self.is_cuda else (1, 2):
+            if self.is_over():
+                break
             x, s = torch.rand(batch, 3, size, size, device=self.device), torch.randn(batch, 64, device=self.device)
             for precision in ("fp32", "bf16"):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -235,7 +239,7 @@ class Study:
         for factor in (2, 4, 8):
             if self.is_over():
                 break
-            _, figures, _ = self.iteration(f"{self.best} --batch_size {factor * self.options.batch_size}")
+            _, figures, _ = self.measured(f"{self.best} --batch_size {factor * self.options.batch_size}")
             self.add("batch", **figures)
 
 
@@ -261,6 +265,7 @@ def main(argv=None):
     parser.add_argument("--minutes", type=float, default=8, help="time for all sections")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="device to measure")
     parser.add_argument("--img_size", type=int, default=256, help="side of the images in pixels")
+    parser.add_argument("--channel_base", type=int, default=2**14, help="width of the networks")
     parser.add_argument("--batch_size", type=int, default=8, help="images per iteration")
     parser.add_argument("--only", default=",".join(LIMITS), help="sections to run, comma-separated")
     options = parser.parse_args(argv)
