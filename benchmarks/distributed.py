@@ -25,6 +25,7 @@ from benchmarks.train_step import make_inputs, step
 from core.cli.parser import Parser
 from core.solver import Solver
 from core.system import distributed
+from core.training.iteration import UPDATES
 
 VARIANTS = ("flat", "DDP")  # one all_reduce_mean after backward; DistributedDataParallel
 
@@ -50,13 +51,14 @@ class Objective(nn.Module):
         super().__init__()
         self.learners = nn.ModuleList(learners)
 
-    def forward(self, loss_fn, *args):
-        """loss_fn(*args): (loss, terms, meters), as for `Solver._update`."""
-        return loss_fn(*args)
+    def forward(self, loss_fn, batch):
+        """loss_fn(batch): (loss, terms, meters), as for `Iteration.update`."""
+        return loss_fn(batch)
 
 
-def update_by_ddp(solver, wrapped, name, loss_fn, batch, mode, iteration, learners):
-    """Run Solver._update with DistributedDataParallel. wrapped: {learners: wrapped Objective}, filled here."""
+def update_by_ddp(solver, wrapped, name, loss_fn, batch, is_slow):
+    """Run Iteration.update with DistributedDataParallel. wrapped: {learners: wrapped Objective}, filled here."""
+    learners = UPDATES[name]
     for network_name, network in solver.nets.items():
         network.requires_grad_(network_name in learners)
     key = tuple(learners)
@@ -64,10 +66,10 @@ def update_by_ddp(solver, wrapped, name, loss_fn, batch, mode, iteration, learne
         wrapped[key] = DistributedDataParallel(Objective([solver.nets[learner] for learner in learners]))
     for learner in learners:
         solver.optims[learner].zero_grad()
-    loss, terms, _ = wrapped[key](loss_fn, batch, mode, iteration)
+    loss, terms, _ = wrapped[key](loss_fn, batch)
     loss.backward()
     distributed.all_reduce_mean(list(terms.values()))
-    solver._step(name, learners, [p.grad for p in wrapped[key].parameters()], list(terms.values()), iteration)
+    solver.iteration._step(name, [p.grad for p in wrapped[key].parameters()], list(terms.values()), is_slow)
     return {name + term: value for term, value in terms.items()}
 
 
@@ -87,7 +89,7 @@ def measure(options):
             inputs = Munch({key: tensor[distributed.shard(options.batch_size)] for key, tensor in whole.items()})
             seconds = []
             if name == "DDP":
-                solver._update = partial(update_by_ddp, solver, {})
+                solver.iteration.update = partial(update_by_ddp, solver, {})
             for iteration in range(2):  # Warm-up: PyTorch chooses kernels, DDP chooses buckets.
                 step(solver, name, inputs, iteration)
             before = traffic()

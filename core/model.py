@@ -176,7 +176,7 @@ def face_masks(nets, x):
     """Return the masks of face images (N, 3, H, W) for `Generator.content`, None if nets have no `fan`."""
     if "fan" not in nets:
         return None
-    with torch.autocast(x.device.type, enabled=False):  # Rounding would move the edges of the masks.
+    with torch.autocast(x.device.type, enabled=False):  # Rounding to bf16 would move the edges of the masks.
         return nets["fan"].get_heatmap(x.detach().to(nets["fan"].l0.weight.dtype))
 
 

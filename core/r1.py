@@ -2,7 +2,7 @@
 
 R1 is half the squared gradient norm |g|^2 / 2 at real images, with g = dD/dx. Its gradient by the weights is a second
 derivative of D. PyTorch computes the second derivative of a convolution as a convolution with a kernel as large as the
-image, which is slow, and torch.compile cannot compile it well. This module needs no second derivative.
+image, which is slow. This module needs no second derivative.
 
 D is piecewise linear: its only nonlinear function, leaky ReLU, multiplies each value by a slope of 1 or 0.2. Near x, D
 equals the affine function L that multiplies by the slopes at x, whatever its input is. So L(x + v) - L(x) is the
@@ -10,10 +10,12 @@ derivative of D at x in the direction v. For v = g, this derivative is |g|^2. Wi
 
     d/dw (L(x + v) - L(x)) = d/dw <g, v> = <dg/dw, g> = d/dw |g|^2 / 2.
 
-The adversarial loss has the gradient c dD/dw, where c is its derivative by the logit. L is affine, so one pass at
-x + r v with r = lambda / c has both gradients, of which c is the common factor:
+For each image, the adversarial loss has the gradient c dD/dw, where c is its derivative by the logit. L is affine, so
+one pass at x + r v with r = lambda / c has both gradients, of which c is the common factor:
 
     c dL(x + r v)/dw = c dD/dw + lambda d/dw |g|^2 / 2.
+
+(For means over N images, c includes the factor 1 / N, and r = lambda / (N c).)
 
 An update therefore passes real images through D forward and backward for g, then through L forward and backward. These
 are 5 times the products of one forward pass, where the second derivative takes 6.
@@ -78,7 +80,8 @@ def weight_gradient(discriminator, x, y, gradient, inputs, c, lambda_reg):
     x, y: images and domains. gradient, inputs: from `logits_and_gradient`. c (N,): derivative of the adversarial loss
     by the logits, < 0. lambda_reg: weight of R1.
     """
-    c = c.clamp(max=-(torch.finfo(c.dtype).eps ** 2))  # D may be so sure that c is 0.
+    # D may be so sure that c is 0. The limit keeps r finite, and its gradient, eps^2 dD/dw, is far below rounding.
+    c = c.clamp(max=-(torch.finfo(c.dtype).eps ** 2))
     r = lambda_reg / (len(x) * c)
     with FixSlopes(inputs):
         logits = discriminator(x + r[:, None, None, None] * gradient, y)

@@ -18,7 +18,7 @@ from core.sampling import translate, video
 from core.sampling.outputs import OutputWriter, possible_outputs
 from core.sampling.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
 from core.system import console, distributed
-from core.system.device import check_cuda_graph, compiled, memory_format, select_device, set_precision
+from core.system.device import autocast, check_cuda_graph, compiled, memory_format, select_device, set_precision
 from core.system.errors import UserError
 from core.system.files import make_folder
 from core.system.memory import MicroBatch, images_at_once
@@ -128,8 +128,8 @@ class Solver:
         return losses | {"G/lambda_ds": self.lambda_ds(iteration + 1)}
 
     def autocast(self):
-        """Return the context for running networks. With bf16 it casts convolutions and products; weights stay fp32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        """Return the context for running networks, see `core.system.device.autocast`."""
+        return autocast(self.device, self.config.precision)
 
     def _to_device(self, inputs):
         """Move a tensor or a Munch of tensors to the device. Images get the memory format of the networks."""

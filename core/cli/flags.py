@@ -83,8 +83,8 @@ GROUPS = {
              "many if memory runs out", MODEL, RESUMED),
         Flag("precision", one_of("fp32", "tf32", "bf16"), "fp32", "arithmetic; tf32: CUDA only; bf16: not for R1",
              MODEL, RESULTS),
-        Flag("channels_last", AUTO_SWITCH, "auto", "store tensors in NHWC order; auto: where it is faster", MODEL),
-        Flag("compile", SWITCH, False, "compile the losses, or G, with torch.compile (takes minutes)", MODEL),
+        Flag("channels_last", AUTO_SWITCH, "auto", "store tensors in NHWC order; auto: no, it was never faster", MODEL),
+        Flag("compile", SWITCH, False, "compile the losses (train) or G (sample, eval); takes minutes", MODEL),
         Flag("cuda_graph", SWITCH, False, "record an iteration once and replay it (CUDA, one process)"),
     ],
     "networks (read from the checkpoint when one is loaded)": [

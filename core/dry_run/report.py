@@ -42,7 +42,8 @@ def training(config):
     _flops(f"all {console.counted(iterations, 'iteration')}", iteration.flops * iterations)
     _memory(device, base, "training", iteration.peak)
     if config.sample_every:
-        with_snapshots = iteration.held + snapshot.peak - snapshot.held
+        # A recorded iteration keeps its memory during a snapshot.
+        with_snapshots = (iteration.peak if config.cuda_graph else iteration.held) + snapshot.peak - snapshot.held
         _memory(device, base, "training with snapshots", max(iteration.peak, with_snapshots))
     _files(_training_files(config, iterations, num_scored))
     if num_scored:

@@ -48,6 +48,11 @@ def check_precision(name, device):
         raise UserError(f"--precision must be fp32 or bf16 on {device.type} (tf32 needs CUDA), got tf32.")
 
 
+def autocast(device, precision):
+    """Return the context for running networks. With bf16 it casts convolutions and products; weights stay fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
 def check_cuda_graph(is_wanted, device):
     """Raise UserError if --cuda_graph does not work here."""
     if is_wanted and (device.type != "cuda" or world_size() > 1):
@@ -66,16 +71,17 @@ def set_precision(name, device):
 
 def memory_format(channels_last):
     """Return the torch.memory_format of weights and images for --channels_last."""
-    # auto: NHWC was not faster in any measurement so far, neither on CPUs nor on an H100 (docs/performance.md).
+    # auto: NHWC was not faster in any measurement, neither on CPUs nor on an H100 (docs/performance.md).
     return torch.channels_last if channels_last is True else torch.contiguous_format
 
 
 def compiled(function, any_batch=False):
     """Return the form of a function that torch.compile compiles as one graph when it is called for the first time.
 
-    any_batch: compile a second form, for any shapes, if shapes change. Otherwise each shape has its own form.
+    any_batch: compile a second form, for any shapes, if shapes change. Otherwise each shape has its own form. This sets
+    the limit of forms for the whole process.
     """
-    # The compiled code is used for all micro-batches. Each that did not fit in memory has left code of its own.
+    # Each size of micro-batches that is tried has its own forms.
     torch._dynamo.config.recompile_limit = 64
     return torch.compile(function, fullgraph=True, dynamic=None if any_batch else False)
 
@@ -106,13 +112,14 @@ class CopyToDevice:
 
     def __call__(self, tensors):
         """Return {name: copy} of {name: tensor}."""
-        with torch.cuda.stream(self.stream):  # nothing where the stream is None
+        if self.stream is None:
+            return {name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()}
+        with torch.cuda.stream(self.stream):
             copies = {name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()}
-        if self.stream is not None:
-            compute = torch.cuda.current_stream(self.device)
-            compute.wait_stream(self.stream)
-            for copy in copies.values():
-                copy.record_stream(compute)  # The memory of a copy is not used again before the computations end.
+        compute = torch.cuda.current_stream(self.device)
+        compute.wait_stream(self.stream)
+        for copy in copies.values():
+            copy.record_stream(compute)  # The memory of a copy is not used again before the computations end.
         return copies
 
 

@@ -74,21 +74,21 @@ def _reader_died(error):
 
 
 def _is_of_compiler(error):
-    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))  # importing them takes seconds
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton"))  # slow to import
 
 
 def explain(error):
     """Return the message for an error that the system caused by lack of memory, a killed worker or a compiler that does
     not work, an empty text for other errors."""
     fewer_workers = "Reduce --num_workers (0 uses no worker processes)"
+    if _is_of_compiler(error):  # first, since its errors may also speak of shared memory, that of a GPU
+        cause = str(error).strip().removeprefix("backend='inductor' raised:\n").partition("\n")[0]
+        return f"Cannot compile the networks ({cause[:200]}). Omit --compile."
     if _is_out_of_memory(error):
         smaller = "Reduce --img_size, --channel_base, --val_batch_size or --micro_batch"
         return f"Cannot allocate memory (out of memory). {smaller}, or close other programs."
     if "shared memory" in str(error) or "/torch_" in str(error):
         return f"Cannot allocate shared memory (out of memory). {fewer_workers}."
-    if _is_of_compiler(error):
-        cause = str(error).strip().removeprefix("backend='inductor' raised:\n").partition("\n")[0]
-        return f"Cannot compile the networks ({cause[:200]}). Omit --compile."
     if _reader_died(error):
         return f"Cannot read images (a worker process was killed, often for lack of memory). {fewer_workers}."
     return ""

@@ -1,7 +1,11 @@
 """Record an iteration as a CUDA graph and replay it, so that the CPU does not launch thousands of kernels each time."""
 
+from contextlib import contextmanager
+
 import torch
 from munch import Munch
+
+from core.system.errors import UserError
 
 WARM_UP = 3  # iterations before the recording: they choose kernels and create the optimizers' moments
 
@@ -41,11 +45,25 @@ class RecordedIteration:
         """Record an iteration on its own copies of the inputs, without computing it."""
         self.batch = Munch({name: tensor.clone() for name, tensor in batch.items()})
         self.lambda_ds = lambda_ds.clone()
+        self.graph = torch.cuda.CUDAGraph()
+        # Without "thread_local", the thread that pins the memory of the next batch would spoil the recording.
+        with self._recordable(), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            self.losses = self.iteration.run(self.batch, self.lambda_ds)
+
+    @contextmanager
+    def _recordable(self):
+        """Within the context, Adam can be recorded, and a lack of memory is an error, as there is no second attempt."""
+        micro_batch = self.iteration.micro_batch
         groups = [group for optimizer in self.iteration.optims.values() for group in optimizer.param_groups]
+        automatic, micro_batch.automatic = micro_batch.automatic, False
         for group in groups:
             group["capturable"] = True  # only here, since it is stored in checkpoints
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.losses = self.iteration.run(self.batch, self.lambda_ds)
-        for group in groups:
-            group["capturable"] = False
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            advice = "Omit --cuda_graph, or reduce --micro_batch"
+            raise UserError(f"Cannot record the iteration for --cuda_graph (out of memory). {advice}.") from error
+        finally:
+            micro_batch.automatic = automatic
+            for group in groups:
+                group["capturable"] = False

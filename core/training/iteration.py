@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from core.losses import discriminator_loss, generator_loss
 from core.model import Content
 from core.system import distributed
-from core.system.device import CopyToCpu, compiled
+from core.system.device import CopyToCpu, autocast, compiled
 from core.system.memory import chunks
 from core.training.slow_start import lr_factors, scaled_update
 
@@ -33,7 +33,7 @@ class Iteration:
     def __init__(self, solver):
         config, self.device = solver.config, solver.device
         self.config, self.nets, self.nets_ema, self.optims = config, solver.nets, solver.nets_ema, solver.optims
-        self.micro_batch, self.autocast = solver.micro_batch, solver.autocast
+        self.micro_batch = solver.micro_batch
         self.ema = get_ema_multi_avg_fn(config.ema_decay)
         losses = (discriminator_loss, generator_loss) if config.compile else ()
         self.compiled = {loss_fn: compiled(loss_fn) for loss_fn in losses}
@@ -49,15 +49,17 @@ class Iteration:
         loss. is_slow: whether inherited parameters learn at lower rates.
         """
         batch = Munch(batch)
-        with torch.no_grad(), self.autocast():  # The updates of D do not change G, so compute its content once.
+        with torch.no_grad(), self._autocast():  # The updates of D do not change G, so compute its content once.
             batch.content = Content.of(self.nets, batch.x_src, self.micro_batch)
         losses, self.meters = {}, {}
-        for name in UPDATES:
-            player, mode = name.rstrip("_").split("/")
-            loss_fn = partial(self._d_loss, mode) if player == "D" else partial(self._g_loss, mode, lambda_ds)
-            losses |= self.update(name, loss_fn, batch, is_slow)
+        for player, loss_fn in (("D", self._d_loss), ("G", partial(self._g_loss, lambda_ds))):
+            for mode in ("latent", "ref"):
+                losses |= self.update(f"{player}/{mode}_", partial(loss_fn, mode), batch, is_slow)
         self.update_averages()
         return losses
+
+    def _autocast(self):
+        return autocast(self.device, self.config.precision)
 
     def _d_loss(self, mode, batch):
         with torch.no_grad():
@@ -66,7 +68,7 @@ class Iteration:
             self.nets, batch.x_src, batch.y_src, batch.y_ref, batch.content, s_trg, self.config.lambda_reg
         )
 
-    def _g_loss(self, mode, lambda_ds, batch):
+    def _g_loss(self, lambda_ds, mode, batch):
         s_trg = self._style(batch, mode)  # Before no_grad: older PyTorch would reuse casts of weights without a graph.
         with torch.no_grad():
             s_trg2 = self._style(batch, mode, second=True)
@@ -104,7 +106,7 @@ class Iteration:
                     self.optims[learner].zero_grad()
                 for images in chunks(count, self.micro_batch.size):
                     weight = (images.stop - images.start) / count
-                    with self.autocast():
+                    with self._autocast():
                         part = Munch({key: value[images] for key, value in batch.items()})
                         loss, terms, meters = loss_fn(part)
                     (weight * loss).backward()

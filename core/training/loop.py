@@ -37,7 +37,7 @@ class TrainLoop:
         self.solver, self.config, self.loaders = solver, solver.config, loaders
         self.done = self.saved = self.config.resume_iter  # number of completed iterations; last saved step
         self.num_skipped = self.num_reported = 0  # updates with NaN or infinite values
-        self.unread = []  # Reports of the last iteration
+        self.unread = []  # the Report of the last iteration. After a stop nobody reads it: bad updates change nothing.
 
     def run(self):
         """Train, at most until --max_hours are over. Raises Stopped after a stop signal, with everything saved. Raises
@@ -60,9 +60,10 @@ class TrainLoop:
                             waited = time.monotonic() - start
                             losses = self.solver.train_step(inputs, iteration)
                             self.done = iteration + 1
-                            self._read_reports(Report(self.done, inputs, losses, self.solver.iteration))
+                            read = self._checked(Report(self.done, inputs, losses, self.solver.iteration))
                             self.monitor.count_iteration(waited, time.monotonic() - start)
-                        del inputs, losses  # Free their memory for snapshots and evaluation.
+                            self._log(read)
+                        del inputs, losses, read  # Free their memory for snapshots and evaluation.
                         self._do_what_is_due()
                 state = "finished"
                 console.info(f"Training is complete. Its page: {Path(config.sample_dir, 'index.html')}")
@@ -138,17 +139,21 @@ class TrainLoop:
             raise failure
         raise UserError(f"{sentence} Restart with --resume_iter latest to continue from step {step}.") from failure
 
-    def _read_reports(self, report):
-        """Read the numbers of the last iteration. Those of this one would have to wait until the device is done with
-        it, so they are read after the next iteration has started, or now if something is due."""
+    def _checked(self, report):
+        """Return the reports that can be read now, after a check for bad updates: normally that of the last iteration.
+        Reading this one would wait until the device is done with it, so it is only read if something is due."""
         config, done = self.config, self.done
         intervals = config.print_every, config.save_every, config.sample_every, config.eval_every
         is_due = done == config.total_iters or any(due(done, every) for every in intervals)
-        self.unread.append(report)
-        while len(self.unread) > (0 if is_due else 1):
-            report = self.unread.pop(0)
-            self._check_updates(report)
-            if due(report.done, config.print_every):
+        reports = [*self.unread, report]
+        self.unread, reports = ([], reports) if is_due else (reports[-1:], reports[:-1])
+        for each in reports:
+            self._check_updates(each)
+        return reports
+
+    def _log(self, reports):
+        for report in reports:
+            if due(report.done, self.config.print_every):
                 self.monitor.log_losses(report.done, report.losses(), self.num_skipped)
 
     def _check_updates(self, report):

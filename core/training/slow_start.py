@@ -21,7 +21,8 @@ def lr_factors(nets, inherited, domains, scale):
         for key, parameter in nets[name].named_parameters():
             if key in last:
                 rows = [scale if label in labels else 1.0 for label in range(len(parameter))]
-                factors[name][key] = torch.tensor(rows, dtype=parameter.dtype).view(-1, *[1] * (parameter.ndim - 1))
+                rows = torch.tensor(rows, dtype=parameter.dtype, device=parameter.device)
+                factors[name][key] = rows.view(-1, *[1] * (parameter.ndim - 1))
             elif head_label(key) in (None, *labels):
                 factors[name][key] = scale
     return factors

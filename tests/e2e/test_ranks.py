@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from munch import Munch
 
 import main
+from benchmarks.distributed import update_by_ddp
+from benchmarks.train_step import make_inputs
 from core.data_loader import InputFetcher, get_train_loader
 from core.images.folders import check_same_on_all_ranks
 from core.solver import Solver
@@ -62,6 +65,27 @@ def test_losses_and_weights_do_not_depend_on_world_size(world, flags, alone, dat
     line = ["--mode", "train", "--num_domains", "3", *FLAGS.split(), "--checkpoint_dir"]
     for where in (tmp_path, folder):  # files of either load in one process
         Solver(main.parse_args([*line, str(where)])).load(5)
+
+
+def train_by_ddp():
+    """In each of two ranks: an iteration with the benchmark's DistributedDataParallel gives the program's weights."""
+    torch.set_num_threads(1)
+    with distributed.process_group():
+        weights, wrapped = [], {}
+        for by_ddp in (False, True):
+            solver = Solver(main.parse_args(["--mode", "train", "--num_domains", "3", *FLAGS.split()]))
+            whole = make_inputs(solver.config, solver.device)
+            inputs = Munch({key: tensor[distributed.shard(8)] for key, tensor in whole.items()})
+            if by_ddp:
+                solver.iteration.update = partial(update_by_ddp, solver, wrapped)
+            solver.train_step(inputs, 0)
+            weights.append(torch.cat([p.detach().flatten() for net in solver.nets.values() for p in net.parameters()]))
+        assert len(wrapped) == 3, "the updates did not use DistributedDataParallel"
+        torch.testing.assert_close(*weights, rtol=0, atol=1e-5)
+
+
+def test_the_benchmark_of_ddp_computes_the_same():
+    assert in_ranks(2, train_by_ddp) == [0, 0]
 
 
 def close(found, expected):

@@ -1,6 +1,7 @@
 """What only a CUDA GPU can show. Run with `make test-gpu`."""
 
 import copy
+import gc
 import itertools
 
 import pytest
@@ -13,10 +14,11 @@ from core.data_loader import InputFetcher, get_train_loader
 from core.dry_run import cost
 from core.model import Generator
 from core.solver import Solver
-from core.system.device import CopyToCpu
+from core.system import distributed
+from core.system.device import CopyToCpu, set_precision
 from tests import golden
 from tests.command import RUN, as_flags, call, line_of
-from tests.processes import ended, start_ranks
+from tests.processes import ended, in_ranks, start_ranks
 from tests.runs import folders, state, steps
 
 pytestmark = [
@@ -95,14 +97,11 @@ def test_precisions_agree_with_float64_on_the_cpu(flags, loss, weight):
 
 def test_outputs_equal_golden_numbers_in_fp32():
     expected = golden.read("networks_64.npz")
-    main.parse_args(["--mode", "train"])
-    Solver(main.parse_args(f"train --num_domains 2 {WIDER}".split()))  # sets the precision
+    set_precision("fp32", torch.device("cuda"))
     G = golden.fill("generator", Generator(64, w_hpf=0)).cuda()
-    key = next(name for name in expected if name.startswith("fake"))
-    s_trg = next(expected[name] for name in expected if name.startswith("style") and len(expected[name]) == 2)
     with torch.no_grad():
-        found = G(golden.image("x").cuda(), s_trg.cuda()).cpu()
-    torch.testing.assert_close(found, expected[key], rtol=0, atol=1e-4)
+        found = G(golden.image("x").cuda(), expected["style_latent"].cuda()).cpu()
+    torch.testing.assert_close(found, expected["fake"], rtol=0, atol=1e-4)
 
 
 def test_an_iteration_never_waits_for_the_device():
@@ -119,11 +118,12 @@ def test_an_iteration_never_waits_for_the_device():
     assert copy.read().tolist() == [[0] * 4] * 2
 
 
-def test_a_recorded_iteration_computes_the_same(tmp_path):
+@pytest.mark.parametrize("more", ["", "--compile"])
+def test_a_recorded_iteration_computes_the_same(more, tmp_path):
     """Seven iterations in float64 with other inputs and another lambda_ds each; checkpoints do not change."""
     flags = f"{WIDER} --ds_iter 10 --lambda_ds 2 --checkpoint_dir {tmp_path}"
     usual = Solver(main.parse_args(f"train --num_domains 2 {flags}".split()))
-    recorded = Solver(main.parse_args(f"train --num_domains 2 {flags} --cuda_graph".split()))
+    recorded = Solver(main.parse_args(f"train --num_domains 2 {flags} --cuda_graph {more}".split()))
     for solver in (usual, recorded):
         for network in (*solver.nets.values(), *solver.nets_ema.values()):
             network.double()
@@ -150,6 +150,7 @@ def test_a_batch_that_does_not_fit_is_halved(capsys):
     expected = usual.train_step(inputs, 0)
     expected = {name: float(value) for name, value in expected.items()}
     del usual
+    gc.collect()
     torch.cuda.empty_cache()
     limit = sum(estimates) / 2 + torch.cuda.memory_allocated()
     torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
@@ -163,17 +164,27 @@ def test_a_batch_that_does_not_fit_is_halved(capsys):
 
 
 def test_pinned_batches_arrive_while_the_device_works(data):
+    """Also if earlier batches are dropped while the device still has to use them."""
+
     def loaders(pin):
         options = {"img_size": 32, "batch_size": 2, "num_workers": 0, "pin_memory": pin}
         return [get_train_loader(data["train_img_dir"], which, **options) for which in ("source", "reference")]
 
     on_cpu, on_gpu = InputFetcher(*loaders(False)), InputFetcher(*loaders(True), device="cuda")
-    busy = torch.rand(4096, 4096, device="cuda")
-    for expected, found in itertools.islice(zip(on_cpu, on_gpu, strict=True), 5):
-        for _ in range(20):
+    busy, sums = torch.rand(8192, 8192, device="cuda"), []
+    for number in range(5):
+        for _ in range(50):
             busy = (busy @ busy).tanh()
+        is_done = torch.cuda.Event()
+        is_done.record()
+        found = next(on_gpu)
+        on_gpu.to_device.stream.synchronize()
+        assert not is_done.query(), f"batch {number} waited for the computations"
         assert all(tensor.is_cuda for tensor in found.values())
-        torch.testing.assert_close({k: v.cpu() for k, v in found.items()}, dict(expected), rtol=0, atol=0)
+        sums.append({name: tensor.double().sum() for name, tensor in found.items()})
+        del found
+    for expected, found in zip(itertools.islice(on_cpu, 5), sums, strict=True):
+        assert {k: v.item() for k, v in found.items()} == {k: v.double().sum().item() for k, v in expected.items()}
 
 
 @pytest.mark.parametrize("flags", ["", "--precision bf16", "--cuda_graph"])
@@ -185,8 +196,20 @@ def test_a_resumed_training_continues(flags, data, tmp_path):
     assert call("train", f"{line} --total_iters 4", **where) == 0
     assert call("train", f"{line} --total_iters 8 --resume_iter latest", **where) == 0
     assert steps(tmp_path / "parts") == steps(tmp_path / "whole")
-    parts, whole = (state(tmp_path / name, 8)[0] for name in ("parts", "whole"))
-    torch.testing.assert_close(parts["generator"], whole["generator"], rtol=0, atol=5e-3)
+    (parts, _, optims), (whole, _, others), (half, *_) = (
+        state(tmp_path / name, step) for name, step in (("parts", 8), ("whole", 8), ("whole", 4))
+    )
+    assert optims["generator"]["state"][0]["step"] == others["generator"]["state"][0]["step"] == 16
+    for name in ("generator", "discriminator", "mapping_network", "style_encoder"):
+        differs = sum((parts[name][key] - value).abs().sum() for key, value in whole[name].items())
+        moves = sum((half[name][key] - value).abs().sum() for key, value in whole[name].items())
+        assert differs < 0.2 * moves, name
+
+
+def test_a_recording_is_made_while_workers_pin_batches(data, tmp_path):
+    line = f"{SHORT} --total_iters 12 --cuda_graph".replace("--num_workers 0", "--num_workers 2")
+    assert call("train", line, **folders(tmp_path, data)) == 0
+    assert steps(tmp_path) == [12]
 
 
 def test_train_sample_and_eval(data, tmp_path, torch_cache):
@@ -203,7 +226,17 @@ def test_train_sample_and_eval(data, tmp_path, torch_cache):
     assert len(list((tmp_path / "e").glob("*.json"))) >= 4
 
 
+def reduce_on_gpu(folder):
+    """In a rank: a sum by NCCL, and means of gradients."""
+    with distributed.process_group():
+        tensor = torch.ones(2, device="cuda")
+        torch.distributed.all_reduce(tensor)
+        torch.save(tensor.cpu(), folder / "sum.pt")
+
+
 def test_one_rank_with_nccl(data, tmp_path):
+    assert in_ranks(1, reduce_on_gpu, tmp_path) == [0]
+    assert torch.load(tmp_path / "sum.pt", weights_only=True).tolist() == [1, 1]
     line = line_of("train", f"{SHORT} --total_iters 2", folders(tmp_path, data))
     assert ended(start_ranks(line, tmp_path / "consoles", 1)) == [0]
     assert steps(tmp_path) == [2] and "Device: cuda" in (tmp_path / "consoles" / "0").read_text()
@@ -212,10 +245,12 @@ def test_one_rank_with_nccl(data, tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_estimate_of_a_dry_run_is_close(precision):
     line = f"train --num_domains 2 --device cuda --w_hpf 0 --img_size 128 --batch_size 8 --precision {precision}"
+    gc.collect()
+    others = torch.cuda.memory_allocated()
     solver = Solver(main.parse_args(line.split()))
     inputs = random_inputs(solver.config, 0)
     for number in range(2):
         torch.cuda.reset_peak_memory_stats()
         solver.train_step(inputs, number)
     estimate = cost.SCRATCH * cost.training(solver.config, 8).peak
-    assert torch.cuda.max_memory_allocated() == pytest.approx(estimate, rel=0.25)
+    assert torch.cuda.max_memory_allocated() - others == pytest.approx(estimate, rel=0.25)

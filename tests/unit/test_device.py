@@ -73,6 +73,14 @@ def test_channels_last_can_be_given_alone_or_with_a_value(flags, is_last, parse)
     assert weight.is_contiguous(memory_format=torch.channels_last) == is_last
 
 
+def test_batches_stay_on_the_cpu_of_a_mac_with_an_apple_gpu(monkeypatch):
+    """There, PyTorch's context for streams of CUDA fails."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    x = torch.ones(2)
+    assert device.CopyToDevice("cpu")({"x": x})["x"] is x
+
+
 def test_a_copy_on_the_cpu_keeps_its_values():
     tensor = torch.ones(2)
     copy = device.CopyToCpu(tensor)
