@@ -6,8 +6,8 @@ image is embedded once, and the mean over all pairs of n images is 2 / (n - 1) t
 """
 
 import copy
-import importlib.util
 import math
+import pickle
 from functools import lru_cache
 from pathlib import Path
 
@@ -87,10 +87,9 @@ def pretrained(device="cpu"):
 
 
 def linear_weights():
-    """Load the linear weights v0.1 for AlexNet from the package lpips: 5 of (1, C, 1, 1). Raises MissingWeights."""
-    package = importlib.util.find_spec("lpips")  # the package is not imported, as only its file is needed
+    """Load the published linear weights v0.1 for AlexNet: 5 of (1, C, 1, 1). Raises MissingWeights."""
+    path = Path(__file__).with_name("lpips_alexnet_v0.1.pth")  # from the package lpips 0.1.4, see lpips_LICENSE.txt
     try:
-        path = Path(package.origin).parent / "weights" / "v0.1" / "alex.pth"
         return list(torch.load(path, map_location="cpu", weights_only=True).values())
-    except (AttributeError, TypeError, OSError, RuntimeError) as error:  # the package is missing or damaged
-        raise MissingWeights("Cannot load the linear weights of LPIPS. Run python -m pip install lpips.") from error
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise MissingWeights(f"Cannot load {path} (missing or damaged). Restore it from the repository.") from error
