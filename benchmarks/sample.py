@@ -27,7 +27,7 @@ from core.sampling import translate, video
 from core.solver import Solver
 from core.system import console
 from core.system.device import describe_device
-from core.system.memory import MicroBatch, peak_memory
+from core.system.memory import peak_memory
 
 DOMAINS = 3
 BATCH_SIZE = 8
@@ -58,8 +58,7 @@ def sample_plainly(solver, folder, loaders):
     """Create grid and video with a full pass of G for all sources in each frame, like the original code."""
     nets, to_device = solver.nets_ema, partial(torch.Tensor.to, device=solver.device)
     x_src = to_device(torch.cat([x for x, _ in loaders.src]))
-    inference_batch = MicroBatch(BATCH_SIZE, BATCH_SIZE)
-    references = translate.reference_styles(nets.style_encoder, loaders.ref, inference_batch, to_device)
+    references = translate.reference_styles(nets.style_encoder, loaders.ref, to_device)
     sources = translate.Sources(content=None, shown=to_uint8(x_src))
 
     def row(s_trg):

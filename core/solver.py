@@ -14,7 +14,7 @@ from core.evaluation.evaluator import MODES, Evaluation, check_scorable
 from core.evaluation.scores import score_table, write_scores
 from core.images.folders import domain_names
 from core.model import build_model
-from core.sampling import translate, video
+from core.sampling import style_files, translate, video
 from core.sampling.outputs import OutputWriter, possible_outputs
 from core.sampling.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
 from core.system import console, distributed
@@ -79,9 +79,13 @@ class Solver:
 
     def load(self, step):
         """Load a step of --checkpoint_dir on all ranks. Raises UserError if it is missing or does not fit."""
-        distributed.on_main_process(lambda: self.files.load(step, optional={"fan": self._load_wing}))
+        distributed.on_main_process(lambda: self.read(step))
         self.broadcast()
         console.info(f"Loaded step {step} from {self.config.checkpoint_dir}")
+
+    def read(self, step):
+        """Load a step of --checkpoint_dir on this rank, without a word. Raises UserError."""
+        self.files.load(step, optional={"fan": self._load_wing})
 
     def begin(self):
         """Load the initial weights of a training: from --init_from, and of the face network. Raises UserError."""
@@ -216,18 +220,33 @@ class Solver:
         try:
             with self.autocast():
                 styles = {kind: self._styles(kind, loaders) for kind in config.all_style_kinds()}
+                if config.save_styles is not None:
+                    self._save_styles(styles.values())
                 wanted = possible_outputs(wanted, styles)
-                for sources in translate.source_groups(nets, loaders.src, most, self.inference_batch, self._to_device):
+                groups = translate.source_groups(
+                    nets, loaders.src, most, self.inference_batch, self._to_device,
+                    domains=config.names_by_label, strength=config.strength,
+                )  # fmt: skip
+                for sources in groups:
                     for output, kind in wanted:
                         writer.write(output, sources, styles[kind])
         finally:
             writer.finish(config.changed_flags())  # Complete and list the outputs even after an unreadable source.
 
     def _styles(self, kind, loaders):
-        """Return the styles of the references, or of --seeds in the domains of --target_domains."""
+        """Return the styles of --styles, of the references, or of --seeds in the domains of --target_domains."""
         config, nets = self.config, self.nets_ema
+        if kind == "file":
+            return style_files.named_styles(config.styles, nets, config)
         if kind == "reference":
             encoder, shown = nets.style_encoder, not {"reference", "video_ref"}.isdisjoint(config.outputs)
-            return translate.reference_styles(encoder, loaders.ref, self.inference_batch, self._to_device, shown)
+            return translate.reference_styles(encoder, loaders.ref, self._to_device, shown)
         labels = config.target_labels() or range(config.num_domains)
         return translate.seed_styles(nets.mapping_network, labels, config.seeds, config.psi, config.latent_dim)
+
+    def _save_styles(self, all_styles):
+        """Write the styles to --save_styles."""
+        domains, model = self.config.names_by_label, style_files.fingerprint(self.nets_ema)
+        saved = [style for styles in all_styles for style in style_files.to_save(styles, domains, model)]
+        style_files.write_styles(self.config.save_styles, saved)
+        console.info(f"Wrote {console.counted(len(saved), 'style')} to {self.config.save_styles}")

@@ -83,7 +83,7 @@ class RunConfig:
         return list(self.domains or map(str, range(self.num_domains)))
 
     def all_style_kinds(self):
-        """Return the kinds of styles that the outputs of sampling need: a set of "reference" and "seed"."""
+        """Return the kinds of styles that the outputs of sampling need: a set of "reference", "seed" and "file"."""
         return {kind for output in self.outputs for kind in self.style_kinds(output)}
 
     def target_labels(self):
@@ -102,14 +102,19 @@ class RunConfig:
         return list(dict.fromkeys(map(domains.index, names)))
 
     def style_kinds(self, output):
-        """Return the kinds of styles of an output of sampling: a list of "reference" and "seed".
+        """Return the kinds of styles of an output of sampling: a list of "reference", "seed" and "file".
 
-        `images` uses references if --ref_dir is given, and seeds if there are none or --seeds is not the default.
+        `images` uses references if --ref_dir is given, and seeds if there are none or --seeds is not the default. With
+        --styles, the kind "file" comes first, and the others only count if their flags are given.
         """
         if output != "images":
-            return ["seed"] if "latent" in output else ["reference"]
-        kinds = ["reference"] if "ref_dir" in self.given else []
-        return kinds + ["seed"] * (not kinds or self.seeds != defaults()["seeds"])
+            kinds = ["seed"] if "latent" in output else ["reference"]
+        else:
+            kinds = ["reference"] if "ref_dir" in self.given else []
+            kinds += ["seed"] * (not kinds or self.seeds != defaults()["seeds"])
+        if not self.styles:
+            return kinds
+        return ["file", *(kind for kind in kinds if {"reference": "ref_dir", "seed": "seeds"}[kind] in self.given)]
 
     def changed_flags(self):
         """Return rows (flag, value as typed) of the flags that differ from the default; folders last."""

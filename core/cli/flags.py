@@ -81,6 +81,8 @@ GROUPS = {
     "speed and memory": [
         Flag("micro_batch", word_or("auto", POSITIVE), "auto", "images in memory at once; auto: all, then half as "
              "many if memory runs out", MODEL, RESUMED),
+        Flag("batch_size", POSITIVE, 8, "train: images per update; other modes: images per batch", MODEL, RESULTS),
+        Flag("num_workers", COUNT, 4, "processes that load images; 0: load in the main process", MODEL, RESUMED),
         Flag("precision", one_of("fp32", "tf32", "bf16"), "fp32", "arithmetic; tf32: CUDA only; bf16: not for R1",
              MODEL, RESULTS),
         Flag("channels_last", AUTO_SWITCH, "auto", "store tensors in NHWC order; auto: no, it was never faster", MODEL),
@@ -109,7 +111,6 @@ GROUPS = {
     "training": [
         Flag("total_iters", POSITIVE, 100000, "iteration at which training ends", use=RESUMED),
         Flag("max_hours", HOURS, None, "hours from the start of the program after which training saves and ends"),
-        Flag("batch_size", POSITIVE, 8, "train: images per update; other modes: images per batch", MODEL, RESULTS),
         Flag("val_batch_size", POSITIVE, 32, "images in a snapshot; batch size of evaluation", SCORES, RESUMED),
         Flag("lr", NUMBER, 1e-4, "learning rate of G, E and D", use=RESULTS),
         Flag("f_lr", NUMBER, 1e-6, "learning rate of the mapping network F", use=RESULTS),
@@ -120,7 +121,6 @@ GROUPS = {
         Flag("randcrop_prob", FRACTION, 0.5, "probability of a random crop of a training image", use=RESULTS),
         Flag("num_outs_per_domain", POSITIVE, 10, "outputs per source and domain in snapshots and evaluation",
              SCORES, RESUMED),
-        Flag("num_workers", COUNT, 4, "processes that load images; 0: load in the main process", MODEL, RESUMED),
         Flag("seed", INTEGER, 777, "random seed", SCORES, RESULTS),
         Flag("max_bad_updates", POSITIVE, 20, "stop after this many NaN or infinite updates in a row", use=RESUMED),
     ],
@@ -143,6 +143,9 @@ GROUPS = {
              "has a comma", "sample"),
         Flag("seeds", SEEDS, "0-9", "seeds of random styles, such as 0-9,20", "sample"),
         Flag("psi", NUMBER, 1, "truncation of random styles: 0 is the mean style, 1 no truncation", "sample"),
+        Flag("styles", NAMES, None, "files of --save_styles, beside or instead of references and seeds", "sample"),
+        Flag("save_styles", PATH, None, "JSON file for the styles that are used", "sample"),
+        Flag("strength", NUMBER, 1, "0: the style of the source itself, 1: the wanted style", "sample"),
         Flag("labels", SWITCH, False, "write domain and file names next to the images of a grid", "sample"),
         Flag("resize", one_of("stretch", "crop", "pad"), "stretch", "how to make images square; by default as in "
              "training", "sample align"),

@@ -138,7 +138,7 @@ def _translation(config, sources, canvas):
     with fake_solver(config) as (solver, counter), torch.no_grad(), solver.autocast():
         held = counter.held
         content = Content.of(solver.nets_ema, _images(config, sources, solver.device), solver.inference_batch)
-        s_trg = torch.empty(config.style_dim, device=solver.device)
+        s_trg = torch.empty(1, config.style_dim, device=solver.device)
         translate.render(solver.nets_ema.generator, content, s_trg, solver.inference_batch, convert=torch.numel)
         return Cost(flops=counter.flops, held=held, peak=counter.peak + canvas)
 

@@ -84,7 +84,8 @@ def sampling(config, samples):
     _flops(f"{console.counted(group, 'source')} in one style", translation.flops, group)
     _memory(device, base, "sampling", translation.peak)
     outputs = f"{', '.join(config.outputs)} of {console.counted(num_sources, 'source')}"
-    _files([(config.result_dir, f"index.html, {outputs}", None)])
+    styles = [(config.save_styles, "styles as JSON", None)] if config.save_styles else []
+    _files([(config.result_dir, f"index.html, {outputs}", None), *styles])
 
 
 def evaluation(config):

@@ -61,6 +61,12 @@ def read_with_size(path, least_side=None):
     return rgb, size
 
 
+def as_rgb(image):
+    """Convert a PIL image, like a file in `read_rgb`, to an upright RGB image in sRGB."""
+    upright = ImageOps.exif_transpose(image)
+    return _rgb(upright, image.format)
+
+
 def glance(path):
     """Decode an image file completely -> (version of 32 x 32 pixels, width, height). Raises UserError."""
     image, size = read_with_size(path, 32)

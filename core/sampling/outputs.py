@@ -82,12 +82,19 @@ class OutputWriter:
     def images(self, sources, styles):
         """Write a PNG image for each source and style."""
         rows = self._rows("images", sources, styles)
+        strength = {} if sources.own_codes is None else {"strength": sources.strength}
         for row, label, style, origin in zip(rows, styles.labels, styles.names, styles.origins, strict=True):
             domain = self.domains[label]
             for image, source, source_path in zip(row, sources.names, sources.paths, strict=True):
                 path = self._free_path(f"{source}__{safe_name(domain)}__{style}", ".png")
                 write_image(path, image)
-                self.manifest[path.name] = {"file": path.name, "source": str(source_path), "domain": domain, **origin}
+                self.manifest[path.name] = {
+                    "file": path.name,
+                    "source": str(source_path),
+                    "domain": domain,
+                    **origin,
+                    **strength,
+                }
 
     def finish(self, settings=()):
         """Write manifest.jsonl (the single images) and index.html; both include the outputs of earlier runs."""
@@ -142,7 +149,8 @@ def _output_item(path):
 
 
 def _image_item(entry):
-    style = f"seed {entry['seed']}" if "seed" in entry else f"style of {Path(entry['reference']).name}"
+    style = f"seed {entry['seed']}" if "seed" in entry else f"style of {Path(entry.get('reference', '')).name}"
+    style = f"style {entry['style']}" if "style" in entry else style
     return page.picture(entry["file"], f"{Path(entry['source']).name}, {style}")
 
 
@@ -155,7 +163,8 @@ def _existing_images(manifest):
 def _is_entry(row):
     """Whether a line of the manifest names an image, its source, its domain and its style."""
     texts = all(isinstance(row.get(name), str) for name in ("file", "source", "domain"))
-    return texts and (type(row.get("seed")) is int or ("seed" not in row and isinstance(row.get("reference"), str)))
+    is_named = any(isinstance(row.get(name), str) for name in ("reference", "style"))
+    return texts and (type(row.get("seed")) is int or ("seed" not in row and is_named))
 
 
 def possible_outputs(wanted, styles):

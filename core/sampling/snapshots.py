@@ -37,7 +37,7 @@ def snapshot_grids(nets, inputs, z_trg, num_domains, inference_batch):
     yield "cycle_consistency", cycle_grid(nets, inputs, inference_batch)
     sources = translate.read_sources(nets, [inputs.x_src], inference_batch)
     references = [(inputs.x_ref, inputs.y_ref)]  # a single batch
-    styles = {"reference": translate.read_references(nets.style_encoder, references, inference_batch)}
+    styles = {"reference": translate.read_references(nets.style_encoder, references)}
     domains = shown_domains(num_domains)
     means = translate.mean_styles(nets.mapping_network, z_trg.shape[1], domains)
     codes = translate.latent_styles(nets.mapping_network, z_trg, domains)

@@ -6,6 +6,7 @@
 import math
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,9 +32,15 @@ class Sources:
     shown: np.ndarray  # uint8 (S, H, W, 3)
     names: list = ()  # S strings, for column titles and file names
     paths: list = ()
+    own_codes: torch.Tensor | None = None  # (S, style_dim), their own styles where `strength` is not 1
+    strength: float = 1  # of a style, from 0 (the source's own) to 1
 
     def __len__(self):
         return len(self.shown)
+
+    def styled(self, s_trg):
+        """Return the codes for a style s_trg (style_dim,) at this strength: (S, style_dim), or (1, style_dim)."""
+        return s_trg[None] if self.own_codes is None else torch.lerp(self.own_codes, s_trg, self.strength)
 
 
 @dataclass(frozen=True)
@@ -64,19 +71,59 @@ def read_sources(nets, batches, inference_batch):
 
 
 @torch.no_grad()
-def read_references(style_encoder, batches, inference_batch, shown=True):
+def encoded(style_encoder, x, y):
+    """Return the style codes (N, style_dim) of images x (N, 3, H, W) in their domains y (N,).
+
+    One image at a time: in a batch, a code would depend on the number of images by rounding.
+    """
+    return torch.cat([style_encoder(x[row : row + 1], y[row : row + 1]) for row in range(len(x))])
+
+
+@torch.no_grad()
+def read_references(style_encoder, batches, shown=True):
     """Encode one or more batches of x_ref (N, 3, H, W), y_ref (N,) -> Styles. shown: store the images for grids."""
     codes, labels, images = [], [], []
     for x_ref, y_ref in batches:
-        codes += inference_batch.run(style_encoder, x_ref, y_ref)
+        codes.append(encoded(style_encoder, x_ref, y_ref))
         labels += y_ref.tolist()
         if shown:
             images.append(to_uint8(x_ref))
     return Styles(codes=torch.cat(codes), labels=labels, shown=np.concatenate(images) if shown else None)
 
 
-def source_groups(nets, loader, most, inference_batch, to_device):
-    """Yield the images of a DataLoader as Sources of at most `most` images each."""
+@torch.no_grad()
+def with_own_styles(nets, sources, x_src, labels, strength, inference_batch):
+    """Return the Sources x_src (N, 3, H, W) with their own styles. labels: N integers, None where unknown.
+
+    An unknown domain is taken to be the one whose style of the image reproduces the image best.
+    """
+    encoder, domains = nets.style_encoder, range(len(nets.style_encoder.unshared))
+    y_all = [torch.full((len(x_src),), domain, device=x_src.device) for domain in domains]
+    codes = torch.stack([encoded(encoder, x_src, y) for y in y_all])  # (D, N, style_dim)
+    if None in labels:
+
+        def errors(content, x, s):
+            return (nets.generator.render(content, s) - x).abs().mean((1, 2, 3))
+
+        found = torch.stack([torch.cat(inference_batch.run(errors, sources.content, x_src, s)) for s in codes])
+        labels = [
+            best if label is None else label for label, best in zip(labels, found.argmin(0).tolist(), strict=True)
+        ]
+    own_codes = codes[labels, range(len(labels))]  # (N, style_dim)
+    return replace(sources, own_codes=own_codes, strength=strength)
+
+
+def folder_labels(paths, domains):
+    """Return the label of the domain that is the name of each path's folder, None where there is no such domain."""
+    names = [Path(path).parent.name for path in paths]
+    return [domains.index(name) if name in domains else None for name in names]
+
+
+def source_groups(nets, loader, most, inference_batch, to_device, domains=(), strength=1):
+    """Yield the images of a DataLoader as Sources of at most `most` images each.
+
+    domains: names in label order; if strength is not 1, the name of an image's folder may tell its domain.
+    """
     paths = _paths(loader)
     names = file_names(paths)
     images = (x_src for x_batch, _ in loader for x_src in x_batch)
@@ -84,14 +131,17 @@ def source_groups(nets, loader, most, inference_batch, to_device):
         x_src = to_device(torch.stack(list(islice(images, group.stop - group.start))))  # (N, 3, H, W)
         batches = console.progress(x_src.split(inference_batch.size), desc="sources", unit="batch")
         sources = read_sources(nets, batches, inference_batch)
+        if strength != 1:
+            labels = folder_labels(paths[group], domains)
+            sources = with_own_styles(nets, sources, x_src, labels, strength, inference_batch)
         yield replace(sources, names=names[group], paths=paths[group])
 
 
-def reference_styles(style_encoder, loader, inference_batch, to_device, shown=True):
+def reference_styles(style_encoder, loader, to_device, shown=True):
     """Return the references of a DataLoader as Styles. shown: store the images for grids."""
     progress = console.progress(loader, desc="references", unit="batch")
     batches = ((to_device(x_ref), to_device(y_ref)) for x_ref, y_ref in progress)
-    styles, paths = read_references(style_encoder, batches, inference_batch, shown), _paths(loader)
+    styles, paths = read_references(style_encoder, batches, shown), _paths(loader)
     names = [""] * len(paths)
     for domain in set(styles.labels):  # names only have to differ within a domain
         members = [index for index, label in enumerate(styles.labels) if label == domain]
@@ -110,7 +160,9 @@ def _paths(loader):
 
 def seed_styles(mapping_network, domains, seeds, psi, latent_dim):
     """Return Styles of random codes, one per seed and domain. psi: truncation, from 0 (mean style) to 1 (none)."""
-    codes = latent_styles(mapping_network, codes_of_seeds(seeds, latent_dim), domains)
+    # One code at a time: in a batch, a style would depend on the number of seeds by rounding.
+    codes = [latent_styles(mapping_network, z, domains) for z in codes_of_seeds(seeds, latent_dim).split(1)]
+    codes = torch.cat(codes, dim=1)  # (domains, seeds, style_dim)
     if psi != 1:
         means = mean_styles(mapping_network, latent_dim, domains)
         codes = torch.lerp(means[:, None], codes, psi)
@@ -120,15 +172,17 @@ def seed_styles(mapping_network, domains, seeds, psi, latent_dim):
 
 
 def render(generator, content, s_trg, inference_batch, convert=to_uint8):
-    """Render Content of N images in one style s_trg (style_dim,) -> [convert(x_fake), ...], one per micro-batch."""
-    return inference_batch.run(lambda part: convert(generator.render(part, s_trg[None])), content)
+    """Render Content of N images in styles s_trg (N or 1, style_dim) -> [convert(x_fake), ...], one per micro-batch."""
+    if len(s_trg) == 1:
+        return inference_batch.run(lambda part: convert(generator.render(part, s_trg)), content)
+    return inference_batch.run(lambda part, s: convert(generator.render(part, s)), content, s_trg)
 
 
 @torch.no_grad()
 def translate_rows(generator, sources, codes, inference_batch):
     """For each of the style codes (R, style_dim), yield all sources in this style: uint8 (S, H, W, 3)."""
     for s_trg in codes:
-        yield np.concatenate(render(generator, sources.content, s_trg, inference_batch))
+        yield np.concatenate(render(generator, sources.content, sources.styled(s_trg), inference_batch))
 
 
 def style_grid(sources, styles, rows, domains=None):

@@ -21,7 +21,8 @@ READ_BY = {  # modes -> flags that they read
     "train align": "override",
     "train sample": "domain_names",
     "sample align": "resize",
-    "sample": "outputs target_domains seeds psi labels video_format result_dir src_dir ref_dir",
+    "sample": "styles save_styles strength outputs target_domains seeds psi labels video_format result_dir src_dir "
+    "ref_dir",
     "align": "inp_dir out_dir lm_path contact_sheet",
 }
 MODES_OF = {name: modes.split() for modes, names in READ_BY.items() for name in names.split()}

@@ -50,7 +50,7 @@ def test_sampling_warns_once_of_characters_without_glyphs(nets, pictures, tmp_pa
     x_src, x_ref, _ = pictures
     inference_batch = MicroBatch(2, 2)
     sources = replace(translate.read_sources(nets, [x_src[:1]], inference_batch), names=["a"], paths=["p"])
-    styles = translate.read_references(nets.style_encoder, [(x_ref[:2], torch.tensor([0, 1]))], inference_batch)
+    styles = translate.read_references(nets.style_encoder, [(x_ref[:2], torch.tensor([0, 1]))])
     styles = replace(styles, names=["x", "y"], origins=[{}, {}])
     for titled, warnings in ((True, 1), (False, 0)):
         writer = OutputWriter(nets.generator, tmp_path, inference_batch, ["日本", "да", "c"], titled)

@@ -16,7 +16,7 @@ def test_file_names_never_collide(nets, pictures, tmp_path):
     inference_batch = MicroBatch(2, 2)
     sources = translate.read_sources(nets, [x_src[:2]], inference_batch)
     sources = replace(sources, names=["a", "a__cat"], paths=["p", "q"])
-    styles = translate.read_references(nets.style_encoder, [(x_ref[:3], torch.tensor([0, 0, 0]))], inference_batch)
+    styles = translate.read_references(nets.style_encoder, [(x_ref[:3], torch.tensor([0, 0, 0]))])
     styles = replace(styles, names=["x", "cat__x", "X"], origins=[{"reference": name} for name in "ijk"])
     results = OutputWriter(nets.generator, tmp_path, inference_batch, domains=["cat", "cat_2"])
     results.images(sources, styles)

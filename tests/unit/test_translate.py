@@ -20,7 +20,7 @@ def test_reference_grid_shows_every_source_in_every_style(nets, pictures, batch)
     x_src, x_ref, y_ref = pictures
     inference_batch = MicroBatch(batch, batch)
     sources = translate.read_sources(nets, [x_src], inference_batch)
-    references = translate.read_references(nets.style_encoder, [(x_ref, y_ref)], inference_batch)
+    references = translate.read_references(nets.style_encoder, [(x_ref, y_ref)])
     rows = translate.translate_rows(nets.generator, sources, references.codes, inference_batch)
     found = cells(translate.style_grid(sources, references, rows))
     assert found.shape == (5, 6, 32, 32, 3)
@@ -83,7 +83,7 @@ def test_titles_do_not_change_the_cells(nets, pictures):
     inference_batch = MicroBatch(8, 8)
     sources = translate.read_sources(nets, [x_src], inference_batch)
     sources = replace(sources, names=[f"source {i}" for i in range(5)])
-    references = translate.read_references(nets.style_encoder, [(x_ref, y_ref)], inference_batch)
+    references = translate.read_references(nets.style_encoder, [(x_ref, y_ref)])
     references = replace(references, names=list("abcd"))
     rows = list(translate.translate_rows(nets.generator, sources, references.codes, inference_batch))
     plain = np.asarray(translate.style_grid(sources, references, rows).canvas)
@@ -119,5 +119,5 @@ def test_images_without_files_are_numbered(nets, pictures):
     assert [group.names for group in groups] == [["0", "1", "2"], ["3", "4"]]
     assert np.array_equal(groups[1].shown, to_uint8(x_src[3:]))
     loader = DataLoader(TensorDataset(x_ref, y_ref), batch_size=3)
-    styles = translate.reference_styles(nets.style_encoder, loader, MicroBatch(2, 2), lambda x: x, shown=False)
+    styles = translate.reference_styles(nets.style_encoder, loader, lambda x: x, shown=False)
     assert styles.labels == [0, 0, 1, 2] and styles.names == ["0", "1", "2", "3"] and styles.shown is None

@@ -23,7 +23,7 @@ def scene():
     x_src, x_ref = torch.rand(3, 3, 32, 32) * 2 - 1, torch.rand(6, 3, 32, 32) * 2 - 1
     sources = translate.read_sources(nets, [x_src], MicroBatch(3, 3))
     y_ref = torch.tensor([0, 0, 1, 2, 2, 2])
-    references = translate.read_references(nets.style_encoder, [(x_ref, y_ref)], MicroBatch(6, 6))
+    references = translate.read_references(nets.style_encoder, [(x_ref, y_ref)])
     return nets.generator, x_src, sources, references
 
 

@@ -1,0 +1,159 @@
+"""The Python API: what it accepts, and that it computes what the command line writes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core.api import StarGAN
+from core.images.io import read_rgb
+from core.sampling.style_files import read_styles
+from tests.command import ROOT, call, picture
+
+DEMO = ROOT / "assets/demo"
+SHOWN = ROOT / "assets/representative/demo"
+DOGS = sorted((SHOWN / "src" / "dog").glob("*.png"))
+CATS = sorted((SHOWN / "ref" / "cat").glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return StarGAN.load(DEMO, device="cpu")
+
+
+def same(image, other):
+    return np.array_equal(np.asarray(image), np.asarray(other))
+
+
+def test_a_model_knows_its_domains_and_its_size(model, capsys):
+    assert (model.domains, model.img_size) == (["bear", "cat", "dog"], 64)
+    assert isinstance(model.generator, torch.nn.Module)
+    StarGAN.load(DEMO / "010800_nets_ema.ckpt", device="cpu")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_results_equal_those_of_the_command_line(model, tmp_path):
+    """--outputs images with references and seeds, bit for bit."""
+    folders = {"checkpoint": DEMO, "src_dir": SHOWN / "src" / "dog", "ref_dir": CATS[0].parent.parent}
+    line = "--device cpu --num_workers 0 --outputs images --seeds 3,4 --target_domains cat --psi 0.8"
+    assert call("sample", line, **folders, result_dir=tmp_path) == 0
+    rows = [json.loads(row) for row in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    assert {"seed" in row for row in rows} == {True, False}
+    sources = list(dict.fromkeys(row["source"] for row in rows))
+    for kind in ("seed", "reference"):
+        for value in {row[kind] for row in rows if kind in row}:
+            found = model.translate(sources, "cat", psi=0.8, **{kind: value})
+            written = [picture(tmp_path / row["file"]) for row in rows if row.get(kind) == value]
+            assert all(map(same, found, written)) and len(found) == len(written) == len(sources)
+
+
+def test_images_of_all_kinds_give_the_same(model):
+    array = np.asarray(read_rgb(DOGS[0]))
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
+    expected = model.translate(DOGS[0], "cat", seed=1)
+    for image in (str(DOGS[0]), Image.fromarray(array), array):
+        assert same(model.translate(image, "cat", seed=1), expected)
+    close = np.asarray(model.translate(tensor, "cat", seed=1), int) - np.asarray(expected, int)
+    assert abs(close).max() <= 1
+    several = model.translate(np.stack([array, array]), "cat", seed=1)
+    assert isinstance(several, list) and len(several) == 2 and model.translate([], "cat") == []
+    assert isinstance(model.translate([DOGS[0]], "cat", seed=1), list)
+
+
+def test_styles_are_means_mixes_and_files(model, tmp_path):
+    first, second = (model.style("cat", [path]) for path in CATS[:2])
+    both = model.style("cat", CATS[:2])
+    torch.testing.assert_close(both.code, (first.code + second.code) / 2)
+    torch.testing.assert_close(first.mix(second, 0.5).code, both.code)
+    assert torch.equal(first.mix(second, 0.0).code, first.code)
+    first.save(tmp_path / "first.json")
+    (loaded,) = model.load_styles(tmp_path / "first.json")
+    assert torch.equal(loaded.code, first.code) and loaded.origin == {"mean": [str(CATS[0])]}
+    assert same(model.translate(DOGS[0], loaded), model.translate(DOGS[0], "cat", reference=CATS[0]))
+    mean = model.style("cat", seed=3, psi=0)
+    assert torch.equal(mean.code, model.style("cat", seed=4, psi=0).code)
+
+
+def test_strength_moves_from_the_own_style_to_the_wanted_one(model):
+    style, own = model.style("cat", [CATS[0]]), model.style("dog", [DOGS[0]])
+    for domain in (None, "dog"):  # its folder is called dog
+        assert same(model.translate(DOGS[0], style, strength=0, source_domain=domain), model.translate(DOGS[0], own))
+    assert same(model.translate(DOGS[0], style, strength=1), model.translate(DOGS[0], style))
+    half = model.translate(DOGS[0], style, strength=0.5)
+    assert same(half, model.translate(DOGS[0], own.mix(style, 0.5)))
+
+
+def test_an_unknown_domain_is_found_by_reproduction(model):
+    image = read_rgb(DOGS[0])  # without a folder
+    own = model.style("dog", [DOGS[0]])
+    assert same(model.translate(image, "cat", strength=0), model.translate(image, own))
+
+
+@pytest.mark.parametrize(("call_it", "words"), [
+    (lambda model: model.translate(DOGS[0], "dgo"), r"Cannot use domain dgo \(the model has bear, cat, dog\)"),
+    (lambda model: model.style("bears"), "Cannot use domain bears"),
+    (lambda model: model.translate("missing.png", "cat"), "Cannot read missing.png"),
+    (lambda model: model.translate(np.zeros((4, 4)), "cat"), "uint8"),
+    (lambda model: model.translate(torch.zeros(3, 8, 8), "cat"), r"float tensors \(3, 64, 64\)"),
+    (lambda model: StarGAN.load("missing"), "Cannot read --checkpoint missing"),
+    (lambda model: model.load_styles("missing.json"), "Cannot read missing.json"),
+])  # fmt: skip
+def test_mistakes_are_value_errors_with_one_sentence(call_it, words, model):
+    with pytest.raises(ValueError, match=words):
+        call_it(model)
+
+
+def test_styles_of_another_model_are_refused(model, tmp_path):
+    style = model.style("cat", seed=1)
+    style.save(tmp_path / "style.json")
+    text = (tmp_path / "style.json").read_text().replace(style.model, "0" * 16)
+    (tmp_path / "style.json").write_text(text)
+    with pytest.raises(ValueError, match="belong to another model"):
+        model.load_styles(tmp_path / "style.json")
+    (other,) = read_styles(tmp_path / "style.json", "0" * 16, model.domains, 64)
+    with pytest.raises(ValueError, match="belongs to another model"):
+        model.translate(DOGS[0], other)
+    with pytest.raises(ValueError, match="styles of different models"):
+        style.mix(other, 0.5)
+
+
+@pytest.mark.parametrize("content", [
+    "", "{}", "[]", '{"styles": []}', '{"styles": [1]}', '{"styles": [{"name": "a"}]}',
+    '{"styles": [{"name": "a", "domain": "cat", "code": [1, 2], "origin": {}, "model": "x"}]}',
+    '{"styles": [{"name": "a", "domain": "cat", "code": "text", "origin": {}, "model": "x"}]}',
+    '{"styles": [{"name": "a", "domain": "cow", "code": [0], "origin": {}, "model": "x"}]}', "[" * 10**5,
+])  # fmt: skip
+def test_damaged_style_files_are_one_sentence(content, model, tmp_path):
+    (tmp_path / "style.json").write_text(content)
+    with pytest.raises(ValueError, match=r"^Cannot (read|use) .*style.json"):
+        model.load_styles(tmp_path / "style.json")
+
+
+def test_faces_are_translated_with_masks(tmp_path):
+    """A model of faces, with random weights and its face network in the checkpoint."""
+    from core.solver import Solver
+    from tests import golden
+    from tests.command import config_of
+
+    line = "--device cpu --w_hpf 1 --img_size 32 --channel_base 256 --max_conv_dim 16 --num_domains 2"
+    solver = Solver(config_of("train", *line.split(), "--checkpoint_dir", tmp_path, domains=("female", "male")))
+    golden.fill("fan", solver.nets.fan)
+    solver.save(3)
+    model = StarGAN.load(tmp_path, device="cpu")
+    x = torch.rand(3, 32, 32) * 2 - 1
+    assert model.translate(x, "male", seed=1).size == (32, 32)
+
+
+def test_the_five_lines_run_from_another_folder(tmp_path):
+    """As a script elsewhere, with the program's folder on the path."""
+    lines = [
+        "import sys", f"sys.path.insert(0, {str(ROOT)!r})", "from core.api import StarGAN",
+        'model = StarGAN.load("assets/demo")',
+        f'model.translate({str(DOGS[0])!r}, "cat", seed=3).save("out.png")',
+    ]  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and picture(tmp_path / "out.png").size == (64, 64)
