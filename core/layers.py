@@ -49,7 +49,7 @@ class AdaIN(nn.Module):
         """x (N, C, H, W), s (N, style_dim) -> (N, C, H, W). If one has N = 1, it is used for all. Raises RuntimeError
         for other unequal N, ValueError if H = W = 1."""
         gamma, beta = self.fc(s).chunk(2, dim=1)  # (N, C) each
-        count = max(len(x), len(s))
+        count = max(x.shape[0], s.shape[0])
         x = x.expand(count, -1, -1, -1)
         scale, shift = (1 + gamma.expand(count, -1)).to(x.dtype), beta.expand(count, -1).to(x.dtype)
         # Treat every channel of every image as one channel of a batch norm. This normalises, scales and shifts in one

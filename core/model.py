@@ -169,7 +169,7 @@ def _trunk(img_size, max_conv_dim, channel_base):
 def _select(outputs, y):
     """Select the output of domain y for each sample: outputs (N, D, ...), y (N,) -> (N, ...)."""
     # All heads are computed. Those not selected get a zero gradient instead of None, so weight decay applies to all.
-    return outputs[torch.arange(len(y), device=y.device), y]
+    return outputs[torch.arange(y.shape[0], device=y.device), y]
 
 
 def face_masks(nets, x):
