@@ -1,35 +1,27 @@
 """Translate images from Python: StarGAN.load("assets/demo").translate("dog.png", "cat"). See docs/python-api.md."""
 
+import operator
 from collections.abc import Sequence
-from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from core.cli.config import merge
+from core.cli.config import defaults, merge
 from core.cli.flags import check_values
 from core.cli.resolve import loaded_config, name_domains
 from core.images.io import as_rgb, read_rgb, squared
 from core.sampling import translate
 from core.sampling.style_files import Style, fingerprint, read_styles
 from core.solver import Solver
-from core.system.errors import UserError
+from core.system.errors import UserError, value_errors
 from core.system.memory import chunks
 
 Picture = str | PathLike | Image.Image | np.ndarray | torch.Tensor
-GROUP = 64  # images in memory at once
-
-
-@contextmanager
-def _value_errors():
-    """Raise errors that the user can correct as ValueError."""
-    try:
-        yield
-    except UserError as error:
-        raise ValueError(str(error)) from error
+Pictures = Picture | Sequence[Picture]
 
 
 class StarGAN:
@@ -46,41 +38,49 @@ class StarGAN:
         self._model = fingerprint(solver.nets_ema)
 
     @classmethod
-    def load(cls, path: str | PathLike, device="auto", precision="fp32", domains: Sequence[str] | None = None, **flags):
+    @value_errors()
+    def load(cls, path: str | PathLike, device: str = "auto", precision: str = "fp32",
+             domains: Sequence[str] | None = None, **flags) -> "StarGAN":  # fmt: skip
         """Load a checkpoint: a folder (its newest step) or a file ..._nets_ema.ckpt, also of the original code.
         domains: names in label order, if it stores none. flags: others of `main.py sample`."""
-        with _value_errors():
-            given = {"mode": "sample", "checkpoint": str(path), "device": device, "precision": precision, **flags}
-            given |= {"domain_names": list(domains)} if domains else {}
-            check_values(merge(given))
-            config = name_domains(loaded_config(given), [])
-            solver = Solver(config)
-            solver.read(config.resume_iter)
-            return cls(solver)
+        given = {"mode": "sample", "checkpoint": str(path), "device": device, "precision": precision, **flags}
+        given |= {"domain_names": list(domains)} if domains else {}
+        if unknown := sorted(flags.keys() - defaults().keys()):
+            raise UserError(f"Cannot use {unknown[0]} (there is no such flag). Remove it.")
+        check_values(merge(given))
+        config = name_domains(loaded_config(given), [])
+        solver = Solver(config)
+        solver.read(config.resume_iter)
+        return cls(solver)
 
-    def style(self, domain: str, references: Sequence[Picture] = (), *, seed: int = 0, psi: float = 1.0) -> Style:
+    @value_errors()
+    def style(self, domain: str, references: Pictures | None = None, *, seed: int = 0, psi: float = 1.0) -> Style:
         """Return the mean style of references in a domain, or without references that of --seeds seed and --psi psi."""
-        nets, items = self.solver.nets_ema, _as_list(references)[0]
-        with _value_errors(), torch.no_grad(), self.solver.autocast():
-            label = self._label(domain)
-            if items:
+        nets, label = self.solver.nets_ema, self._label(domain)
+        with torch.no_grad(), self.solver.autocast():
+            if references is not None:
+                items, _ = _as_list(references)
+                if not items:
+                    raise UserError("Cannot average references (the list is empty). Give at least one image.")
                 y_ref = torch.full((len(items),), label, device=self.solver.device)
-                code = translate.encoded(nets.style_encoder, self._read(items), y_ref).mean(0)
-                name, origin = "references", {"mean": [str(item) for item in items if isinstance(item, str | PathLike)]}
-            else:
-                latent_dim = self.solver.config.latent_dim
-                styles = translate.seed_styles(nets.mapping_network, [label], [seed], psi, latent_dim)
-                name, code, origin = f"seed_{seed}", styles.codes[0], styles.origins[0]
-        return Style(name, domain, code.float().cpu(), origin, self._model)
+                code = translate.encoded(nets.style_encoder, self._read(items), y_ref).cpu().float().mean(0)
+                paths = [str(item) for item in items if isinstance(item, str | PathLike)]
+                name = Path(paths[0]).stem if len(items) == len(paths) == 1 else f"mean_of_{len(items)}"
+                return Style(name, domain, code, {"mean": paths}, self._model)
+            check_values(defaults() | {"psi": psi})
+            seed, latent_dim = operator.index(seed), self.solver.config.latent_dim
+            styles = translate.seed_styles(nets.mapping_network, [label], [seed], psi, latent_dim)
+        return Style(f"seed_{seed}", domain, styles.codes[0].cpu().float(), styles.origins[0], self._model)
 
+    @value_errors()
     def load_styles(self, path: str | PathLike) -> list[Style]:
         """Return the styles of a file of --save_styles or Style.save."""
-        with _value_errors():
-            return read_styles(path, self._model, self.domains, self.solver.config.style_dim)
+        return read_styles(path, self.domains, self._model)
 
+    @value_errors()
     def translate(
-        self, images, target: str | Style, *, reference: Picture | None = None, style: Style | None = None,
-        seed: int = 0, psi: float = 1.0, strength: float = 1.0, source_domain: str | None = None,
+        self, images: Pictures, target: str | Style, *, reference: Pictures | None = None, style: Style | None = None,
+        seed: int | None = None, psi: float = 1.0, strength: float = 1.0, source_domain: str | None = None,
     ) -> Image.Image | list[Image.Image]:  # fmt: skip
         """Return the translated image as a PIL image, or a list of them for several images.
 
@@ -88,20 +88,21 @@ class StarGAN:
         (seed, psi). strength: from 0, the source's own style, to 1. source_domain: of the sources, for their own style;
         None: their folder may name it, else it is the domain that reproduces them best.
         """
-        with _value_errors():
-            if not isinstance(target, Style):
-                references = [] if reference is None else [reference]
-                target = style or self.style(target, references, seed=seed, psi=psi)
-            if target.model != self._model:
-                raise UserError(f"Cannot use style {target.name} (it belongs to another model). Use one of this model.")
-            items, is_one = _as_list(images)
-            known = None if source_domain is None else self._label(source_domain)
-            outputs = [image for part in chunks(len(items), GROUP)
-                       for image in self._translated(items[part], target.code, strength, known)]  # fmt: skip
-            return outputs[0] if is_one else outputs
+        given = [target if isinstance(target, Style) else None, style, reference, seed]
+        if sum(value is not None for value in given) > 1:
+            raise UserError("Cannot use several styles at once (a Style, a reference, a seed). Give one of them.")
+        check_values(defaults() | {"strength": strength})
+        style = style or given[0] or self.style(target, reference, seed=seed or 0, psi=psi)
+        if style.model != self._model or target not in (style, style.domain):
+            raise UserError(f"Cannot use style {style.name} (it belongs to another model or domain). Use another one.")
+        items, is_one = _as_list(images)
+        label = None if source_domain is None else self._label(source_domain)
+        parts = [self._translated(items[part], style.code, strength, label) for part in chunks(len(items), 64)]
+        outputs = [Image.fromarray(image) for part in parts for image in part]
+        return outputs[0] if is_one else outputs
 
     def _translated(self, items, code, strength, label):
-        """Return the translations of some images into one style, as the command line computes them."""
+        """Return translations of some images into one style (N, H, W, 3), as the command line computes them."""
         nets, size = self.solver.nets_ema, self.solver.inference_batch
         with torch.no_grad(), self.solver.autocast():
             x_src = self._read(items)
@@ -110,17 +111,22 @@ class StarGAN:
                 paths = [item if isinstance(item, str | PathLike) else "" for item in items]
                 labels = translate.folder_labels(paths, self.domains) if label is None else [label] * len(items)
                 sources = translate.with_own_styles(nets, sources, x_src, labels, strength, size)
-            row = next(translate.translate_rows(nets.generator, sources, code[None].to(x_src.device), size))
-        return [Image.fromarray(image) for image in row]
+            return next(translate.translate_rows(nets.generator, sources, code[None].to(x_src.device), size))
 
     def _read(self, items):
         """Return images as a tensor (N, 3, H, W) on the device."""
         if all(isinstance(item, torch.Tensor) for item in items):
             return torch.stack([self._checked(item) for item in items]).float().to(self.solver.device)
-        size, resize = self.img_size, self.solver.config.resize
-        arrays = np.stack([squared(self._picture(item), size, resize) for item in items])  # (N, H, W, 3)
-        x = torch.from_numpy(arrays).to(self.solver.device).permute(0, 3, 1, 2).contiguous()
+        images = [squared(self._picture(item), self.img_size, self.solver.config.resize) for item in items]
+        x = torch.from_numpy(np.stack(images)).to(self.solver.device).permute(0, 3, 1, 2).contiguous()
         return v2.functional.normalize(v2.functional.to_dtype(x, torch.float32, scale=True), [0.5] * 3, [0.5] * 3)
+
+    def _picture(self, item):
+        if isinstance(item, torch.Tensor):
+            raise UserError("Cannot mix tensors with other images (they have no size in common). Give one kind.")
+        if isinstance(item, np.ndarray):
+            return Image.fromarray(self._checked(item))
+        return as_rgb(item) if isinstance(item, Image.Image) else read_rgb(item)
 
     def _checked(self, array):
         size = (3, self.img_size, self.img_size)
@@ -131,19 +137,13 @@ class StarGAN:
             raise UserError(f"Cannot use an array {found} (images are {kinds}). Convert it.")
         return array
 
-    def _picture(self, item):
-        if isinstance(item, np.ndarray | torch.Tensor):
-            return Image.fromarray(self._checked(item))
-        return as_rgb(item) if isinstance(item, Image.Image) else read_rgb(item)
-
     def _label(self, domain):
         if domain not in self.domains:
-            known = ", ".join(self.domains)
-            raise UserError(f"Cannot use domain {domain} (the model has {known}). Choose one of them.")
+            raise UserError(f"Cannot use domain {domain} (there are {', '.join(self.domains)}). Choose one of them.")
         return self.domains.index(domain)
 
 
 def _as_list(images):
     """Return (a list of single images, whether only one was given)."""
-    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", 4) == 3
+    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", 4) < 4
     return ([images] if is_one else list(images)), is_one

@@ -221,7 +221,8 @@ class Solver:
             with self.autocast():
                 styles = {kind: self._styles(kind, loaders) for kind in config.all_style_kinds()}
                 if config.save_styles is not None:
-                    self._save_styles(styles.values())
+                    number = style_files.save(config.save_styles, styles.values(), nets, config.names_by_label)
+                    console.info(f"Wrote {console.counted(number, 'style')} to {config.save_styles}")
                 wanted = possible_outputs(wanted, styles)
                 groups = translate.source_groups(
                     nets, loaders.src, most, self.inference_batch, self._to_device,
@@ -243,10 +244,3 @@ class Solver:
             return translate.reference_styles(encoder, loaders.ref, self._to_device, shown)
         labels = config.target_labels() or range(config.num_domains)
         return translate.seed_styles(nets.mapping_network, labels, config.seeds, config.psi, config.latent_dim)
-
-    def _save_styles(self, all_styles):
-        """Write the styles to --save_styles."""
-        domains, model = self.config.names_by_label, style_files.fingerprint(self.nets_ema)
-        saved = [style for styles in all_styles for style in style_files.to_save(styles, domains, model)]
-        style_files.write_styles(self.config.save_styles, saved)
-        console.info(f"Wrote {console.counted(len(saved), 'style')} to {self.config.save_styles}")

@@ -91,5 +91,5 @@ def linear_weights():
     path = Path(__file__).with_name("lpips_alexnet_v0.1.pth")  # from the package lpips 0.1.4, see lpips_LICENSE.txt
     try:
         return list(torch.load(path, map_location="cpu", weights_only=True).values())
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise MissingWeights(f"Cannot load {path} (missing or damaged). Restore it from the repository.") from error

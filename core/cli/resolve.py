@@ -96,6 +96,7 @@ def _check_default_folder(config, name, what, advice):
 def _warn_about_unused_styles(config, kinds):
     """Warn about flags of styles that no output of sampling uses. kinds: those that outputs use."""
     random = "For random styles, add latent, video_latent or images_latent."
+    random = "For random styles beside --styles, add --seeds." if config.styles else random
     references = "For the styles of references, add reference, video_ref or images."
     for name, kind, advice in (
         ("seeds", "seed", random),

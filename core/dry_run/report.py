@@ -11,6 +11,7 @@ from core.dry_run import cost
 from core.evaluation.evaluator import MODES, check_scorable, images_by_domain
 from core.report.train_log import LINES, OPTIONS
 from core.sampling.snapshots import PSIS, check_grid_side
+from core.sampling.style_files import chosen_styles
 from core.sampling.video import most_sources
 from core.system import console, distributed
 from core.system.device import check_cuda_graph, check_precision, describe_device, select_device
@@ -76,6 +77,8 @@ def sampling(config, samples):
         labels = [label for _, label in samples["ref"]]
         console.domain_line("References", config.names_by_label, labels)
         num_styles = max(num_styles, len(labels)) if "seed" in config.all_style_kinds() else len(labels)
+    if config.styles:
+        num_styles = max(num_styles, len(list(chosen_styles(config.styles, config.names_by_label))))
     _settings(config)
     device, base = _begin(config)
     num_sources = len(samples["src"])

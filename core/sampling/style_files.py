@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from core.sampling.translate import Styles, mean_styles
-from core.system.errors import UserError
+from core.system.errors import UserError, reason, value_errors
 from core.system.files import safe_name, write_text
 from core.system.notes import parse_json, read_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Style:
     """A style of a domain.
 
@@ -29,18 +29,18 @@ class Style:
     model: str
 
     def mix(self, other, weight):
-        """Return the style between this one (weight 0) and another one (weight 1). Raises ValueError."""
+        """Return the style between this one (weight 0) and another one (weight 1), in the domain of the nearer one.
+        Raises ValueError if they belong to different models."""
         if other.model != self.model:
             raise ValueError(f"Cannot mix {self.name} and {other.name} (styles of different models). Choose others.")
         code, origin = torch.lerp(self.code, other.code, weight), {"mix": [self.name, other.name], "weight": weight}
-        return replace(self, name=f"{self.name}+{other.name}", code=code, origin=origin)
+        nearer = self if weight <= 0.5 else other
+        return replace(nearer, name=f"{self.name}+{other.name}", code=code, origin=origin)
 
+    @value_errors()
     def save(self, path):
         """Write the style as a JSON file. Raises ValueError."""
-        try:
-            write_styles(path, [self])
-        except UserError as error:
-            raise ValueError(str(error)) from error
+        write_styles(path, [self])
 
 
 def fingerprint(nets):
@@ -59,60 +59,89 @@ def write_styles(path, styles):
     write_text(Path(path), json.dumps({"styles": rows}, indent=1) + "\n")
 
 
-def read_styles(path, model, domains, style_dim):
-    """Return the styles of a JSON file. Raises UserError if they are not of the model with this fingerprint."""
+def read_styles(path, domains, model=None):
+    """Return the styles of a JSON file. Raises UserError.
+
+    domains: names in label order. model: fingerprint of the model that they must belong to; None: any.
+    """
     try:
-        content = parse_json(read_text(path))
-        styles = [_style(row, domains, style_dim) for row in content["styles"]]
-    except (OSError, ValueError, TypeError, LookupError) as error:
+        styles = [_style(row) for row in parse_json(read_text(path))["styles"]]
+    except OSError as error:
+        raise UserError(f"Cannot read {path} ({reason(error)}). Check the path.") from error
+    except (ValueError, TypeError, LookupError) as error:
         raise UserError(f"Cannot read {path} (not a file of --save_styles). Choose another file.") from error
-    if not styles or any(style.model != model for style in styles):
+    if not styles:
+        raise UserError(f"Cannot use {path} (it has no styles). Choose another file.")
+    if model is not None and any(style.model != model for style in styles):
         raise UserError(f"Cannot use {path} (its styles belong to another model). Use styles of this checkpoint.")
+    unknown = [style.domain for style in styles if style.domain not in domains]
+    if unknown:
+        advice = f"Name the domains with --domain_names, or choose styles in {', '.join(domains)}"
+        raise UserError(f"Cannot use {path} (the model has no domain {unknown[0]}). {advice}.")
     return styles
 
 
+def _style(row):
+    """Return a Style of plain values. Raises ValueError, TypeError or LookupError."""
+    style = Style(**{**row, "code": torch.tensor(row["code"], dtype=torch.float32)})
+    texts = all(isinstance(text, str) for text in (style.name, style.domain, style.model))
+    if not (texts and isinstance(style.origin, dict) and style.code.ndim == 1 and style.code.isfinite().all()):
+        raise ValueError
+    return style
+
+
+def chosen_styles(items, domains, model=None):
+    """Yield (weight or None, Style) for each style of --styles. Raises UserError.
+
+    items: paths, also with a weight in front ("0.5*path") or a name of a style behind ("path:mean_of_2").
+    """
+    for item in items:
+        weight, path = re.fullmatch(r"(?:(\d*\.?\d+)\*)?(.+)", item).groups()
+        weight, path = (None, item) if Path(item).exists() else (weight, path)
+        path, name = (path, "") if Path(path).exists() or ":" not in path else path.rsplit(":", 1)
+        found = [style for style in read_styles(path, domains, model) if name in ("", style.name)]
+        if not found:
+            raise UserError(f"Cannot use {path} (it has no style{name and f' {name}'}). Choose another one.")
+        yield from ((weight and float(weight), style) for style in found)
+
+
 def named_styles(items, nets, config):
-    """Return the Styles of --styles. items: paths, or "0.5*path" for a style halfway from the mean of its domain.
+    """Return the Styles of --styles, by domain. With a weight, a style moves from the mean of its domain to the style.
 
     Raises UserError.
     """
-    model, domains, chosen = fingerprint(nets), config.names_by_label, []
-    for item in items:
-        weighted = None if Path(item).exists() else re.fullmatch(r"(\d*\.?\d+)\*(.+)", item)
-        for style in read_styles(weighted[2] if weighted else item, model, domains, config.style_dim):
-            if weighted:
-                mean = mean_styles(nets.mapping_network, config.latent_dim, [domains.index(style.domain)])[0].cpu()
-                code = torch.lerp(mean, style.code, float(weighted[1]))
-                style = replace(style, code=code, name=f"{weighted[1]}_{style.name}")  # noqa: PLW2901
-            chosen.append(style)
-    codes = torch.stack([style.code for style in chosen]).to(next(nets.mapping_network.parameters()))
-    return Styles(
-        codes, [domains.index(style.domain) for style in chosen], names=[safe_name(style.name) for style in chosen],
-        origins=[{"style": style.name, "made_of": style.origin} for style in chosen],
-    )  # fmt: skip
+    domains, wanted = config.names_by_label, config.target_labels()
+    labels, codes, names, origins = [], [], [], []
+    for weight, style in chosen_styles(items, domains, fingerprint(nets)):
+        label, code, name = domains.index(style.domain), style.code, safe_name(style.name)
+        if weight is not None:
+            mean = mean_styles(nets.mapping_network, config.latent_dim, [label])[0].cpu()
+            code, name = torch.lerp(mean, code, weight), f"{weight:g}_{name}"
+        if wanted is None or label in wanted:
+            labels, codes, names = [*labels, label], [*codes, code], [*names, name]
+            origins.append({"style": name, "made_of": style.origin})
+    if not codes:
+        raise UserError("No style of --styles is in --target_domains. Omit --target_domains or choose other styles.")
+    # Grids and videos need the styles of a domain together. The order is stable.
+    order = sorted(range(len(labels)), key=labels.__getitem__)
+    codes = torch.stack([codes[row] for row in order]).to(next(nets.mapping_network.parameters()))
+    labels, names, origins = ([values[row] for row in order] for values in (labels, names, origins))
+    return Styles(codes, labels, names=names, origins=origins)
 
 
-def to_save(styles, domains, model):
-    """Return Styles as a list of Style, and the mean style of each domain with several references."""
-    names = [f"seed_{origin['seed']}" if "seed" in origin else name
-             for name, origin in zip(styles.names, styles.origins, strict=True)]  # fmt: skip
-    rows = zip(names, styles.labels, styles.codes.float().cpu(), styles.origins, strict=True)
-    found = [Style(name, domains[label], code, origin, model) for name, label, code, origin in rows]
+def save(path, all_styles, nets, domains):
+    """Write Styles to a file, and the mean style of each domain with several references. Return how many."""
+    model, found = fingerprint(nets), []
+    for styles in all_styles:
+        rows = zip(styles.names, styles.labels, styles.codes.float().cpu(), styles.origins, strict=True)
+        for name, label, code, origin in rows:
+            name = f"seed_{origin['seed']}" if "seed" in origin else name  # noqa: PLW2901
+            found.append(Style(name, domains[label], code, origin, model))
     for domain in domains:
         chosen = [style for style in found if style.domain == domain and "reference" in style.origin]
         if len(chosen) > 1:
-            code, origin = (
-                torch.stack([s.code for s in chosen]).mean(0),
-                {"mean": [s.origin["reference"] for s in chosen]},
-            )
+            code = torch.stack([style.code for style in chosen]).mean(0)
+            origin = {"mean": [style.origin["reference"] for style in chosen]}
             found.append(Style(f"mean_of_{len(chosen)}", domain, code, origin, model))
-    return found
-
-
-def _style(row, domains, style_dim):
-    """Return a Style of plain values. Raises ValueError, TypeError or LookupError."""
-    style = Style(**{**row, "code": torch.tensor(row["code"], dtype=torch.float32)})
-    has_values = isinstance(style.name, str) and isinstance(style.origin, dict) and style.domain in domains
-    if not has_values or style.code.shape != (style_dim,) or not style.code.isfinite().all():
-        raise ValueError
-    return style
+    write_styles(path, found)
+    return len(found)

@@ -76,7 +76,7 @@ def encoded(style_encoder, x, y):
 
     One image at a time: in a batch, a code would depend on the number of images by rounding.
     """
-    return torch.cat([style_encoder(x[row : row + 1], y[row : row + 1]) for row in range(len(x))])
+    return _single(torch.cat([style_encoder(x[row : row + 1], y[row : row + 1]) for row in range(len(x))]))
 
 
 @torch.no_grad()
@@ -97,20 +97,22 @@ def with_own_styles(nets, sources, x_src, labels, strength, inference_batch):
 
     An unknown domain is taken to be the one whose style of the image reproduces the image best.
     """
-    encoder, domains = nets.style_encoder, range(len(nets.style_encoder.unshared))
-    y_all = [torch.full((len(x_src),), domain, device=x_src.device) for domain in domains]
-    codes = torch.stack([encoded(encoder, x_src, y) for y in y_all])  # (D, N, style_dim)
+    encoder = nets.style_encoder
     if None in labels:
-
-        def errors(content, x, s):
-            return (nets.generator.render(content, s) - x).abs().mean((1, 2, 3))
-
-        found = torch.stack([torch.cat(inference_batch.run(errors, sources.content, x_src, s)) for s in codes])
-        labels = [
-            best if label is None else label for label, best in zip(labels, found.argmin(0).tolist(), strict=True)
-        ]
-    own_codes = codes[labels, range(len(labels))]  # (N, style_dim)
+        errors = []
+        for domain in range(len(encoder.unshared)):
+            s = encoded(encoder, x_src, torch.full((len(x_src),), domain, device=x_src.device))
+            images = inference_batch.run(nets.generator.render, sources.content, s)
+            errors.append((torch.cat(images) - x_src).abs().mean((1, 2, 3)))
+        best = torch.stack(errors).argmin(0).tolist()
+        labels = [guess if label is None else label for label, guess in zip(labels, best, strict=True)]
+    own_codes = encoded(encoder, x_src, torch.tensor(labels, device=x_src.device))  # (N, style_dim)
     return replace(sources, own_codes=own_codes, strength=strength)
+
+
+def _single(codes):
+    """Convert style codes to at least single precision, since bf16 is too coarse for means and mixes."""
+    return codes.to(torch.promote_types(codes.dtype, torch.float32))
 
 
 def folder_labels(paths, domains):
@@ -193,8 +195,8 @@ def style_grid(sources, styles, rows, domains=None):
     column = 0 if styles.shown is None else 1  # column of the first source
     row_titles, column_titles = [], []
     if domains is not None:
-        prefix = "" if column else "seed "
-        named = zip(styles.labels, styles.names, strict=True)
+        are_seeds = not column and all("seed" in origin for origin in styles.origins)
+        prefix, named = "seed " if are_seeds else "", zip(styles.labels, styles.names, strict=True)
         row_titles = ["", *(f"{domains[label]}\n{prefix}{name}" for label, name in named)]
         column_titles = ([""] if column else []) + list(sources.names)
     grid = Grid(1 + len(styles), column + len(sources), sources.shown.shape[1], row_titles, column_titles)
@@ -230,7 +232,7 @@ def latent_styles(mapping_network, z_trg, domains):
     """Return the styles of codes z_trg (N, latent_dim) in each domain: (domains, N, style_dim)."""
     z_trg = z_trg.to(next(mapping_network.parameters()))
     labels = [torch.full((len(z_trg),), domain, device=z_trg.device) for domain in domains]
-    return torch.stack([mapping_network(z_trg, y_trg) for y_trg in labels])
+    return _single(torch.stack([mapping_network(z_trg, y_trg) for y_trg in labels]))
 
 
 def in_domains(codes, domains):

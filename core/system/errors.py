@@ -1,6 +1,7 @@
 """Errors that the program reports to the user, and the request to stop."""
 
 import re
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -10,6 +11,15 @@ class UserError(Exception):
         # PyTorch re-raises the error of a DataLoader worker with the worker's traceback as message. It ends with
         # "core.system.errors.UserError: <message>". Keep only this last message.
         super().__init__(message.rpartition("UserError: ")[2].strip())
+
+
+@contextmanager
+def value_errors():
+    """Raise UserErrors as ValueErrors, as users of the Python API expect. Also a decorator."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 class Stopped(KeyboardInterrupt):

@@ -147,7 +147,7 @@ def install(flags):
     """The requirements file exists, or the package is installed here."""
     assert flags[0] == "install"
     if flags[1] == "-r":
-        assert Path(flags[2]).is_file()
+        assert (ROOT / flags[2]).is_file()
     else:
         assert importlib.util.find_spec(flags[1].replace("-", "_")) is not None
 
@@ -165,7 +165,7 @@ def test_flags_in_the_docs_exist():
     known = {action.dest for action in build_parser()._actions} | {"no_save_eval_images"}
     known |= {"help", "help_all", "version", "nproc_per_node", "max_restarts", "shutdown_timeout"}
     known |= {"signal"}  # of Slurm
-    known |= {"from_file", "url", "in", "val", "size", "min_side", "paths"}  # of data and metrics
+    known |= {"from_file", "url", "in", "val", "size", "min_side", "paths", "format"}  # of other modules
     for path, text in PAGES.items():
         flags = {name.replace("-", "_") for name in re.findall(r"`--([a-z][a-z0-9_-]+)", text)}
         assert flags <= known, (path.name, flags - known)

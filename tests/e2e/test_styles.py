@@ -99,6 +99,52 @@ def test_strength_of_0_and_1_equal_both_ends(tmp_path):
     assert row["strength"] == 0.5 and row["seed"] == 3
 
 
+def test_grids_and_videos_keep_the_styles_of_a_domain_together(tmp_path):
+    """Styles in the order cat, dog, cat: a grid shows the styles of its domain, and the video moves between them."""
+    model = StarGAN.load(DEMO, device="cpu")
+    styles = [model.style("cat", seed=1), model.style("dog", seed=2), model.style("cat", seed=3)]
+    for number, style in enumerate(styles):
+        style.save(tmp_path / f"{number}.json")
+    files = ",".join(f"{tmp_path}/{number}.json" for number in range(3))
+    line = f"{BASE} --outputs latent,video_latent,images --styles {files}"
+    assert call("sample", line, checkpoint=DEMO, src_dir=SOURCES, result_dir=tmp_path / "r") == 0
+    heights = {path.name: picture(path).height for path in (tmp_path / "r").glob("latent_*.jpg")}
+    assert heights == {"latent_cat.jpg": 3 * 64, "latent_dog.jpg": 2 * 64}
+    assert (tmp_path / "r" / "video_latent.mp4").is_file()
+    sources = sorted(SOURCES.iterdir())
+    for style in styles:
+        names = [f"{path.stem}__{style.domain}__{style.name}.png" for path in sources]
+        written = [np.asarray(picture(tmp_path / "r" / name)) for name in names]
+        assert all(map(np.array_equal, written, map(np.asarray, model.translate(sources, style))))
+
+
+def test_a_file_gives_single_styles_and_target_domains_select(saved, tmp_path):
+    found = sample(f"--outputs images --styles {saved[0]}/references.json:mean_of_2", tmp_path / "mean")
+    assert len(found) == 3 * 3 and all("mean_of_2" in name for name in found)
+    found = sample(f"--outputs images --styles {saved[0]}/references.json --target_domains cat", tmp_path / "cat")
+    assert len(found) == 3 * 3 and all("__cat__" in name for name in found)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_strength_applies_to_grids_and_videos(precision, saved, tmp_path):
+    line = f"{BASE} --precision {precision} --outputs latent,video_latent --styles 0.5*{saved[0]}/seeds.json"
+    for strength in ("1", "0.5"):
+        folder = tmp_path / strength
+        flags = f"{line} --strength {strength}"
+        assert call("sample", flags, checkpoint=DEMO, src_dir=SOURCES, result_dir=folder) == 0
+    grids = [np.asarray(picture(tmp_path / s / "latent_cat.jpg"), int) for s in ("1", "0.5")]
+    assert abs(grids[0] - grids[1])[:64].max() == 0 and abs(grids[0] - grids[1])[64:, 64:].mean() > 1
+    assert (tmp_path / "0.5" / "video_latent.mp4").stat().st_size > 1000
+
+
+def test_a_dry_run_reads_the_files(saved, tmp_path, capsys):
+    line = f"{BASE} --dry_run --outputs images --styles"
+    folders = {"checkpoint": DEMO, "src_dir": SOURCES, "result_dir": tmp_path}
+    assert call("sample", f"{line} {saved[0]}/seeds.json", **folders) == 0
+    assert call("sample", f"{line} missing.json", **folders) == 2
+    assert "Cannot read missing.json (no such file or directory). Check the path." in capsys.readouterr().err
+
+
 def test_mistakes_are_one_sentence(saved, tmp_path, capsys):
     other = json.loads((saved[0] / "seeds.json").read_text())
     for row in other["styles"]:

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from core.api import StarGAN
-from core.images.io import read_rgb
+from core.images.io import read_rgb, to_uint8
+from core.model import face_masks
 from core.sampling.style_files import read_styles
 from tests.command import ROOT, call, picture
 
@@ -88,13 +89,14 @@ def test_strength_moves_from_the_own_style_to_the_wanted_one(model):
 
 
 def test_an_unknown_domain_is_found_by_reproduction(model):
-    image = read_rgb(DOGS[0])  # without a folder
-    own = model.style("dog", [DOGS[0]])
-    assert same(model.translate(image, "cat", strength=0), model.translate(image, own))
+    for domain in model.domains:
+        path = sorted((SHOWN / "src" / domain).glob("*.png"))[0]
+        image, own = read_rgb(path), model.style(domain, path)  # an image without a folder
+        assert same(model.translate(image, "cat", strength=0), model.translate(image, own))
 
 
 @pytest.mark.parametrize(("call_it", "words"), [
-    (lambda model: model.translate(DOGS[0], "dgo"), r"Cannot use domain dgo \(the model has bear, cat, dog\)"),
+    (lambda model: model.translate(DOGS[0], "dgo"), r"Cannot use domain dgo \(there are bear, cat, dog\)"),
     (lambda model: model.style("bears"), "Cannot use domain bears"),
     (lambda model: model.translate("missing.png", "cat"), "Cannot read missing.png"),
     (lambda model: model.translate(np.zeros((4, 4)), "cat"), "uint8"),
@@ -114,7 +116,7 @@ def test_styles_of_another_model_are_refused(model, tmp_path):
     (tmp_path / "style.json").write_text(text)
     with pytest.raises(ValueError, match="belong to another model"):
         model.load_styles(tmp_path / "style.json")
-    (other,) = read_styles(tmp_path / "style.json", "0" * 16, model.domains, 64)
+    (other,) = read_styles(tmp_path / "style.json", model.domains)
     with pytest.raises(ValueError, match="belongs to another model"):
         model.translate(DOGS[0], other)
     with pytest.raises(ValueError, match="styles of different models"):
@@ -144,12 +146,57 @@ def test_faces_are_translated_with_masks(tmp_path):
     golden.fill("fan", solver.nets.fan)
     solver.save(3)
     model = StarGAN.load(tmp_path, device="cpu")
-    x = torch.rand(3, 32, 32) * 2 - 1
-    assert model.translate(x, "male", seed=1).size == (32, 32)
+    x, nets = torch.rand(1, 3, 32, 32) * 2 - 1, model.solver.nets_ema
+    style = model.style("male", seed=1)
+    with torch.no_grad():
+        masked, plain = (model.generator(x, style.code[None], masks) for masks in (face_masks(nets, x), None))
+    found = np.asarray(model.translate(x, style)[0], int)
+    assert abs(found - to_uint8(masked)[0]).max() <= 1 < abs(found - to_uint8(plain)[0]).max()
+    assert model.translate(x, style, strength=0.5)[0].size == (32, 32)
 
 
-def test_the_five_lines_run_from_another_folder(tmp_path):
-    """As a script elsewhere, with the program's folder on the path."""
+def test_contradictions_and_wrong_numbers_are_refused(model):
+    style = model.style("cat", seed=1)
+    for wrong in (
+        lambda: model.style("cat", references=[]), lambda: model.translate(DOGS[0], "cat", reference=CATS[0], seed=1),
+        lambda: model.translate(DOGS[0], style, seed=1), lambda: model.translate(DOGS[0], "dog", style=style),
+        lambda: model.translate(DOGS[0], "cat", strength=-1), lambda: model.translate(DOGS[0], "cat", psi=float("nan")),
+        lambda: StarGAN.load(DEMO, foo=1), lambda: model.translate([DOGS[0], torch.zeros(3, 64, 64)], "cat"),
+        lambda: model.translate(np.zeros((64, 64), np.uint8), "cat"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"^(Cannot [a-z]|--\w+ must)"):
+            wrong()
+    assert same(model.translate(DOGS[0], "cat", style=style), model.translate(DOGS[0], style))
+
+
+def test_bf16_can_mix_styles_and_sources():
+    model = StarGAN.load(DEMO, device="cpu", precision="bf16")
+    style = model.style("cat", CATS[:2])
+    image = model.translate(DOGS[0], style.mix(model.style("cat", seed=5, psi=0.5), 0.3), strength=0.5)
+    assert style.code.dtype == torch.float32 and image.size == (64, 64)
+
+
+FIVE_LINES = """\
+from core.api import StarGAN
+model = StarGAN.load("assets/demo")                     # folder, file, or a file of the reference; device="auto"
+model.translate("dog.png", "cat", seed=3).save("out.png")   # a PIL image
+model.translate(images, "cat", reference="tom.jpg")         # path, PIL, uint8 array, float tensor; one or many
+style = model.style("cat", references=["a.jpg", "b.jpg"])   # mean of several; also seed=, psi=
+model.translate("dog.png", style.mix(other, 0.3), strength=0.7)
+"""
+
+
+def test_the_lines_of_the_documentation_run(tmp_path, monkeypatch):
+    for name, path in (("dog.png", DOGS[0]), ("tom.jpg", CATS[0]), ("a.jpg", CATS[0]), ("b.jpg", CATS[1])):
+        picture(path).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    other = StarGAN.load("assets/demo").style("cat", seed=5)
+    exec(FIVE_LINES, {"images": ["dog.png", np.asarray(picture(DOGS[1]))], "other": other})
+    assert picture(tmp_path / "out.png").size == (64, 64)
+
+
+def test_the_first_lines_run_as_a_script_from_another_folder(tmp_path):
+    """With the program's folder on the path."""
     lines = [
         "import sys", f"sys.path.insert(0, {str(ROOT)!r})", "from core.api import StarGAN",
         'model = StarGAN.load("assets/demo")',
