@@ -118,6 +118,7 @@ def run(words):
             return
         is_new = "train" in words and not {"--init_from", "--resume_iter", "--channel_base"} & set(words)
         narrow = ["--channel_base", "1024", "--max_conv_dim", "64"] * is_new  # the full width takes long
+        narrow += ["--batch_size", "2"] * ("--micro_batch" in words)  # as do many small batches
         assert main.main([*words[1:], *narrow, *["--dry_run"] * heavy]) == 0
         return
     assert words[0] == "-m"
