@@ -153,7 +153,7 @@ def start_solver(config):
     console.info(f"Device: {describe_device(select_device(config.device))}, precision: {config.precision}")
     solver = Solver(config)
     if config.compile:
-        console.info("Compiling begins with the first images and takes minutes. Ctrl-C is only answered after it.")
+        console.info("Compiling begins with the first images and takes minutes. Ctrl-C may be answered after it.")
     console.network_table(solver.nets or solver.nets_ema)
     return solver
 

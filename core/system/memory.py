@@ -73,7 +73,8 @@ def _reader_died(error):
     return names_worker or isinstance(error, (ConnectionError, EOFError, FileNotFoundError))
 
 
-def _is_of_compiler(error):
+def is_of_compiler(error):
+    """Whether torch.compile raised the error."""
     return type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton"))  # slow to import
 
 
@@ -81,7 +82,7 @@ def explain(error):
     """Return the message for an error that the system caused by lack of memory, a killed worker or a compiler that does
     not work, an empty text for other errors."""
     fewer_workers = "Reduce --num_workers (0 uses no worker processes)"
-    if _is_of_compiler(error):  # first, since its errors may also speak of shared memory, that of a GPU
+    if is_of_compiler(error):  # first, since its errors may also speak of shared memory, that of a GPU
         cause = str(error).strip().removeprefix("backend='inductor' raised:\n").partition("\n")[0]
         return f"Cannot compile the networks ({cause[:200]}). Omit --compile."
     if _is_out_of_memory(error):

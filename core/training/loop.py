@@ -1,6 +1,7 @@
 """The training loop: iterations, saves, snapshots and evaluation, and the handling of faults."""
 
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from core.sampling.snapshots import PSIS, SMALL, check_grid_side
 from core.system import console, distributed
 from core.system.errors import PeerError, Stopped, UserError, reason
 from core.system.files import atomic_write, clear_away, make_folder, write_text
-from core.system.memory import explain
+from core.system.memory import explain, is_of_compiler
 from core.system.signals import PROGRAM_START, StopSignals
 from core.training.iteration import Report
 from core.training.monitor import Monitor
@@ -58,7 +59,8 @@ class TrainLoop:
                             start = time.monotonic()
                             inputs = self._next_inputs()
                             waited = time.monotonic() - start
-                            losses = self.solver.train_step(inputs, iteration)
+                            with self._compiler_stops():
+                                losses = self.solver.train_step(inputs, iteration)
                             self.done = iteration + 1
                             read = self._checked(Report(self.done, inputs, losses, self.solver.iteration))
                             self.monitor.count_iteration(waited, time.monotonic() - start)
@@ -138,6 +140,18 @@ class TrainLoop:
         if not sentence:
             raise failure
         raise UserError(f"{sentence} Restart with --resume_iter latest to continue from step {step}.") from failure
+
+    @contextmanager
+    def _compiler_stops(self):
+        """Raise Stopped if a stop signal, which a terminal sends to all processes, ends the compiler in the context.
+        Half an iteration is not saved."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not (self.stop_signals.requested and is_of_compiler(error)):
+                raise
+            self.saved = self.done
+            raise Stopped(self.stop_signals.requested) from error
 
     def _checked(self, report):
         """Return the reports that can be read now, after a check for bad updates: normally that of the last iteration.

@@ -114,6 +114,26 @@ def test_max_hours_saves_and_ends_with_status_0(data, tmp_path, capsys, monkeypa
     assert steps(tmp_path)[-1] == 4
 
 
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_signal_that_also_ends_the_compiler_is_a_stop(stops, data, tmp_path, capsys, monkeypatch):
+    """A terminal sends Ctrl-C to the compiler, too. The half iteration is not saved; other errors are reported."""
+    where, real = folders(tmp_path, data), Solver.train_step
+    failure = type("CppCompileError", (RuntimeError,), {"__module__": "torch._inductor.exc"})
+
+    def train_step(solver, inputs, iteration):
+        if iteration == 2:
+            if stops:
+                signal.raise_signal(signal.SIGINT)
+            raise failure("C++ compile error")
+        return real(solver, inputs, iteration)
+
+    monkeypatch.setattr(Solver, "train_step", train_step)
+    assert call("train", f"{FLAGS} --total_iters 9 --save_every 1", **where) == (130 if stops else 2)
+    said = capsys.readouterr().err
+    assert steps(tmp_path) == [1, 2]
+    assert "Stopped by Ctrl-C." in said if stops else "Cannot compile the networks (C++ compile error)." in said
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_a_second_ctrl_c_stops_at_once(data, tmp_path, start):
     """During an iteration that takes far longer than the test."""
