@@ -6,7 +6,6 @@ import itertools
 
 import pytest
 import torch
-from munch import Munch
 
 import main
 from core.checkpoint.steps import OPTIMS
@@ -17,9 +16,10 @@ from core.solver import Solver
 from core.system import distributed
 from core.system.device import CopyToCpu, set_precision
 from tests import golden
-from tests.command import RUN, as_flags, call, line_of
+from tests.command import RUN, call, line_of
 from tests.processes import ended, in_ranks, start_ranks
 from tests.runs import folders, state, steps
+from tests.solvers import golden_solver, random_inputs
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,32 +31,6 @@ GPU = RUN.replace("--device cpu", "--device cuda")
 SHORT = f"{GPU} --sample_every 2 --eval_every 0 --val_batch_size 2 --num_outs_per_domain 1 --print_every 1"
 
 
-def golden_solver(flags):
-    """A Solver with golden weights in float64, and the golden figures of three iterations."""
-    expected = golden.read("training_64_narrow.json")
-    settings = {name: value for name, value in expected["settings"].items() if name != "batch"}
-    settings["ema_decay"] = settings.pop("ema_beta")
-    line = ["--mode", "train", "--batch_size", "2", *flags.split(), *as_flags(settings)]
-    solver = Solver(main.parse_args(line))
-    for name, network in solver.nets.items():
-        golden.fill(name, network.cpu())
-        if name in solver.nets_ema:
-            solver.nets_ema[name].load_state_dict(network.state_dict())
-    for network in (*solver.nets.values(), *solver.nets_ema.values()):
-        network.to(solver.device, torch.float64)
-    return solver, expected
-
-
-def random_inputs(config, number, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(number)
-    n, size = config.batch_size, config.img_size
-    images = {name: torch.rand(n, 3, size, size, generator=generator).mul(2).sub(1).to(dtype)
-              for name in ("x_src", "x_ref", "x_ref2")}  # fmt: skip
-    codes = {name: torch.randn(n, 16, generator=generator).to(dtype) for name in ("z_trg", "z_trg2")}
-    labels = {name: torch.randint(2, (n,), generator=generator) for name in ("y_src", "y_ref")}
-    return Munch(**images, **codes, **labels)
-
-
 def parameters(solver):
     """All weights and averages, in float64 on the CPU."""
     networks = (*solver.nets.values(), *solver.nets_ema.values())
@@ -65,7 +39,7 @@ def parameters(solver):
 
 @pytest.mark.parametrize("flags", ["", "--micro_batch 1", "--channels_last", "--compile", "--compile --micro_batch 1"])
 def test_three_iterations_equal_golden_numbers(flags):
-    solver, expected = golden_solver(f"--device cuda {flags}")
+    solver, expected = golden_solver("training_64_narrow", *f"--batch_size 2 --device cuda {flags}".split())
     for number, figures in enumerate(expected["iterations"]):
         found = solver.train_step(golden.iteration_inputs(number), number)
         assert {name: float(value) for name, value in found.items()} == pytest.approx(figures, rel=1e-8)
@@ -86,7 +60,7 @@ def test_precisions_agree_with_float64_on_the_cpu(flags, loss, weight):
         solver = Solver(main.parse_args(line.split()))
         for network in (*solver.nets.values(), *solver.nets_ema.values()):
             network.to(dtype)
-        losses = solver.train_step(random_inputs(solver.config, 0, dtype), 0)
+        losses = solver.train_step(random_inputs(solver.config, 0, solver.config.batch_size, dtype), 0)
         return {name: float(value) for name, value in losses.items()}, parameters(solver)
 
     expected, weights = trained("cpu", torch.float64, "")
@@ -106,7 +80,10 @@ def test_outputs_equal_golden_numbers_in_fp32():
 
 def test_an_iteration_never_waits_for_the_device():
     solver = Solver(main.parse_args(f"train --num_domains 2 {WIDER}".split()))
-    batches = [{k: v.cuda() for k, v in random_inputs(solver.config, number).items()} for number in range(3)]
+    batches = [
+        {k: v.cuda() for k, v in random_inputs(solver.config, number, solver.config.batch_size).items()}
+        for number in range(3)
+    ]
     solver.train_step(batches[0], 0)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -128,7 +105,7 @@ def test_a_recorded_iteration_computes_the_same(more, tmp_path):
         for network in (*solver.nets.values(), *solver.nets_ema.values()):
             network.double()
     for number in range(7):
-        inputs = random_inputs(usual.config, number, torch.float64)
+        inputs = random_inputs(usual.config, number, usual.config.batch_size, torch.float64)
         if number == 5:
             inputs.x_ref[0, 0, 0, 0] = float("nan")
         expected, found = (solver.train_step(copy.deepcopy(inputs), number) for solver in (usual, recorded))
@@ -146,7 +123,7 @@ def test_a_batch_that_does_not_fit_is_halved(capsys):
     line = f"train --num_domains 2 {WIDER} --batch_size 32"
     usual = Solver(main.parse_args(f"{line} --micro_batch 32".split()))
     estimates = [cost.training(usual.config.with_flags(micro_batch=size), 32).peak for size in (32, 8)]
-    inputs = random_inputs(usual.config, 0)
+    inputs = random_inputs(usual.config, 0, usual.config.batch_size)
     expected = usual.train_step(inputs, 0)
     expected = {name: float(value) for name, value in expected.items()}
     del usual
@@ -248,7 +225,7 @@ def test_the_estimate_of_a_dry_run_is_close(precision):
     gc.collect()
     others = torch.cuda.memory_allocated()
     solver = Solver(main.parse_args(line.split()))
-    inputs = random_inputs(solver.config, 0)
+    inputs = random_inputs(solver.config, 0, solver.config.batch_size)
     for number in range(2):
         torch.cuda.reset_peak_memory_stats()
         solver.train_step(inputs, number)

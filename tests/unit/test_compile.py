@@ -4,16 +4,15 @@ from functools import partial
 
 import pytest
 import torch
-from munch import Munch
 from torch._dynamo.utils import counters
 from torch._inductor.config import cpp
 
-import main
 from core.model import Content
 from core.solver import Solver
 from tests import golden
-from tests.command import RUN, as_flags, call
+from tests.command import RUN, call
 from tests.runs import folders, steps
+from tests.solvers import golden_solver, random_inputs
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the compiler
 
@@ -24,20 +23,6 @@ def nothing_is_compiled_yet():
     counters.clear()
     yield
     torch.compiler.reset()
-
-
-def doubles(inputs):
-    return Munch({name: value.double() if value.is_floating_point() else value for name, value in inputs.items()})
-
-
-def random_inputs(config, number, count):
-    generator = torch.Generator().manual_seed(number)
-    size = config.img_size
-    images = {name: torch.rand(count, 3, size, size, generator=generator) * 2 - 1 for name in
-              ("x_src", "x_ref", "x_ref2")}  # fmt: skip
-    codes = {name: torch.randn(count, config.latent_dim, generator=generator) for name in ("z_trg", "z_trg2")}
-    labels = {name: torch.randint(2, (count,), generator=generator) for name in ("y_src", "y_ref")}
-    return doubles(Munch(**images, **codes, **labels))
 
 
 def pair(parse, flags):
@@ -51,7 +36,7 @@ def pair(parse, flags):
 
 def check_equal(usual, compiled, count, iterations=3):
     for number in range(iterations):
-        given = random_inputs(usual.config, number, count)
+        given = random_inputs(usual.config, number, count, torch.float64)
         expected, found = usual.train_step(given, number), compiled.train_step(given, number)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(compiled.iteration.meters, usual.iteration.meters, rtol=1e-10, atol=1e-12)
@@ -77,7 +62,7 @@ def test_bf16_compiles_too(parse, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     flags = "--num_domains 2 --img_size 16 --batch_size 2 --precision bf16"
     usual, compiled = (Solver(parse("train", f"{flags} {more}")) for more in ("", "--compile"))
-    given = Munch({k: v.float() if v.is_floating_point() else v for k, v in random_inputs(usual.config, 0, 2).items()})
+    given = random_inputs(usual.config)
     expected, found = usual.train_step(given, 0), compiled.train_step(given, 0)
     found, expected = ({k: float(v) for k, v in losses.items()} for losses in (found, expected))
     assert found == pytest.approx(expected, rel=0.02)
@@ -98,15 +83,8 @@ def test_a_compiler_that_does_not_work_is_one_sentence(data, tmp_path, monkeypat
 @pytest.mark.slow
 @pytest.mark.parametrize("micro_batch", ["1", "2"])
 def test_compiled_losses_equal_golden_numbers(micro_batch):
-    expected = golden.read("training_64_narrow.json")
-    settings = {name: value for name, value in expected["settings"].items() if name != "batch"}
-    settings["ema_decay"] = settings.pop("ema_beta")
-    line = ["--mode", "train", "--device", "cpu", "--micro_batch", micro_batch, "--compile", *as_flags(settings)]
-    solver = Solver(main.parse_args(line))
-    for name, network in solver.nets.items():
-        golden.fill(name, network)
-    for network in (*solver.nets.values(), *solver.nets_ema.values()):
-        network.double()
+    flags = "--device", "cpu", "--micro_batch", micro_batch, "--compile"
+    solver, expected = golden_solver("training_64_narrow", *flags)
     for number, figures in enumerate(expected["iterations"]):
         found = solver.train_step(golden.iteration_inputs(number), number)
         assert {name: float(value) for name, value in found.items()} == pytest.approx(figures, rel=1e-8)

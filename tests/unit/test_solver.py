@@ -5,12 +5,11 @@ import torch
 from munch import Munch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import main
 from benchmarks import plain
 from core.solver import Solver
 from core.training import iteration
 from tests import golden
-from tests.command import as_flags
+from tests.solvers import golden_solver, random_inputs
 
 CASES = [  # golden file, --micro_batch
     pytest.param(("training_64_narrow", "auto"), id="narrow"),
@@ -24,18 +23,7 @@ CASES = [  # golden file, --micro_batch
 def trained(request):
     """A Solver with golden weights in float64 after three golden iterations."""
     file, micro_batch = request.param
-    expected = golden.read(f"{file}.json")
-    settings = expected["settings"]
-    del settings["batch"]  # belongs to the inputs
-    settings["ema_decay"] = settings.pop("ema_beta")
-    line = as_flags(settings)
-    solver = Solver(main.parse_args(["--mode", "train", "--device", "cpu", "--micro_batch", micro_batch, *line]))
-    for name, network in solver.nets.items():
-        golden.fill(name, network)
-        if name in solver.nets_ema:
-            solver.nets_ema[name].load_state_dict(network.state_dict())
-    for network in [*solver.nets.values(), *solver.nets_ema.values()]:
-        network.double()
+    solver, expected = golden_solver(file, "--device", "cpu", "--micro_batch", micro_batch)
     start = copy.deepcopy(solver.nets)
     losses = [solver.train_step(golden.iteration_inputs(number), number) for number in range(3)]
     probe = golden.read(f"{file}_probe.npz")
@@ -74,16 +62,6 @@ def test_networks_and_averages_after_three_iterations_equal_golden_outputs(train
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
 
 
-def inputs(args, seed=0, count=2):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (count, 3, args.img_size, args.img_size)
-    return Munch(
-        **{name: torch.rand(shape, generator=generator) * 2 - 1 for name in ("x_src", "x_ref", "x_ref2")},
-        **{name: torch.randn(count, args.latent_dim, generator=generator) for name in ("z_trg", "z_trg2")},
-        **{name: torch.randint(args.num_domains, (count,), generator=generator) for name in ("y_src", "y_ref")},
-    )
-
-
 def parameters(networks):
     return {f"{n}.{k}": p.detach().clone() for n, net in networks.items() for k, p in net.named_parameters()}
 
@@ -99,7 +77,7 @@ def test_only_trained_networks_get_gradients_and_move(parse, monkeypatch):
 
     before = parameters(solver.nets)
     monkeypatch.setitem(iteration.UPDATES, "G/ref_", ["mapping_network"])
-    losses = solver.iteration.update("G/ref_", loss_of_code, inputs(solver.config), is_slow=False)
+    losses = solver.iteration.update("G/ref_", loss_of_code, random_inputs(solver.config), is_slow=False)
     moved = {name for name, p in parameters(solver.nets).items() if not torch.equal(p, before[name])}
     assert list(losses) == ["G/ref_sum"]
     assert [name for name, learns in seen.items() if learns] == ["mapping_network"]
@@ -110,7 +88,7 @@ def test_only_trained_networks_get_gradients_and_move(parse, monkeypatch):
 
 def test_inputs_are_not_changed(parse):
     solver = Solver(parse("train", "--num_domains 2"))
-    given = inputs(solver.config)
+    given = random_inputs(solver.config)
     before = copy.deepcopy(given)
     solver.train_step(given, 0)
     assert all(torch.equal(given[name], before[name]) and not given[name].requires_grad for name in before)
@@ -137,14 +115,14 @@ def test_resume_keeps_optimizers_and_takes_rates_from_the_flags(parse, tmp_path)
     args = parse("train", "--num_domains 2", checkpoint_dir=tmp_path)
     whole, first = Solver(args), Solver(args)
     for i in range(4):
-        whole.train_step(inputs(args, i), i)
+        whole.train_step(random_inputs(args, i), i)
     for i in range(2):
-        first.train_step(inputs(args, i), i)
+        first.train_step(random_inputs(args, i), i)
     first.save(2)
     second = Solver(parse("train", "--num_domains 2 --seed 1", checkpoint_dir=tmp_path))
     second.load(2)
     for i in (2, 3):
-        second.train_step(inputs(args, i), i)
+        second.train_step(random_inputs(args, i), i)
     for networks, others in ((whole.nets, second.nets), (whole.nets_ema, second.nets_ema)):
         resumed = parameters(others)
         assert all(torch.equal(p, resumed[name]) for name, p in parameters(networks).items())
@@ -165,7 +143,7 @@ def test_only_training_holds_networks_and_optimizers(parse):
 def test_one_iteration_equals_the_plain_procedure(parse):
     """The reference's procedure (benchmarks/plain.py), with a micro-batch that does not divide the batch."""
     args = parse("train", "--num_domains 3 --micro_batch 2 --lambda_reg 0.7 --lambda_sty 0.6 --lambda_cyc 1.3")
-    given = inputs(args, count=3)
+    given = random_inputs(args, count=3)
     given = Munch({name: value.double() if value.is_floating_point() else value for name, value in given.items()})
     ours, theirs = Solver(args), Solver(args)
     for solver in (ours, theirs):
@@ -193,7 +171,7 @@ def test_an_iteration_never_synchronises_with_the_device(parse):
     with pytest.raises(AssertionError), Sync():
         torch.ones(1).item()
     with Sync():
-        solver.train_step(inputs(solver.config), 0)
+        solver.train_step(random_inputs(solver.config), 0)
 
 
 def test_frozen_networks_get_no_weight_gradients(parse, monkeypatch):
@@ -204,7 +182,7 @@ def test_frozen_networks_get_no_weight_gradients(parse, monkeypatch):
         learned.append({n for n, net in solver.nets.items() if any(p.requires_grad for p in net.parameters())})
 
     monkeypatch.setattr(torch.optim.Adam, "step", step)
-    solver.train_step(inputs(solver.config), 0)
+    solver.train_step(random_inputs(solver.config), 0)
     everyone = {"generator", "mapping_network", "style_encoder"}
     assert learned == [{"discriminator"}] * 2 + [everyone] * 3 + [{"generator"}]
 
@@ -214,7 +192,7 @@ def test_every_learner_gets_gradients_from_its_last_update(precision, parse):
     """Also in bf16, where autocast keeps casts of weights: those made without a graph would end gradients."""
     args = parse("train", f"--num_domains 2 --precision {precision}")
     solver = Solver(args)
-    solver.train_step(inputs(args), 0)
+    solver.train_step(random_inputs(args), 0)
     for name in ("generator", "mapping_network", "style_encoder", "discriminator"):
         trunk = [p.grad for key, p in solver.nets[name].named_parameters() if not key.startswith("unshared")]
         assert all(grad is not None for grad in trunk) and any(grad.abs().max() > 0 for grad in trunk), name
@@ -222,11 +200,11 @@ def test_every_learner_gets_gradients_from_its_last_update(precision, parse):
 
 def test_bf16_is_close_and_keeps_weights_and_losses_in_fp32(parse):
     args = parse("train", "--num_domains 2"), parse("train", "--num_domains 2 --precision bf16")
-    exact, rough = (Solver(a).train_step(inputs(a), 0) for a in args)
+    exact, rough = (Solver(a).train_step(random_inputs(a), 0) for a in args)
     for name, value in exact.items():
         assert float(rough[name]) == pytest.approx(float(value), rel=0.1, abs=0.02), name
     solver = Solver(args[1])
-    losses = solver.train_step(inputs(args[1]), 0)
+    losses = solver.train_step(random_inputs(args[1]), 0)
     assert all(p.dtype == torch.float32 for network in solver.nets.values() for p in network.parameters())
     assert {value.dtype for value in losses.values() if torch.is_tensor(value)} == {torch.float32}
     # R1 is computed in fp32, so it is equal in the first update, before weights differ.
@@ -236,7 +214,7 @@ def test_bf16_is_close_and_keeps_weights_and_losses_in_fp32(parse):
 def test_channels_last_computes_the_same(parse):
     args = parse("train", "--num_domains 2"), parse("train", "--num_domains 2 --channels_last")
     usual, other = (Solver(a) for a in args)
-    expected, found = (solver.train_step(inputs(solver.config), 0) for solver in (usual, other))
+    expected, found = (solver.train_step(random_inputs(solver.config), 0) for solver in (usual, other))
     assert other.nets.generator.from_rgb.weight.is_contiguous(memory_format=torch.channels_last)
     for name in ("D/latent_real", "D/latent_fake", "D/latent_reg"):  # before Adam turns rounding into steps
         assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-4)
