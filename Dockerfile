@@ -1,11 +1,10 @@
 # docker build -t stargan . && docker run --rm -v "$PWD/photos:/photos" stargan sample --preset demo --result_dir /photos
-# TORCH_INDEX: the package index of PyTorch's CPU build (see its installation page). Without it, the image is larger.
+# For PyTorch's smaller CPU build, pass its package index (see the installation page of PyTorch) as a build argument.
 FROM python:3.12-slim
-ARG TORCH_INDEX=""
+ARG PIP_EXTRA_INDEX_URL
 WORKDIR /stargan
 COPY requirements.txt .
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url $TORCH_INDEX} "torch>=2.11,<3" "torchvision>=0.26,<1" && \
-    pip install --no-cache-dir -r requirements.txt
+RUN pip install --no-cache-dir -r requirements.txt
 COPY . .
 ENTRYPOINT ["python", "main.py"]
 CMD ["--help"]

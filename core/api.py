@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import v2
 
 from core.cli.config import defaults, merge
 from core.cli.flags import check_values
 from core.cli.resolve import loaded_config, name_domains
+from core.data_loader import SCALE
 from core.images.io import as_rgb, read_rgb, squared
 from core.sampling import translate
 from core.sampling.style_files import Style, fingerprint, read_styles
@@ -118,8 +118,7 @@ class StarGAN:
         if all(isinstance(item, torch.Tensor) for item in items):
             return torch.stack([self._checked(item) for item in items]).float().to(self.solver.device)
         images = [squared(self._picture(item), self.img_size, self.solver.config.resize) for item in items]
-        x = torch.from_numpy(np.stack(images)).to(self.solver.device).permute(0, 3, 1, 2).contiguous()
-        return v2.functional.normalize(v2.functional.to_dtype(x, torch.float32, scale=True), [0.5] * 3, [0.5] * 3)
+        return SCALE(torch.from_numpy(np.stack(images)).to(self.solver.device).permute(0, 3, 1, 2).contiguous())
 
     def _picture(self, item):
         if isinstance(item, torch.Tensor):

@@ -22,7 +22,8 @@ from core.system.random import random_generator
 from core.system.signals import restore_child_signal
 from core.system.workers import Loader
 
-TO_TENSOR = v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)
+SCALE = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])  # uint8 to [-1, 1]
+TO_TENSOR = v2.PILToTensor(), SCALE
 MAX_WARNINGS = 10  # for images that became unreadable; a missing folder raises an error instead
 
 

@@ -17,9 +17,8 @@ of the convolution with flipped kernel and swapped channels. So interpolation fo
 convolution followed by 2x2 sums. This is a transposed 4x4 convolution of stride 2 and padding 1. Its kernel is the sum
 of the four shifts of the flipped kernel. Four outputs again need 16 products instead of 36.
 
-A 1x1 convolution commutes with both resamplings, so skip paths apply it to the smaller image. Gradients equal
-those of the plain form up to rounding. Modules still use plain nn.Conv2d, so state dicts
-do not change.
+A 1x1 convolution commutes with both resamplings, so skip paths apply it to the smaller image. Gradients equal those of
+the plain form up to rounding. Modules still use plain nn.Conv2d, so state dicts do not change.
 
 The saving grows with the image size, the cost of the larger kernel does not. Relative to the plain form, forward and
 backward of a convolution take 0.6 times as long at 64 px, 0.8 at 32 px, 1.5 at 16 px and 4 at 8 px (CPU, batch 2, 256

@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import cache
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -110,22 +112,19 @@ def named_styles(items, nets, config):
 
     Raises UserError.
     """
-    domains, wanted = config.names_by_label, config.target_labels()
-    labels, codes, names, origins = [], [], [], []
+    domains, wanted, rows = config.names_by_label, config.target_labels(), []
+    mean_of = cache(lambda label: mean_styles(nets.mapping_network, config.latent_dim, [label])[0].cpu())
     for weight, style in chosen_styles(items, domains, fingerprint(nets)):
         label, code, name = domains.index(style.domain), style.code, safe_name(style.name)
         if weight is not None:
-            mean = mean_styles(nets.mapping_network, config.latent_dim, [label])[0].cpu()
-            code, name = torch.lerp(mean, code, weight), f"{weight:g}_{name}"
+            code, name = torch.lerp(mean_of(label), code, weight), f"{weight:g}_{name}"
         if wanted is None or label in wanted:
-            labels, codes, names = [*labels, label], [*codes, code], [*names, name]
-            origins.append({"style": name, "made_of": style.origin})
-    if not codes:
+            rows.append((label, code, name, {"style": name, "made_of": style.origin}))
+    if not rows:
         raise UserError("No style of --styles is in --target_domains. Omit --target_domains or choose other styles.")
-    # Grids and videos need the styles of a domain together. The order is stable.
-    order = sorted(range(len(labels)), key=labels.__getitem__)
-    codes = torch.stack([codes[row] for row in order]).to(next(nets.mapping_network.parameters()))
-    labels, names, origins = ([values[row] for row in order] for values in (labels, names, origins))
+    rows.sort(key=itemgetter(0))  # Grids and videos need the styles of a domain together.
+    labels, codes, names, origins = map(list, zip(*rows, strict=True))
+    codes = torch.stack(codes).to(next(nets.mapping_network.parameters()))
     return Styles(codes, labels, names=names, origins=origins)
 
 

@@ -82,7 +82,7 @@ def explain(error):
     """Return the message for an error that the system caused by lack of memory, a killed worker or a compiler that does
     not work, an empty text for other errors."""
     fewer_workers = "Reduce --num_workers (0 uses no worker processes)"
-    if is_of_compiler(error):  # first, since its errors may also speak of shared memory, that of a GPU
+    if is_of_compiler(error):  # Check this first: the compiler may report too little shared memory of a GPU.
         cause = str(error).strip().removeprefix("backend='inductor' raised:\n").partition("\n")[0]
         return f"Cannot compile the networks ({cause[:200]}). Omit --compile."
     if _is_out_of_memory(error):

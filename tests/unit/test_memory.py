@@ -68,7 +68,7 @@ def test_micro_batch_raises_other_errors_and_out_of_memory_at_its_minimum():
 
 @pytest.mark.parametrize("module", ["torch._inductor.exc", "torch._dynamo.exc", "triton.runtime.errors"])
 def test_errors_of_the_compiler_are_named_before_those_of_memory(module):
-    """Triton's errors may speak of shared memory, that of a GPU, which is not that of DataLoader workers."""
+    """Triton may report too little shared memory of a GPU. DataLoader workers use shared memory of the system."""
     error = type("OutOfResources", (RuntimeError,), {"__module__": module})
     said = memory.explain(error("out of resource: shared memory, Required: 262144\nmore"))
     assert said == "Cannot compile the networks (out of resource: shared memory, Required: 262144). Omit --compile."
