@@ -7,6 +7,7 @@ from core.cli.values import (
     AUTO_SWITCH,
     COUNT,
     DECAY,
+    DEVICE,
     FRACTION,
     HOURS,
     INTEGER,
@@ -31,7 +32,7 @@ from core.system.errors import UserError
 MODES = {  # mode -> what it does
     "train": "train the networks on images in one folder per domain",
     "sample": "translate images with a trained model: grids, videos or single images",
-    "eval": "score a trained model: FID, KID and LPIPS",
+    "eval": "score a trained model: quality, diversity, similarity to the source",
     "align": "align photographs of faces, for models trained on CelebA-HQ",
 }
 OUTPUTS = {  # --outputs of sampling -> what it creates
@@ -76,7 +77,7 @@ GROUPS = {
         Flag("mode", one_of(*MODES), None, "what to do", ALL),
         Flag("preset", one_of(*SETTINGS), None, "defaults for a data set: published settings, or the demo's", ALL),
         Flag("dry_run", SWITCH, False, "print what would be done, its cost and its files, and stop", ALL),
-        Flag("device", one_of("auto", "cpu", "cuda", "mps"), "auto", "processor; auto: CUDA if available", ALL),
+        Flag("device", DEVICE, "auto", "auto (CUDA if available), cpu, cuda, mps, or a GPU such as cuda:1", ALL),
     ],
     "speed and memory": [
         Flag("micro_batch", word_or("auto", POSITIVE), "auto", "images in memory at once; auto: all, then half as "

@@ -107,6 +107,11 @@ def each_of(*choices):
     return Kind(parse, f"a comma-separated list of {', '.join(choices)}, each at most once", "LIST")
 
 
+def _device(text):
+    _require(re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text, re.ASCII))
+    return text
+
+
 def _path(text):
     _require(text)
     return text
@@ -153,6 +158,7 @@ def _part(text):
     return value if value < 1 else int(value)
 
 
+DEVICE = Kind(_device, "one of auto, cpu, cuda, mps, or a GPU such as cuda:1", "NAME", ("auto", "cpu", "cuda", "mps"))
 SWITCH = Kind(_truth, "given without a value")
 AUTO_SWITCH = Kind(_auto_or_truth, "auto, yes or no", "auto|yes|no")  # the flag alone stands for yes
 TEXT = Kind(str, "a text", "NAME")

@@ -15,12 +15,14 @@ def select_device(name="auto"):
     """Return the torch.device for `--device`, a different GPU for each rank. Raises UserError if it is missing."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("Cannot use --device cuda (no CUDA device found). Omit --device to run on the CPU.")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"Cannot use --device {name} (no CUDA device found). Omit --device to run on the CPU.")
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("Cannot use --device mps (no Apple GPU found). Omit --device to run on the CPU.")
     if name == "mps" and world_size() > 1:
         raise UserError("Cannot use --device mps with several processes (one Apple GPU). Start without torchrun.")
+    if name.startswith("cuda:"):
+        return _chosen_gpu(name, torch.cuda.device_count())
     if name == "cpu" or world_size() == 1:
         return torch.device(name)
     number, count = local_rank(), torch.cuda.device_count()
@@ -29,6 +31,18 @@ def select_device(name="auto"):
         raise UserError(f"Cannot give each process its own GPU ({cause}). Pass --nproc_per_node {count} to torchrun.")
     torch.cuda.set_device(number)
     return torch.device(name, number)
+
+
+def _chosen_gpu(name, count):
+    """Return the torch.device of a GPU that the user chose by its number, of `count` GPUs."""
+    device = torch.device(name)
+    if device.index >= count:
+        cause = f"this machine has {counted(count, 'GPU')}, counted from 0"
+        raise UserError(f"Cannot use --device {name} ({cause}). Use --device cuda:{count - 1} or a lower number.")
+    if world_size() > 1:
+        raise UserError(f"Cannot use --device {name} with several processes (each takes its own GPU). Omit --device.")
+    torch.cuda.set_device(device)  # for what PyTorch creates on the current GPU
+    return device
 
 
 def describe_device(device):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from core.cli.values import DEVICE, parse_value
 from core.solver import Solver
 from core.system import device
 from core.system.errors import UserError
@@ -14,6 +15,29 @@ def test_select_device_falls_back_to_cpu(monkeypatch):
     with pytest.raises(UserError, match=r"^Cannot use --device cuda \(no CUDA device"):
         device.select_device("cuda")
     assert " thread" in device.describe_device(torch.device("cpu"))
+
+
+def test_a_gpu_can_be_chosen_by_its_number(monkeypatch):
+    """Simulated: PyTorch reports two GPUs."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert device.select_device("cuda:1") == torch.device("cuda", 1) == chosen[0]
+    assert device.select_device("cuda") == torch.device("cuda")
+    with pytest.raises(UserError, match=r"^Cannot use --device cuda:2 \(this machine has 2 GPUs"):
+        device.select_device("cuda:2")
+    monkeypatch.setattr(device, "world_size", lambda: 2)
+    with pytest.raises(UserError, match=r"^Cannot use --device cuda:1 with several processes"):
+        device.select_device("cuda:1")
+
+
+@pytest.mark.parametrize("text", ["cuda:", "cuda:x", "cuda:-1", "cuda:1000", "gpu", "cuda:٣", "CPU"])
+def test_other_devices_are_refused(text):
+    with pytest.raises(
+        UserError, match=r"^--device must be one of auto, cpu, cuda, mps, or a GPU such as cuda:1, got "
+    ):
+        parse_value("device", DEVICE, text)
 
 
 def test_tf32_needs_cuda():
