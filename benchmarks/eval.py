@@ -25,12 +25,13 @@ import main as program
 from benchmarks import plain
 from core.cli.parser import Parser
 from core.data_loader import test_transform
-from core.evaluation.evaluator import MODES
+from core.evaluation.scores import MODES
 from core.images.io import read_rgb, to_uint8
 from core.solver import Solver
 from core.system import console
 from data import demo
 from metrics import fid, lpips
+from metrics.pairs import pair_scores
 from metrics.stats import frechet_distance
 from metrics.weights import load_pretrained, weights_path
 
@@ -91,6 +92,17 @@ def task_plainly(nets, evaluation, inception, mode, src, trg):
     return frechet_distance(mu, cov, mu2, cov2), np.mean(distances)
 
 
+def seconds_of_pairs(count):
+    """Return the seconds with one thread for KID, precision, recall, density and coverage of two sets of features."""
+    real, fake = torch.randn(2, count, fid.FEATURES)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    pair_scores(real, fake)
+    torch.set_num_threads(threads)
+    return time.perf_counter() - began
+
+
 def main():
     """Evaluate once in each way, and print the seconds and the number of images through each network."""
     parser = Parser(description=__doc__)
@@ -99,6 +111,7 @@ def main():
     parser.add_argument("--train", type=int, default=60, help="training images per domain")
     parser.add_argument("--val", type=int, default=6, help="validation images per domain")
     parser.add_argument("--outputs", type=int, default=10, help="outputs per source")
+    parser.add_argument("--features", type=int, default=5000, help="features in each set for the scores of pairs")
     options = parser.parse_args()
     console.info = lambda text="": None  # print only the table
     console.warn = console.info
@@ -134,6 +147,10 @@ def main():
     for variant, (seconds, passed) in results.items():
         cells = "".join(f"{passed.get(name, 0):>10}" for name in counted)
         print(f"{variant:<12}{seconds:>10.1f}{results['plain'][0] / seconds:>10.2f}{cells}")
+    seconds = seconds_of_pairs(options.features)
+    print(
+        f"KID, precision, recall, density, coverage; {options.features:,} features a set, one thread: {seconds:.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The Solver owns networks, moving averages, optimizers and checkpoints: it trains, samples and evaluates."""
 
+import math
 import time
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,10 @@ from munch import Munch
 from core.checkpoint.init_from import load_source
 from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, StepFiles
 from core.cli.config import RunConfig
-from core.evaluation.evaluator import MODES, Evaluation, check_scorable
-from core.evaluation.scores import score_table, write_scores
+from core.evaluation.evaluator import Evaluation, check_scorable
+from core.evaluation.per_image import PerImage
+from core.evaluation.score_page import write_page
+from core.evaluation.scores import MODES, add_to_history, score_table, write_scores
 from core.images.folders import domain_names
 from core.model import build_model
 from core.sampling import style_files, translate, video
@@ -180,7 +183,7 @@ class Solver:
         return evaluation
 
     def evaluate(self, step=None, evaluation=None, pause=lambda: None):
-        """Score the moving averages, write the JSON files and print the table. Return {mode: {metric: mean}}.
+        """Score the moving averages, write JSON files and a page, print tables. Return {mode: {metric: mean}}.
 
         step: the networks' step; None loads the step --resume_iter. pause(): called after each task.
         """
@@ -189,15 +192,24 @@ class Solver:
         if step is None:
             step = config.resume_iter
             self.load(step)
-        means, by_mode, seeds = {}, {}, config.eval_seeds or [config.seed]
+        by_mode, outputs, abouts, means, seeds = {}, {}, {}, {}, config.eval_seeds or [config.seed]
+        with self.autocast():
+            real = evaluation.real_images(self.nets_ema)
+            for mode in MODES:
+                start, outputs[mode] = time.monotonic(), PerImage()
+                run = partial(evaluation.run, self.nets_ema, mode, real=real, per_image=outputs[mode], pause=pause)
+                by_mode[mode] = {seed: run(seed) for seed in seeds}
+                seconds = round(time.monotonic() - start, 1)
+                abouts[mode] = evaluation.about(real) | {"arithmetic": config.precision, "seconds": seconds}
         for mode in MODES:
-            start = time.monotonic()
-            with self.autocast():
-                by_mode[mode] = {seed: evaluation.run(self.nets_ema, mode, seed, pause) for seed in seeds}
-            about = evaluation.about() | {"precision": config.precision, "seconds": round(time.monotonic() - start, 1)}
-            write = partial(write_scores, config.eval_dir, step, mode, by_mode[mode], about)
-            means[mode] = distributed.on_main_process(write)
-        score_table(step, by_mode, evaluation.missing_scores())
+            line = partial(add_to_history, config.eval_dir, step, mode, by_mode[mode], abouts[mode])
+            means[mode] = distributed.on_main_process(line)
+        score_table(step, by_mode, evaluation.missing_scores(), real.classifier_accuracy)
+        last_step = step if config.mode == "train" else math.inf
+        write_page(config.eval_dir, step, by_mode, outputs, abouts["latent"], config.changed_flags(), last_step)
+        for mode in MODES:  # These files show a resumed training that the evaluation of the step is complete.
+            files = partial(write_scores, config.eval_dir, step, mode, by_mode[mode], abouts[mode])
+            distributed.on_main_process(files)
         return means
 
     # Sampling

@@ -1,4 +1,4 @@
-"""Streaming statistics of features, and distances between sets of features."""
+"""Streaming means and covariances of features, and the Frechet distance."""
 
 import numpy as np
 import torch
@@ -72,25 +72,3 @@ def _roots(eigenvalues):
     """Return square roots; zero for eigenvalues within rounding error, since thousands of such roots would add up."""
     rounding = len(eigenvalues) * np.finfo(np.float64).eps * eigenvalues.max()
     return np.sqrt(np.where(eigenvalues > rounding, eigenvalues, 0))
-
-
-def kernel_distance(features, features2, block=4096):
-    """Return KID, the unbiased squared MMD of features (N, d), (M, d) with the kernel (x.y / d + 1)^3.
-
-    Binkowski et al., ICLR 2018. NaN if a set has fewer than two vectors.
-    """
-    n, m = len(features), len(features2)
-    if min(n, m) < 2:
-        return float("nan")
-    within, within2 = (_kernel_sum(x, x, block) - _kernel_diagonal(x) for x in (features, features2))
-    across = _kernel_sum(features, features2, block)
-    return float(within / (n * (n - 1)) + within2 / (m * (m - 1)) - 2 * across / (n * m))
-
-
-def _kernel_sum(x, y, block):
-    parts = [(a, b) for a in x.split(block) for b in y.split(block)]
-    return sum(((a.double() @ b.double().T / a.shape[1] + 1) ** 3).sum() for a, b in parts)
-
-
-def _kernel_diagonal(x):
-    return ((x.double().square().sum(1) / x.shape[1] + 1) ** 3).sum()

@@ -67,10 +67,7 @@ def _download(url, path):
     part = path.with_name(f"{path.name}.part")
     progress = partial(tqdm, disable=not (sys.stderr and sys.stderr.isatty()))
     transfer.fetch(url, part, progress, tries=2)
-    with part.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
+    digest = hashlib.sha256(part.read_bytes())
     wanted = re.search(r"-([0-9a-f]{8,})\.", path.name)
     if wanted and not digest.hexdigest().startswith(wanted[1]):
         transfer.forget(part)

@@ -18,13 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from core.evaluation.evaluator import translate_and_embed
-from core.evaluation.features import MOST_KEPT
+from core.evaluation.source_batch import translate_and_measure, translate_back
 from core.model import Content, build_model
 from core.sampling import translate, video
 from core.solver import Solver
 from core.system.device import select_device
 from metrics import fid, lpips
+from metrics.sets import MOST_KEPT
 
 CANVAS = 4 + 2  # bytes per pixel of a grid: Pillow's image and its JPEG encoder
 FRAMES_KEPT = 16  # video frames that the encoder holds in memory
@@ -143,32 +143,41 @@ def _translation(config, sources, canvas):
         return Cost(flops=counter.flops, held=held, peak=counter.peak + canvas)
 
 
-def evaluation(config, sources, most):
-    """Return the Cost of one scored output per source. most: largest number of sources of a task."""
+def evaluation(config, sources, real, most):
+    """Return the Cost of one scored output per source, with its part of what is computed once per source.
+
+    real: numbers of training images, one per domain. most: largest number of sources of a task.
+    """
     with torch.device("meta"):
         inception = fid.Inception(fid.build_inception().eval())
         alexnet, linear = torchvision.models.alexnet(), [torch.empty(channels) for channels in LPIPS_CHANNELS]
         distance = lpips.LPIPS(alexnet, linear)
     with fake_solver(config, inception, distance) as (solver, counter), torch.no_grad(), solver.autocast():
-        device, batch, nets = solver.device, solver.inference_batch, solver.nets_ema
-        content = Content.of(nets, _images(config, sources, device), batch)
-        s_trg = torch.empty(sources, config.style_dim, device=device)
+        batch, nets, x_src = solver.inference_batch, solver.nets_ema, _images(config, sources, solver.device)
+        content, e_src = Content.of(nets, x_src, batch), torch.cat(batch.run(distance, x_src))
+        codes, luma = torch.empty(sources, config.style_dim, device=solver.device), x_src[:, 0]
         networks = {"generator": nets.generator, "inception": inception, "lpips_network": distance}
-        translate_part = partial(translate_and_embed, prepare=_to_inception, **networks)
+        measure = partial(translate_and_measure, prepare=_prepare, **networks)
         pairs = lpips.PairwiseMean()
         for _ in range(2):  # the first pass creates the means
-            counter.flops = 0
-            parts = batch.run(translate_part, content, s_trg)
-            pairs.add(torch.cat([embeddings for _, embeddings, _ in parts]))
-        # Features of the real images and of the outputs of a task.
-        features = 2 * min(most * config.num_outs_per_domain, MOST_KEPT) * fid.FEATURES * 4
-        matrices = MOMENTS * fid.FEATURES**2 * 8
-        return Cost(flops=counter.flops, peak=counter.peak + features + matrices)
+            before = counter.flops
+            x_fake, _, embeddings, *_ = zip(*batch.run(measure, content, codes, e_src, luma), strict=True)
+            pairs.add(torch.cat(embeddings))
+        each = counter.flops - before
+        batch.run(partial(translate_back, nets=nets, lpips_network=distance), torch.cat(x_fake), codes, e_src)
+        once = counter.flops - 2 * each
+        # Features of real images, beside a copy for the classifier or the outputs of a task; a covariance and its root
+        # per domain.
+        real_images = sum(min(count, MOST_KEPT) for count in real)
+        images = real_images + max(real_images, min(most * config.num_outs_per_domain, MOST_KEPT))
+        features, matrices = images * fid.FEATURES * 4, (MOMENTS + 2 * len(real)) * fid.FEATURES**2 * 8
+        return Cost(flops=each + once // config.num_outs_per_domain, peak=counter.peak + features + matrices)
 
 
-def _to_inception(x_fake):
-    """Replace `Evaluation._to_inception`, which needs real data for Pillow, and return a tensor of the same shape."""
-    return None, torch.empty(len(x_fake), 3, fid.INPUT_SIZE, fid.INPUT_SIZE, device=x_fake.device)
+def _prepare(x_fake, luma_src):
+    """Replace `Evaluation._prepare`, which needs real data for Pillow, and return tensors of the same shapes."""
+    x_inception = torch.empty(len(x_fake), 3, fid.INPUT_SIZE, fid.INPUT_SIZE, device=x_fake.device)
+    return None, x_inception, torch.empty(len(x_fake), device=x_fake.device)
 
 
 def alignment(config):

@@ -2,13 +2,17 @@
 
 import math
 import shutil
+from pathlib import Path
 
 from core.checkpoint.init_from import print_source
 from core.checkpoint.steps import FILES
 from core.cli.flags import flags_of
 from core.cli.values import as_typed
 from core.dry_run import cost
-from core.evaluation.evaluator import MODES, check_scorable, images_by_domain
+from core.evaluation.evaluator import check_scorable, images_by_domain
+from core.evaluation.score_page import PAGE
+from core.evaluation.scores import MODES
+from core.report.page import check_page
 from core.report.train_log import LINES, OPTIONS
 from core.sampling.snapshots import PSIS, check_grid_side
 from core.sampling.style_files import chosen_styles
@@ -67,7 +71,7 @@ def _training_files(config, iterations, num_scored):
     yield config.sample_dir, f"index.html, {grids}", pixels * BYTES_OF_JPEG
     yield config.log_dir or config.sample_dir, f"{LINES}, {OPTIONS}", None
     if num_scored:
-        yield config.eval_dir, f"scores of {console.counted(num_scored, 'step')}, and images", None
+        yield config.eval_dir, f"index.html, scores of {console.counted(num_scored, 'step')}, and images", None
 
 
 def sampling(config, samples):
@@ -97,15 +101,16 @@ def evaluation(config):
         return
     check_scorable(config.domains, config.img_size)
     _settings(config)
-    for flag in ("train_img_dir", "val_img_dir"):  # the images of the last flag are translated
+    numbers = {}
+    for flag in ("train_img_dir", "val_img_dir"):
         images = images_by_domain(config.flags[flag], config.domains, config.skipped_images)
-        counts = {name: len(paths) for name, paths in images.items()}
+        numbers[flag] = counts = {name: len(paths) for name, paths in images.items()}
         console.info(f"--{flag}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items()))
     device, base = _begin(config)
     num_outputs = sum(counts.values()) * (len(counts) - 1) * config.num_outs_per_domain
     num_scored = num_outputs * len(MODES)
     batch_size = min(config.val_batch_size, max(counts.values()))
-    batch = cost.evaluation(config, batch_size, max(counts.values()))
+    batch = cost.evaluation(config, batch_size, numbers["train_img_dir"].values(), max(counts.values()))
     _flops("one output and its scores", batch.flops / batch_size)
     _flops(f"all {console.counted(num_scored, 'output')}", batch.flops / batch_size * num_scored)
     _memory(device, base, "evaluation", batch.peak)
@@ -113,7 +118,10 @@ def evaluation(config):
     images = f" and {console.counted(num_outputs, 'image')}" if config.save_eval_images else ""
     size = num_outputs * config.img_size**2 * BYTES_OF_PNG if config.save_eval_images else None
     tasks = console.counted(len(counts) * (len(counts) - 1), "task")
-    _files([(config.eval_dir, f"scores{images} of {tasks}", size)])
+    check_page(Path(config.eval_dir, PAGE))
+    features = sum(count + fid.FEATURES * 2 for part in numbers.values() for count in part.values()) * fid.FEATURES * 4
+    scores = (config.eval_dir, f"index.html, scores{images} of {tasks}", size)
+    _files([scores, (config.eval_dir, "features of real images", features)])
 
 
 def alignment(config):

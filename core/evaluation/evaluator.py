@@ -1,16 +1,16 @@
-"""Evaluation: translate every domain into every other and score the outputs by FID, KID and LPIPS (paper, section 3).
+"""Evaluation: translate every domain into every other and score the outputs (paper, section 3).
 
 A task is an ordered pair of domains, src2trg. It translates every validation image of src `outputs` times into
-trg, in styles of random codes (latent) or of validation images of trg (reference). FID and KID compare all
-8-bit outputs with all training images of trg. LPIPS is the mean distance between the outputs of one source
-and measures diversity. The scores are computed in memory; image files are for inspection only.
+trg, in styles of random codes (latent) or of validation images of trg (reference). Scores of sets, such as FID, compare
+all 8-bit outputs with all training images of trg. LPIPS is the mean distance between the outputs of one source and
+measures diversity. Numbers per image compare an output with its source. The scores are computed in memory; image files
+are for inspection only.
 """
 
-import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from itertools import chain, permutations
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -20,29 +20,42 @@ import torchvision
 from PIL import Image
 
 from core.data_loader import get_sample_loader, test_transform
-from core.evaluation.features import MOST_KEPT, FeatureAccumulator, distances, read_features, write_features
+from core.evaluation.features import FeatureAccumulator, cache_file, read_features, write_features
+from core.evaluation.per_image import NUMBERS
+from core.evaluation.score_page import PAGE
 from core.evaluation.scores import Scores, missing_scores
+from core.evaluation.source_batch import SourceBatch
 from core.images.folders import check_same_on_all_ranks, images_below
 from core.images.io import to_uint8, write_image
-from core.model import Content
+from core.report.page import check_page
 from core.sampling import translate
 from core.system import console, distributed
 from core.system.device import usable_cores
-from core.system.errors import UserError, reason
-from core.system.files import clear_away, make_folder, safe_name, sha256
+from core.system.errors import UserError
+from core.system.files import delete_earlier, make_folder, safe_name, sha256
 from core.system.random import random_generator
 from metrics import fid, lpips
+from metrics.classifier import accuracy, fit_classifier
 from metrics.lpips import PairwiseMean
-from metrics.stats import symmetric_root
+from metrics.sets import MOST_KEPT, set_scores
+from metrics.ssim import luma, ssim
 from metrics.weights import MissingWeights, weights_path
 
-MODES = ("latent", "reference")
+
+@dataclass(frozen=True)
+class RealImages:
+    """What an evaluation needs of real images, for all modes and seeds."""
+
+    codes: dict  # {domain: styles of its validation images (R, style_dim)}
+    sets: dict  # {domain: FeatureSet of its training images}, used by the main process
+    classifier: tuple  # of domains by features, from `fit_classifier`
+    classifier_accuracy: float  # on validation images, which it has not seen; mean over domains
 
 
 class Evaluation:
     """Scores of networks on folders of images with one sub-folder per domain.
 
-    domains: names in label order. train_dir: real images for FID and KID. val_dir: sources and references.
+    domains: names in label order. train_dir: real images. val_dir: sources and references.
     eval_dir: folder for the outputs, if save_images, and for the cached features of real images.
     outputs: number per source and task. batch_size: sources per batch; LPIPS is the mean over batches.
     inference_batch: a MicroBatch. skipped_images: paths to ignore. Raises MissingWeights, UserError.
@@ -56,6 +69,7 @@ class Evaluation:
         self.save_images, self.num_workers = save_images, num_workers
         self.inception, self.lpips = load_metric_networks(str(device))
         make_folder(eval_dir)
+        check_page(Path(eval_dir, PAGE))
         self.train = images_by_domain(train_dir, domains, skipped_images)
         self.val = images_by_domain(val_dir, domains, skipped_images)
         files = {"inception": weights_path(fid.WEIGHTS), "alexnet": weights_path(lpips.WEIGHTS)}
@@ -81,7 +95,7 @@ class Evaluation:
             few = [name for name, paths in images.items() if len(paths) < enough]
             if few:
                 console.warn(f"Fewer than {console.counted(enough, f'{kind} image')} in {', '.join(few)}. {effect}")
-        for sentence in self.missing_scores().values():
+        for sentence in dict.fromkeys(self.missing_scores().values()):
             console.warn(f"{sentence} Means are over the scores that exist.")
 
     def missing_scores(self):
@@ -89,101 +103,132 @@ class Evaluation:
         training, validation = ({name: len(paths) for name, paths in part.items()} for part in (self.train, self.val))
         return missing_scores(training, validation, self.outputs)
 
-    def run(self, nets, mode, seed, pause=lambda: None):
-        """Compute the scores of all tasks in a mode: {"cat2dog": Scores, ...}. pause(): called after each task. Each
-        process translates a shard of every task's images; the main process computes the distances."""
+    def real_images(self, nets):
+        """Return the RealImages for all modes and seeds of an evaluation of networks."""
+        sets, validation = ({name: self._real_features(kind, name, part[name]) for name in self.domains}
+                            for kind, part in (("real", self.train), ("val", self.val)))  # fmt: skip
+        codes = {domain: self.reference_codes(nets.style_encoder, domain) for domain in self.domains}
+
+        def fit():
+            classifier = fit_classifier([sets[domain].kept for domain in self.domains])
+            right = [accuracy(classifier, validation[domain].kept, n) for n, domain in enumerate(self.domains)]
+            return classifier, float(np.mean(right))
+
+        return RealImages(codes, sets, *distributed.on_main_process(fit))
+
+    def run(self, nets, mode, seed, real, per_image, pause=lambda: None):
+        """Compute the scores of all tasks in a mode: {"cat2dog": Scores, ...}. real: from `real_images`.
+
+        per_image: a PerImage, to which the outputs are added. pause(): called after each task. Each process translates
+        a shard of every task's images; the main process computes the scores of sets.
+        """
         scores = {}
-        for trg in self.domains:  # all tasks of a target share its real images and references
-            real = self.real_features(trg)
-            root = cache(lambda real=real: symmetric_root(real.cov.numpy()))  # slow: computed once, only if needed
-            references = self.reference_codes(nets.style_encoder, trg) if mode == "reference" else None
-            for src in self.domains:
-                if src != trg:
-                    fake, diversity = self.task(nets, src, trg, references, seed)
-                    frechet, kernel = distributed.on_main_process(partial(distances, real, fake, root))
-                    scores[src, trg] = Scores(FID=frechet, KID=kernel, LPIPS=diversity)
-                    pause()
-        return {f"{src}2{trg}": scores[src, trg] for src, trg in permutations(self.domains, 2)}
+        for src, trg in permutations(self.domains, 2):
+            fake, means = self.task(nets, src, trg, mode, seed, real, per_image)
+            compare = partial(self._compare, real, trg, fake)
+            scores[f"{src}2{trg}"] = Scores(**distributed.on_main_process(compare), **means)
+            pause()
+        return scores
+
+    def _compare(self, real, trg, fake):
+        """Return {name: score} of a task's outputs, a FeatureSet, against real images."""
+        right = accuracy(real.classifier, fake.kept, self.domains.index(trg))
+        return set_scores(real.sets[trg], fake) | {"accuracy": right}
 
     @torch.no_grad()
-    def task(self, nets, src, trg, references, seed):
-        """Translate the validation images of src into trg -> (Features of the outputs, LPIPS). references: style codes
-        (R, style_dim) to choose from; None: styles of random codes."""
-        mode = "latent" if references is None else "reference"
-        accumulator = FeatureAccumulator(len(self.val[src]) * self.outputs)
-        diversity = torch.zeros(len(self.val[src]), dtype=torch.float64)
-        folder = self._task_folder(src, trg)
+    def task(self, nets, src, trg, mode, seed, real, per_image):
+        """Translate the validation images of src into trg -> (FeatureSet of the outputs, {name: mean over outputs})."""
+        paths, folder = self.val[src], self._task_folder(src, trg)
+        accumulator = FeatureAccumulator(len(paths) * self.outputs)
+        diversity = torch.zeros(len(paths), dtype=torch.float64)
+        numbers = torch.zeros(len(paths), self.outputs, len(NUMBERS), dtype=torch.float64)
         if self.save_images:
-            distributed.on_main_process(partial(_make_empty, folder))
-        batches = self._batches(self.val[src], test_transform(self.img_size), f"{mode} {src}2{trg}")
-        networks = {"generator": nets.generator, "inception": self.inception, "lpips_network": self.lpips}
-        translate_part = partial(translate_and_embed, prepare=self._to_inception, **networks)
+            distributed.on_main_process(partial(delete_earlier, folder, "[0-9]*_[0-9]*.png"))
+        batches = self._batches(paths, test_transform(self.img_size), f"{mode} {src}2{trg}")
         with distributed.sync_errors():
             for sources, x_src in batches:
-                content = Content.of(nets, x_src, self.inference_batch)
-                generators = [random_generator(seed, "eval", mode, src, trg, source) for source in sources]
-                if references is None:
-                    s_trg = self._random_styles(nets.mapping_network, self.domains.index(trg), generators)
-                else:
-                    s_trg = self._choose_references(references, generators)
+                own, networks = real.codes[src][sources], (self.inception, self.lpips)
+                batch = SourceBatch(nets, networks, x_src, own, self.inference_batch)
+                s_trg = self._styles(nets.mapping_network, src, trg, mode, seed, sources, real.codes[trg])
                 pairs, features = PairwiseMean(), []
-                for output, codes in enumerate(s_trg, start=1):
-                    parts = self.inference_batch.run(translate_part, content, codes)
-                    images, embeddings, features_of_output = zip(*parts, strict=True)
-                    pairs.add(torch.cat(embeddings))
-                    features.append(torch.cat(features_of_output))
+                for output, codes in enumerate(s_trg):
+                    done = batch.translate(codes, self._prepare, and_back=output == 0)
+                    pairs.add(done.embeddings)
+                    features.append(done.features)
+                    numbers[sources, output] = done.numbers
+                    indices = [per_image.count + source * self.outputs + output for source in sources]
+                    per_image.add_pictures(indices, done.numbers, done.shown)
                     if self.save_images:
-                        files = [folder / f"{source + 1:04d}_{output:02d}.png" for source in sources]
-                        list(self.pool.map(write_image, files, chain.from_iterable(images)))
+                        files = [folder / f"{source + 1:04d}_{output + 1:02d}.png" for source in sources]
+                        list(self.pool.map(write_image, files, done.images))
                 features = torch.stack(features, dim=1).flatten(0, 1)  # (N * outputs, 2048), ordered by source
                 accumulator.add(features, sources[0] * self.outputs)
                 diversity[sources] = pairs.result()
-        means = [batch.mean() for batch in distributed.all_reduce_sum(diversity).split(self.batch_size)]
-        return accumulator.result(), torch.stack(means).mean().item()
+        diversity, numbers = map(distributed.all_reduce_sum, (diversity, numbers))
+        names = [f"code {output + 1}" for output in range(self.outputs)]
+        styles = [names] * len(paths)
+        if mode == "reference":
+            names, chosen = self._names(self.val[trg]), self._chosen(src, trg, seed, range(len(paths)))
+            styles = [[names[n] for n in row] for row in chosen.tolist()]
+        per_image.add_task({"mode": mode, "seed": seed, "domain": trg}, self._names(paths), styles, numbers)
+        kept = [*numbers[..., :2].mean((0, 1)).tolist(), numbers[:, 0, 2].mean().item()]
+        means = dict(zip(NUMBERS, kept, strict=True))
+        means["LPIPS"] = torch.stack([batch.mean() for batch in diversity.split(self.batch_size)]).mean().item()
+        return accumulator.result(), means
 
-    def about(self):
-        """Return how the scores are computed, as plain values to save with them."""
+    def _styles(self, mapping_network, src, trg, mode, seed, sources, references):
+        """Return the styles for N sources of a task: (outputs, N, style_dim). Each source has its own generator, so its
+        styles do not depend on the other sources. references: styles of the validation images of trg."""
+        if mode == "reference":
+            return references[self._chosen(src, trg, seed, sources).T]
+        latent_dim, label = mapping_network.shared[0].in_features, self.domains.index(trg)
+        generators = [random_generator(seed, "eval", mode, src, trg, source) for source in sources]
+        z_trg = torch.stack([torch.randn(self.outputs, latent_dim, generator=g) for g in generators], dim=1)
+        s_trg = translate.latent_styles(mapping_network, z_trg.flatten(0, 1), [label])  # (1, outputs * N, style_dim)
+        return s_trg.view(self.outputs, len(sources), -1)
+
+    def _chosen(self, src, trg, seed, sources):
+        """Choose references for N sources, distinct ones if there are enough: indices (N, outputs)."""
+        generators = [random_generator(seed, "eval", "reference", src, trg, source) for source in sources]
+        count = len(self.val[trg])
+        turns = torch.arange(self.outputs) % count
+        return torch.stack([torch.randperm(count, generator=g)[turns] for g in generators])
+
+    def _names(self, paths):
+        return [path.relative_to(self.val_dir).as_posix() for path in paths]
+
+    def about(self, real):
+        """Return how the scores are computed, as plain values to save with them. real: RealImages."""
         return {
             "validation_images": {name: len(paths) for name, paths in self.val.items()},
             "training_images": {name: len(paths) for name, paths in self.train.items()},
             "outputs_per_source": self.outputs,
             "sources_per_batch": self.batch_size,
             "missing_scores": self.missing_scores(),
-            "images_for_kid": f"at most {MOST_KEPT} of a set",
+            "classifier_accuracy": real.classifier_accuracy,
+            "images_per_set": f"at most {MOST_KEPT}, for FID all",
             "img_size": self.img_size,
             "weights": self.weights,
             "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__, "pillow": PIL.__version__},
         }
 
-    def real_features(self, domain):
-        """Return the Features of a domain's training images, cached on disk for unchanged files. Only the main process
-        reads the cache, since it computes the distances; the other processes then return None."""
+    def _real_features(self, kind, domain, paths):
+        """Return the FeatureSet of real images, cached on disk for unchanged files. Only the main process reads the
+        cache, since it computes the scores; the other processes then return None."""
         with distributed.sync_errors():
-            file, count = self._features_file(domain), len(self.train[domain])
-            features = read_features(file, count) if distributed.is_main_process() else None
+            settings = [self.img_size, self.weights["inception"]]
+            file = cache_file(self.eval_dir, f"{kind}_{safe_name(domain)}", paths, settings)
+            features = read_features(file, len(paths)) if distributed.is_main_process() else None
         if distributed.on_main_process(lambda: features is not None):  # sends one flag, as the features are large
             return features
-        accumulator = FeatureAccumulator(len(self.train[domain]))
-        transform = partial(fid.eval_transform, img_size=self.img_size)
-        batches = self._batches(self.train[domain], transform, f"real {domain}")
+        accumulator = FeatureAccumulator(len(paths))
+        batches = self._batches(paths, partial(fid.eval_transform, img_size=self.img_size), f"real {domain}")
         with distributed.sync_errors():
             for numbers, x in batches:
                 accumulator.add(torch.cat(self.inference_batch.run(self.inception, x)), numbers[0])
         features = accumulator.result()
-        distributed.on_main_process(lambda: write_features(self._features_file(domain), features))
+        distributed.on_main_process(lambda: write_features(file, features))
         return features
-
-    def _features_file(self, domain):
-        """Return the cache file for the Features of a domain's training images; its name has a hash of their inputs."""
-        try:
-            files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.train[domain]]
-        except OSError as error:
-            raise UserError(
-                f"Cannot read {error.filename} ({reason(error)}). Restore the file, or start again without it."
-            ) from error
-        content = json.dumps([files, self.img_size, self.weights["inception"]])
-        key = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-        return self.eval_dir / f"real_{safe_name(domain)}_{key}.npz"
 
     def _task_folder(self, src, trg):
         return self.eval_dir / f"{safe_name(src)}2{safe_name(trg)}"
@@ -210,46 +255,13 @@ class Evaluation:
         batches = console.progress(loader, desc=title, unit="batch")
         return ((numbers.tolist(), x.to(self.device)) for x, numbers in batches)
 
-    def _random_styles(self, mapping_network, label, generators):
-        """Return styles of random codes, `outputs` per source: (outputs, N, style_dim)."""
-        latent_dim = mapping_network.shared[0].in_features
-        z_trg = torch.stack([torch.randn(self.outputs, latent_dim, generator=g) for g in generators], dim=1)
-        s_trg = translate.latent_styles(mapping_network, z_trg.flatten(0, 1), [label])  # (1, outputs * N, style_dim)
-        return s_trg.view(self.outputs, len(generators), -1)
-
-    def _choose_references(self, references, generators):
-        """Choose `outputs` references per source, distinct if there are enough: (outputs, N, style_dim). Each source
-        shuffles the references with its own generator: its choice does not depend on the other sources."""
-        orders = torch.stack([torch.randperm(len(references), generator=g) for g in generators], dim=1)  # (R, N)
-        return references[orders[torch.arange(self.outputs) % len(references)]]
-
-    def _to_inception(self, x_fake):
-        """Convert outputs (N, 3, H, W) to 8 bit (N, H, W, 3) and to inputs of Inception (N, 3, 299, 299)."""
+    def _prepare(self, x_fake, luma_src):
+        """Return outputs (N, 3, H, W) in 8 bit (N, H, W, 3) and as inputs of Inception (N, 3, 299, 299), and their SSIM
+        with the sources, of which luma_src (N, H, W) is the luma."""
         images = to_uint8(x_fake)
         resize = partial(fid.resize, img_size=self.img_size)
         resized = np.stack(list(self.pool.map(resize, map(Image.fromarray, images))))
-        return images, fid.normalize(resized).to(self.device)
-
-
-def translate_and_embed(content, s_trg, *, generator, inception, lpips_network, prepare):
-    """Translate N sources and embed the outputs -> (images, LPIPS embeddings (N, K), Inception features (N, 2048)).
-
-    prepare(x_fake) returns (images, inputs of Inception). The dry run calls this function with tensors without data.
-    """
-    x_fake = generator.render(content, s_trg)
-    images, x_inception = prepare(x_fake)
-    return images, lpips_network(x_fake.float()), inception(x_inception)
-
-
-def _make_empty(folder):
-    """Create a folder for outputs and delete those of an earlier evaluation. Raises UserError."""
-    make_folder(folder)
-    clear_away(folder, older_than=3600)
-    for old in folder.glob("[0-9]*_[0-9]*.png"):
-        try:
-            old.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"Cannot delete {old} ({reason(error)}). Close any program that uses it.") from error
+        return images, fid.normalize(resized).to(self.device), ssim(luma(images).to(self.device), luma_src)
 
 
 def images_by_domain(root, domains, skipped_images=()):

@@ -1,32 +1,29 @@
-"""Inception features of a set of images: accumulate over batches and processes, save, compare."""
+"""Inception features of a set of images: accumulate over batches and processes, save, read."""
 
-from typing import NamedTuple
+import glob
+import hashlib
+import json
 
 import numpy as np
 import torch
 
+from core.images.folders import images_below
+from core.images.io import read_rgb
 from core.system import console, distributed
-from core.system.errors import reason
-from core.system.files import atomic_write
+from core.system.errors import UserError, reason
+from core.system.files import atomic_write, delete_earlier
 from core.system.notes import read_arrays
+from metrics import fid
 from metrics.fid import FEATURES
-from metrics.stats import Moments, frechet_distance, frechet_distance_of_few, kernel_distance
+from metrics.sets import MOST_KEPT, FeatureSet
+from metrics.stats import Moments
 
-MOST_KEPT = 10_000  # features stored per set, for KID: 80 MB
-FEW = 512  # images; up to this number FID is faster from features than from covariances
-
-
-class Features(NamedTuple):
-    """Mean and covariance of the features of a set of images, and the features of its first images."""
-
-    mean: torch.Tensor  # (2048,), float64
-    cov: torch.Tensor  # (2048, 2048), float64
-    kept: torch.Tensor  # (min(count, MOST_KEPT), 2048)
-    count: int  # number of images
+KEY_DIGITS = 16  # of the hash in the name of a file
+ARRAYS = ("mean", "cov", "kept", "count")  # of a FeatureSet, in a file
 
 
 class FeatureAccumulator:
-    """Accumulator of the Features of `count` images. Each process adds its shard, batch by batch."""
+    """Accumulator of the FeatureSet of `count` images. Each process adds its shard, batch by batch."""
 
     def __init__(self, count):
         self.moments, self.count = Moments(FEATURES), count
@@ -39,25 +36,25 @@ class FeatureAccumulator:
         rows.copy_(features[: len(rows)])
 
     def result(self):
-        """Return the Features of the images of all processes."""
+        """Return the FeatureSet of the images of all processes."""
         mean, cov = map(torch.from_numpy, self.moments.reduced(distributed.all_reduce_sum).result())
-        return Features(mean, cov, distributed.all_reduce_sum(self.kept), self.count)
+        return FeatureSet(mean, cov, distributed.all_reduce_sum(self.kept), self.count)
 
 
-def distances(real, fake, root_of_real):
-    """Return FID and KID of two Features. root_of_real(): returns the square root of the real images' covariance."""
-    if min(real.count, fake.count) <= FEW and max(real.count, fake.count) <= MOST_KEPT:
-        distance = frechet_distance_of_few(real.kept.numpy(), fake.kept.numpy())
-    else:
-        mu, cov, mu2, cov2 = (moment.numpy() for moment in (real.mean, real.cov, fake.mean, fake.cov))
-        distance = frechet_distance(mu, cov, mu2, cov2, root=root_of_real())
-    return distance, kernel_distance(real.kept, fake.kept)
+def folder_features(folder, img_size, batch_size, device):
+    """Return the FeatureSet of the images below a folder. Raises UserError, MissingWeights."""
+    paths, network = images_below(folder), fid.pretrained(str(device))
+    accumulator = FeatureAccumulator(len(paths))
+    for start in console.progress(range(0, len(paths), batch_size), desc=str(folder), unit="batch"):
+        images = [fid.eval_transform(read_rgb(path), img_size) for path in paths[start : start + batch_size]]
+        accumulator.add(network(torch.stack(images).to(device)), start)
+    return accumulator.result()
 
 
 def read_features(path, count):
-    """Read the Features of `count` images from a file; None if it is missing or, with a warning, wrong."""
+    """Read the FeatureSet of `count` images from a file; None if it is missing or, with a warning, wrong."""
     try:
-        arrays = read_arrays(path, Features._fields)
+        arrays = read_arrays(path, ARRAYS)
         flaw = _flaw(arrays, count)
     except FileNotFoundError:
         return None
@@ -67,12 +64,12 @@ def read_features(path, count):
         console.warn(f"Cannot use {path} ({flaw}). The program computes the features of these images again.")
         return None
     tensors = {name: torch.from_numpy(arrays[name]) for name in ("mean", "cov", "kept")}
-    return Features(**tensors, count=count)
+    return FeatureSet(**tensors, count=count)
 
 
 def _flaw(arrays, count):
-    """Return why arrays cannot be the Features of `count` images, an empty text if they can."""
-    mean, cov, kept, number = (arrays[name] for name in Features._fields)
+    """Return why arrays cannot be the FeatureSet of `count` images, an empty text if they can."""
+    mean, cov, kept, number = (arrays[name] for name in ARRAYS)
     shapes = (FEATURES,), (FEATURES, FEATURES), (min(count, MOST_KEPT), FEATURES), ()
     if (mean.shape, cov.shape, kept.shape, number.shape) != shapes or number != count:
         return "its arrays have unexpected sizes"
@@ -88,6 +85,19 @@ def _flaw(arrays, count):
 
 
 def write_features(path, features):
-    """Write Features to an .npz file atomically. Raises UserError."""
+    """Write a FeatureSet to a `cache_file` atomically, and delete those of earlier images. Raises UserError."""
+    delete_earlier(path.parent, f"{glob.escape(path.stem[:-KEY_DIGITS])}{'?' * KEY_DIGITS}.npz")
     with atomic_write(path) as temporary:
-        np.savez(temporary, **features._asdict())
+        np.savez(temporary, **{name: getattr(features, name) for name in ARRAYS})
+
+
+def cache_file(folder, name, paths, settings):
+    """Return the path for the FeatureSet of images. Its name ends with a hash of the files' state and of settings."""
+    try:
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {error.filename} ({reason(error)}). Restore the file, or start again without it."
+        ) from error
+    content = json.dumps([files, *settings])
+    return folder / f"{name}_{hashlib.blake2b(content.encode(), digest_size=KEY_DIGITS // 2).hexdigest()}.npz"

@@ -24,12 +24,16 @@ def write_page(path, title, sections, status="", progress=None, live=False):
     status = f"{status}, written {moment}" if status else f"Written {moment}"
     content = {"title": title, "status": status, "progress": progress, "live": live, "sections": sections}
     data = json.dumps(content, allow_nan=False).replace("<", "\\u003c")  # so that no text ends the script element
-    html, path = TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", data), Path(path)
+    check_page(path)
+    write_text(path, TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", data))
+
+
+def check_page(path):
+    """Raise UserError if a file of another program has the path of a page."""
     with system_errors(path, "read"):
-        is_foreign = path.exists() and MARK not in read_text(path, errors="replace")
+        is_foreign = Path(path).exists() and MARK not in read_text(path, errors="replace")
     if is_foreign:
         raise UserError(f"Cannot overwrite {path} (another program created it). Move it or choose another folder.")
-    write_text(path, html)
 
 
 def facts(title, rows):
@@ -42,9 +46,14 @@ def table(title, head, rows, note="", folded=False):
     return {"kind": "table", "title": title, "head": head, "rows": rows, "note": note, "folded": folded}
 
 
-def gallery(title, items, note="", cell=240):
+def tables(title, parts):
+    """Return a section with small tables beside each other. parts: from `table`."""
+    return {"kind": "tables", "title": title, "parts": parts}
+
+
+def gallery(title, items, note="", cell=240, folded=False):
     """Return a section with a grid of images. items: from `picture`. cell: minimum width of an image in pixels."""
-    return {"kind": "gallery", "title": title, "items": items, "note": note, "cell": cell}
+    return {"kind": "gallery", "title": title, "items": items, "note": note, "cell": cell, "folded": folded}
 
 
 def picture(file, caption, small=None):

@@ -197,6 +197,17 @@ def make_folder(path):
         raise UserError(f"Cannot write to folder {path} (permission denied). Choose another folder.")
 
 
+def delete_earlier(folder, pattern):
+    """Create a folder, and delete the files of an earlier run in it. pattern: of their names. Raises UserError."""
+    make_folder(folder)
+    clear_away(folder, older_than=3600)
+    for old in Path(folder).glob(pattern):
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"Cannot delete {old} ({reason(error)}). Close any program that uses it.") from error
+
+
 def file_names(paths):
     """Return a distinct name for each path: its stem, plus suffix, folder or both if needed, else plus a number."""
     names = {}  # index of the path -> name

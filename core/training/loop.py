@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from core.data_loader import InputFetcher
-from core.evaluation.evaluator import MODES
-from core.evaluation.scores import best_step
+from core.evaluation.scores import METRICS, MODES, best_step
 from core.sampling.snapshots import PSIS, SMALL, check_grid_side
 from core.system import console, distributed
 from core.system.errors import PeerError, Stopped, UserError, reason
@@ -210,7 +209,7 @@ class TrainLoop:
         """Write the snapshot and the scores of the step if they are due. again: even if they exist."""
         done, config = self.done, self.config
         snapshot = Path(config.sample_dir, f"{done:06d}_latent_psi_{PSIS[-1]}.jpg")  # the last one
-        scores = Path(config.eval_dir, f"FID_{done:05d}_{MODES[-1]}.json")
+        scores = Path(config.eval_dir, f"{METRICS[-1]}_{done:05d}_{list(MODES)[-1]}.json")  # the last one
         if due(done, config.sample_every) and distributed.is_main_process() and (again or not snapshot.exists()):
             with self.stop_signals.deferred():  # A resumed run would not write what is missing of an earlier step.
                 self._attempt("images", lambda: self.solver.snapshot(done, self.fixed_inputs))

@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
+from core.evaluation.score_page import score_sections
 from core.evaluation.scores import METRICS
 from core.report import page
 from core.report.train_log import OPTIONS, TrainLog
@@ -14,7 +15,7 @@ from core.sampling.snapshots import SMALL
 from core.system import console, device, distributed
 from core.system.files import move_aside, system_errors, write_text
 from core.system.memory import peak_memory
-from core.training.page_sections import loss_section, score_sections, snapshot_section, snapshots
+from core.training.page_sections import loss_section, snapshot_section, snapshots
 
 PAGE_AGE = 60  # age in seconds after which a printed line also updates the page
 CENTURY = 100 * 365.25 * 24 * 3600  # seconds

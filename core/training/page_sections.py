@@ -1,8 +1,7 @@
-"""The sections of a training's page: snapshots, loss curves and scores."""
+"""The sections of a training's page: snapshots and loss curves."""
 
 from pathlib import Path
 
-from core.evaluation.scores import METRICS, history
 from core.report import page
 from core.sampling.snapshots import PSIS, SMALL
 
@@ -24,8 +23,6 @@ CHARTS = {  # template of a loss name, {} is the mode -> title, note
     "G/{}_src": ("Distance of outputs from their source", "Near 0, outputs equal their source: lower lambda_cyc."),
 }
 LOSS_MODES = {"latent": "random styles", "ref": "references"}  # in names of losses
-SCORE_MODES = {"latent": "random styles", "reference": "references"}  # in scores.jsonl
-NOTES = {"FID": "Lower is better.", "KID": "Lower is better.", "LPIPS": "Higher means more diverse."}
 
 
 def snapshots(sample_dir):
@@ -61,26 +58,3 @@ def loss_section(log, every):
 def _none_yet(title, flag, every):
     words = f"None before iteration {every:,} (--{flag})." if every else f"Disabled by --{flag} 0."
     return page.facts(title, [("", words)])
-
-
-def score_sections(eval_dir, done):
-    """Return the sections of scores up to step `done`, curves and a table; an empty list without scores."""
-    steps = sorted((step, by_mode) for step, by_mode in history(eval_dir).items() if step <= done)
-    rows = [(step, mode, row) for step, by_mode in steps for mode, row in by_mode.items() if mode in SCORE_MODES]
-    if not rows:
-        return []
-    charts = []
-    for metric in METRICS:
-        lines = {text: [] for text in SCORE_MODES.values()}
-        for step, mode, row in rows:
-            if row[metric] is not None:
-                lines[SCORE_MODES[mode]].append((step, row[metric]))
-        charts.append(page.chart(metric, NOTES[metric], lines))
-    table = [[f"{step:,}", mode, *(_rounded(row[metric]) for metric in METRICS)] for step, mode, row in rows[::-1]]
-    note = "An empty cell: too few images or outputs for this score." if any("" in row for row in table) else ""
-    head = ["step", "mode", *METRICS]
-    return [page.curves("Scores", charts), page.table("Scores by step", head, table, note, folded=True)]
-
-
-def _rounded(score):
-    return "" if score is None else float(f"{score:.5g}")

@@ -23,7 +23,7 @@ from core.cli.args import build_parser
 from core.solver import Solver
 from core.wing import FAN
 from data import demo
-from metrics import fid
+from metrics import __main__ as scoring
 from tests.command import NARROW, ROOT, config_of
 
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -53,7 +53,7 @@ def place(tmp_path_factory, torch_cache):
         (folder / "photos" / name).mkdir(parents=True)
         for path in (folder / "drawn" / "train" / kind).iterdir():
             Image.open(path).resize((320, 256)).save(folder / "photos" / name / f"IMG_{path.stem}.jpg")
-    for name in ("A", "B", "photographs"):
+    for name in ("REAL", "FAKE", "photographs"):
         shutil.copytree(folder / "drawn" / "train" / "cat", folder / name)
     networks(folder)
     return folder
@@ -136,8 +136,8 @@ def run(words):
         assert importlib.import_module(name).main([*flags, *less[name]]) in (None, 0)
     elif name == "core.cli.help":
         assert flags == [">", "docs/flags.md"] and importlib.import_module(name).markdown()
-    elif name == "metrics.fid":
-        assert fid.main(flags) in (None, 0)
+    elif name == "metrics":
+        assert scoring.main(flags) in (None, 0)
     else:
         module = importlib.import_module(name)
         less = {"data.demo": ["--train", "4", "--val", "4"], "data.download": ["--dry_run"]}

@@ -11,12 +11,16 @@ from munch import Munch
 import main
 from core.data_loader import get_test_loader, get_train_loader
 from core.evaluation.evaluator import Evaluation
+from core.evaluation.per_image import PerImage
+from core.evaluation.scores import METRICS
 from core.images import check
 from core.solver import Solver
 from core.system.errors import UserError
 from core.system.memory import MicroBatch
 from metrics import fid, lpips, transfer
-from metrics.stats import frechet_distance, kernel_distance
+from metrics.pairs import pair_scores
+from metrics.stats import frechet_distance
+from tests.browser import Visit, browser
 from tests.command import NARROW, as_flags, config_of
 from tests.evaluations import evaluation, images_of, networks
 
@@ -66,6 +70,30 @@ def test_training_evaluates_every_eval_every_iterations(trained):
     assert all(entry["FID"] > 0 and entry["LPIPS"] is not None for entry in history)
 
 
+def test_the_page_shows_scores_by_source_and_target_and_extreme_outputs(trained):
+    with browser() as chromium:
+        visit = Visit(chromium, trained["eval_dir"] / "index.html")
+        view = visit.page
+        assert view.title() == "StarGAN v2: scores of step 2"
+        matrix = view.locator("figure", has_text="source_SSIM").first.locator("tr").all_inner_texts()
+        scores = json.loads((trained["eval_dir"] / "source_SSIM_00002_latent.json").read_text())
+        cells = [row.split("\t") for row in matrix]
+        assert cells[0] == ["from", "to bear", "to cat"] and cells[1][:2] == ["bear", ""]
+        assert float(cells[1][2]) == pytest.approx(scores["source_SSIM_latent/bear2cat"], rel=1e-4)
+        assert visit.points()["accuracy"] == [2, 2]  # steps, in each mode
+        for summary in view.locator("summary").all():
+            summary.click()
+        loaded = (
+            "images => Promise.all(images.map(i => { i.loading = 'eager'; return i.decode().then(() => i.width); }))"
+        )
+        assert min(view.locator("img").evaluate_all(loaded)) > 0
+        # In both modes, best and worst by two numbers of all 12 outputs, and by one of the first output of each source.
+        assert view.locator("img").count() == 2 * 2 * (12 + 12 + 4)
+        captions = view.locator("figcaption").all_inner_texts()
+        assert any(text.endswith("cat/00000.png to bear, code 1, seed 777") for text in captions)
+        assert not visit.errors and visit.overflow() <= 0
+
+
 def test_a_failed_evaluation_does_not_stop_training(two_domains, torch_cache, tmp_path, capsys):
     """A validation image that becomes unreadable only costs the scores of that step."""
     shutil.copytree(two_domains, tmp_path / "data")
@@ -94,21 +122,28 @@ def test_eval_writes_and_prints_scores(trained, capsys):
     flags = "--num_workers 0 --device cpu --num_outs_per_domain 3 --val_batch_size 2 --eval_seeds 0-1"
     assert main.main(["--mode", "eval", *flags.split(), *as_flags(trained)]) == 0
     said = capsys.readouterr()
-    assert "Scores of step 2:" in said.out and "Fewer than 2,048 training images in bear, cat" in said.err
+    assert (
+        "Scores of step 2, outputs against real images:" in said.out
+        and "Fewer than 2,048 training images in bear, cat" in said.err
+    )
     names = {path.name for path in trained["eval_dir"].glob("*_00002_*.json")}
-    assert names == {
-        f"{metric}_00002_{mode}.json" for metric in ("FID", "KID", "LPIPS") for mode in ("latent", "reference")
-    }
+    assert names == {f"{metric}_00002_{mode}.json" for metric in METRICS for mode in ("latent", "reference")}
     scores = json.loads((trained["eval_dir"] / "LPIPS_00002_reference.json").read_text())
     assert {"LPIPS_reference/bear2cat", "LPIPS_reference/cat2bear", "LPIPS_reference/mean"} < set(scores)
     mean = (scores["LPIPS_reference/bear2cat"] + scores["LPIPS_reference/cat2bear"]) / 2
     assert scores["LPIPS_reference/mean"] == pytest.approx(mean)
     assert scores["seeds"] == [0, 1] and scores["step"] == 2 and scores["validation_images"] == {"bear": 3, "cat": 1}
     assert set(scores["std"]) == {name for name in scores if name.startswith("LPIPS_")}
-    assert scores["weights"].keys() == {"inception", "alexnet"} and scores["precision"] == "fp32"
+    assert scores["weights"].keys() == {"inception", "alexnet"} and scores["arithmetic"] == "fp32"
     table = [line.split() for line in said.out.splitlines() if line.startswith("  reference")]
-    assert [row[1] for row in table] == ["bear2cat", "cat2bear", "mean"]
-    assert float(table[-1][-3]) == pytest.approx(scores["LPIPS_reference/mean"], abs=1e-4)
+    assert [row[1] for row in table] == ["bear2cat", "cat2bear", "mean"] * 2
+    assert float(table[-1][2]) == pytest.approx(scores["LPIPS_reference/mean"], abs=1e-4)
+    rows = [json.loads(line) for line in (trained["eval_dir"] / "per_image.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 * 2 * (3 + 1) * 3 and {row["seed"] for row in rows} == {0, 1}
+    mean = np.mean([row["source_SSIM"] for row in rows if row["mode"] == "latent" and row["domain"] == "cat"])
+    ssim = json.loads((trained["eval_dir"] / "source_SSIM_00002_latent.json").read_text())
+    assert ssim["source_SSIM_latent/bear2cat"] == pytest.approx(mean)
+    assert 0 <= ssim["classifier_accuracy"] <= 1
 
 
 def test_eval_skips_the_images_that_training_skips(trained, two_domains, tmp_path, monkeypatch, capsys):
@@ -156,18 +191,23 @@ def test_missing_weights_are_reported_before_anything_is_written(trained, tmp_pa
     assert not (tmp_path / "eval").exists()
 
 
-@pytest.mark.parametrize("mode", ["latent", "reference"])
-def test_scores_match_the_written_files(mode, nets, two_domains, torch_cache, tmp_path):
-    """FID and KID computed again from the PNG files and the training images, without streaming."""
-    found = evaluation(two_domains, tmp_path).run(nets, mode, seed=1)
-    assert list(found) == ["bear2cat", "cat2bear"]
-    names = sorted(path.name for path in (tmp_path / "bear2cat").iterdir())
-    assert names == [f"{image:04d}_{output:02d}.png" for image in (1, 2, 3) for output in (1, 2, 3)]
-    network = fid.pretrained("cpu")
-    for task, scores in found.items():
-        trg = task.partition("2")[2]
-        sets = [images_of(folder) for folder in (two_domains / "train" / trg, tmp_path / task)]
-        features = [network(torch.stack([fid.eval_transform(image, 32) for image in images])) for images in sets]
-        moments = [m for f in features for m in (f.double().mean(0).numpy(), np.cov(f.double().numpy(), rowvar=False))]
-        assert pytest.approx(frechet_distance(*moments), rel=1e-4) == scores.FID
-        assert pytest.approx(kernel_distance(*features), rel=1e-4) == scores.KID
+def test_scores_match_the_written_files(nets, two_domains, torch_cache, tmp_path):
+    """Scores of sets computed again from the PNG files and the training images, without streaming."""
+    evaluated, network = evaluation(two_domains, tmp_path), fid.pretrained("cpu")
+    real = evaluated.real_images(nets)
+    for mode in ("latent", "reference"):
+        found = evaluated.run(nets, mode, 1, real, PerImage())
+        assert list(found) == ["bear2cat", "cat2bear"]
+        names = sorted(path.name for path in (tmp_path / "bear2cat").iterdir())
+        assert names == [f"{image:04d}_{output:02d}.png" for image in (1, 2, 3) for output in (1, 2, 3)]
+        for task, scores in found.items():
+            images = [fid.eval_transform(image, 32) for image in images_of(tmp_path / task)]
+            features = [real.sets[task.partition("2")[2]].kept, network(torch.stack(images))]
+            if (mode, task) == ("latent", "bear2cat"):  # slow
+                x, y = (part.double().numpy() for part in features)
+                moments = x.mean(0), np.cov(x, rowvar=False), y.mean(0), np.cov(y, rowvar=False)
+                assert pytest.approx(frechet_distance(*moments), rel=1e-4) == scores.FID
+            assert pytest.approx(pair_scores(*features).KID, rel=1e-4) == scores.KID
+    for domain, features in real.sets.items():
+        images = [fid.eval_transform(image, 32) for image in images_of(two_domains / "train" / domain)]
+        torch.testing.assert_close(features.kept, network(torch.stack(images)), rtol=1e-4, atol=1e-4)

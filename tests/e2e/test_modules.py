@@ -12,6 +12,7 @@ from PIL import Image
 
 from core import data_loader
 from core.data_loader import get_train_loader
+from metrics import __main__ as scoring
 from metrics import fid
 from tests.command import NARROW, ROOT, picture
 from tests.profiles import encoded, patches, rgb_profile
@@ -65,29 +66,37 @@ def test_fid_command_compares_two_folders(torch_cache, faces, tmp_path, capsys):
     paths = [str(faces / "val" / name) for name in ("bear", "cat")]
     values = []
     for pair in (paths, paths[::-1], [paths[0]] * 2):
-        fid.main(["--paths", *pair, "--img_size", "64", "--device", "cpu"])
-        values.append(float(capsys.readouterr().out.split()[1]))
+        scoring.main(["--paths", *pair, "--img_size", "64", "--device", "cpu"])
+        lines = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+        assert list(lines) == ["FID", "KID", "precision", "recall", "density", "coverage"]
+        values.append(float(lines["FID"]))
     assert values[0] == pytest.approx(values[1], rel=1e-6) and values[0] > 1 and abs(values[2]) < 1e-6
     with pytest.raises(SystemExit) as stop:
-        fid.main(["--paths", paths[0], "nowhere"])
+        scoring.main(["--paths", paths[0], "nowhere"])
     assert stop.value.code == 2 and "Cannot read nowhere (it does not exist)." in capsys.readouterr().err
-    fid.main(["--paths", *[paths[0]] * 2, "--img-size", "64", "--batch-size", "1", "--device", "cpu"])
+    scoring.main(["--paths", *[paths[0]] * 2, "--img-size", "64", "--batch-size", "1", "--device", "cpu"])
     assert float(capsys.readouterr().out.split()[1]) == pytest.approx(values[2], abs=1e-6), "dashes for underscores"
     (tmp_path / "one").mkdir()
     shutil.copy(next((faces / "val" / "cat").iterdir()), tmp_path / "one")
-    fid.main(["--paths", str(tmp_path / "one"), paths[0], "--img_size", "64", "--device", "cpu"])
-    assert "KID: nan (it needs at least 2 images in each folder)" in capsys.readouterr().out
+    scoring.main(["--paths", str(tmp_path / "one"), paths[0], "--img_size", "64", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert "KID: nan (it needs at least 2 images in each folder)" in said
+    assert "recall: nan (it needs at least 6 images in each folder)" in said
     for flag in ("--img_size", "--batch_size"):
         with pytest.raises(SystemExit) as stop:
-            fid.main(["--paths", *paths, flag.replace("_", "-"), "0"])
+            scoring.main(["--paths", *paths, flag.replace("_", "-"), "0"])
         assert stop.value.code == 2 and f"{flag} must be an integer >= 1, got 0." in capsys.readouterr().err
-    module = [sys.executable, "-m", "metrics.fid", "--help"]
-    done = subprocess.run(module, cwd=Path(fid.__file__).parents[1], capture_output=True, text=True)
-    assert done.returncode == 0 and "--paths" in done.stdout
+    with pytest.raises(SystemExit) as stop:
+        scoring.main(["--paths", *paths, "--device", "cuda:7"])
+    assert stop.value.code == 2 and "Cannot use --device cuda:7 (" in capsys.readouterr().err
+    for module in ("metrics", "metrics.fid"):  # an earlier name
+        line = [sys.executable, "-m", module, "--help"]
+        done = subprocess.run(line, cwd=Path(fid.__file__).parents[1], capture_output=True, text=True)
+        assert done.returncode == 0 and "--paths" in done.stdout and done.stderr == ""
 
 
 def fid_of(*paths, capsys):
-    fid.main(["--paths", *map(str, paths), "--img_size", "64", "--device", "cpu"])
+    scoring.main(["--paths", *map(str, paths), "--img_size", "64", "--device", "cpu"])
     return float(capsys.readouterr().out.split()[1])
 
 

@@ -7,6 +7,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from munch import Munch
@@ -15,6 +16,8 @@ import main
 from benchmarks.distributed import update_by_ddp
 from benchmarks.train_step import make_inputs
 from core.data_loader import InputFetcher, get_train_loader
+from core.evaluation.per_image import NUMBERS
+from core.evaluation.scores import METRICS
 from core.images.folders import check_same_on_all_ranks
 from core.solver import Solver
 from core.system import console, distributed
@@ -147,12 +150,12 @@ def test_user_errors_are_printed_once_and_end_all_ranks(data, tmp_path):
 
 
 def test_scores_do_not_depend_on_world_size(faces, torch_cache, tmp_path, parse):
-    """Four processes are more than there are tasks."""
+    """Three processes are more than there are tasks."""
     shutil.copytree(faces, tmp_path / "faces", ignore=shutil.ignore_patterns("dog", "0000[5-9]*", "0001*"))
     Solver(parse("train", "--num_domains 2", checkpoint_dir=tmp_path)).save(4)
     flags = f"{NARROW} --num_workers 0 --val_batch_size 2 --num_outs_per_domain 2 --resume_iter 4"
-    scores = {}
-    for world in (1, 2, 4):
+    scores, rows, shown = {}, {}, {}
+    for world in (1, 3):
         folder = tmp_path / str(world)
         parts = {f"{part}_img_dir": tmp_path / "faces" / part for part in ("train", "val")}
         where = {**parts, "checkpoint_dir": tmp_path, "eval_dir": folder}
@@ -160,12 +163,20 @@ def test_scores_do_not_depend_on_world_size(faces, torch_cache, tmp_path, parse)
         assert ended(started, 300) == [0] * world
         assert all((folder / str(rank)).read_text() == "" for rank in range(1, world))
         found = {path.name: json.loads(path.read_text()) for path in folder.glob("[!.]*.json")}
-        scores[world] = {k: v for file in found.values() for k, v in file.items() if "/" in k}
+        entries = [entry for file in found.values() for entry in file.items() if "/" in entry[0]]
+        scores[world] = {name: np.nan if score is None else score for name, score in entries}
         pictures = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
         assert len(pictures) == 2 * 3 * 2 and "bear2cat/0003_02.png" in pictures
-    assert len(scores[1]) == 2 * 3 * 3
-    assert scores[2] == pytest.approx(scores[1], rel=1e-6, abs=1e-6)
-    assert scores[4] == pytest.approx(scores[1], rel=1e-6, abs=1e-6)
+        rows[world] = [json.loads(line) for line in (folder / "per_image.jsonl").read_text().splitlines()]
+        shown[world] = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.jpg")}
+    assert len(scores[1]) == 2 * len(METRICS) * 3 and len(rows[1]) == 2 * 2 * 3 * 2
+    assert len(shown[1]) == 2 * 12  # modes, outputs: all are among the best 24
+    assert scores[3] == pytest.approx(scores[1], rel=1e-6, abs=1e-6, nan_ok=True)
+    for row, expected in zip(rows[3], rows[1], strict=True):
+        numbers, others = ([part[name] or 0 for name in NUMBERS] for part in (row, expected))
+        assert numbers == pytest.approx(others, rel=1e-5)
+        assert row.keys() == expected.keys() and row["style"] == expected["style"]
+    assert shown[3] == shown[1]
 
 
 def test_only_rank_0_samples(double, tmp_path):

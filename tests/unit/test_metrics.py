@@ -1,4 +1,4 @@
-"""Known answers for FID, KID and LPIPS, with golden weights saved where torchvision looks for them."""
+"""Known answers for FID and LPIPS, with golden weights saved where torchvision looks for them."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.models import AlexNet_Weights
 
 from metrics import fid, lpips, transfer
-from metrics.stats import Moments, frechet_distance, frechet_distance_of_few, kernel_distance
+from metrics.stats import Moments, frechet_distance, frechet_distance_of_few
 from metrics.weights import MissingWeights, load_pretrained, weights_path
 from tests import golden
 
@@ -71,17 +71,6 @@ def test_streaming_moments_equal_numpy():
     one = Moments(16)
     one.add(features[:1])
     assert not one.result()[1].any()
-
-
-def test_kernel_distance_is_unbiased_and_equals_the_sum_over_pairs():
-    x, y = torch.randn(7, 5, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64) + 1
-    k = lambda a, b: float((a @ b / 5 + 1) ** 3)  # noqa: E731
-    within = [np.mean([k(a, b) for i, a in enumerate(s) for j, b in enumerate(s) if i != j]) for s in (x, y)]
-    expected = sum(within) - 2 * np.mean([k(a, b) for a in x for b in y])
-    assert kernel_distance(x, y) == pytest.approx(expected) == kernel_distance(x, y, block=3)
-    assert np.isnan(kernel_distance(x, y[:1]))
-    draws = torch.randn(400, 6, 5, generator=torch.Generator().manual_seed(0))
-    assert abs(np.mean([kernel_distance(a[:3], a[3:]) for a in draws])) < 0.2
 
 
 def test_lpips_equals_golden_numbers(torch_cache, expected):
