@@ -5,6 +5,7 @@ import torch
 
 RADIUS, SIGMA = 5, 1.5  # of the Gaussian window, in pixels
 WINDOW = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
+WINDOW = (WINDOW / WINDOW.sum()).tolist()
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 MIDDLE = 128  # subtracted first: variances of large values would lose precision
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601
@@ -24,7 +25,7 @@ def ssim(x, y):
         length = maps.shape[dim] - 2 * RADIUS  # without borders
         shifted = [maps.narrow(dim, offset, length) for offset in range(2 * RADIUS + 1)]
         maps = torch.zeros_like(shifted[0])
-        for part, weight in zip(shifted, (WINDOW / WINDOW.sum()).tolist(), strict=True):
+        for part, weight in zip(shifted, WINDOW, strict=True):
             maps.add_(part, alpha=weight)
     mean_x, mean_y, xx, yy, xy = maps
     structure = (2 * (xy - mean_x * mean_y) + C2) / (xx - mean_x**2 + yy - mean_y**2 + C2)

@@ -76,16 +76,17 @@ def score_sections(eval_dir, last_step):
 def _galleries(mode, per_image):
     """Yield sections of the worst and best outputs of each number."""
     shown = "Each picture shows a source, its output and, of the first output, the translation back."
-    for name, best in NUMBERS.items():
-        for sign, kind in ((-best, "Worst"), (best, "Best")):
-            order = per_image.extremes(name, sign)
-            rows = {index: row for index, row in enumerate(per_image.rows()) if index in order}
-            items = []
-            for index in order:
-                row = rows[index]
-                caption = f"{row[name]:.4g}: {row['source']} to {row['domain']}, {row['style']}, seed {row['seed']}"
-                items.append(page.picture(Path(PICTURES, mode, f"{index}.jpg"), caption))
-            yield page.gallery(f"{kind} {name}, {MODES[mode]}", items, f"{NOTES[name]} {shown}", folded=True)
+    kinds = [(name, *kind) for name, best in NUMBERS.items() for kind in ((-best, "Worst"), (best, "Best"))]
+    orders = [per_image.extremes(name, sign) for name, sign, _ in kinds]
+    wanted = {index for order in orders for index in order}
+    rows = {index: row for index, row in enumerate(per_image.rows()) if index in wanted}
+    for (name, _, kind), order in zip(kinds, orders, strict=True):
+        items = []
+        for index in order:
+            row = rows[index]
+            caption = f"{row[name]:.4g}: {row['source']} to {row['domain']}, {row['style']}, seed {row['seed']}"
+            items.append(page.picture(Path(PICTURES, mode, f"{index}.jpg"), caption))
+        yield page.gallery(f"{kind} {name}, {MODES[mode]}", items, f"{NOTES[name]} {shown}", folded=True)
 
 
 def _as_text(value):
