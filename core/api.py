@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from core.cli.config import defaults, merge
+from core.cli.domains import name_domains
 from core.cli.flags import check_values
-from core.cli.resolve import loaded_config, name_domains
+from core.cli.resolve import loaded_config
 from core.data_loader import SCALE
 from core.images.io import as_rgb, read_rgb, squared
 from core.sampling import translate

@@ -9,7 +9,8 @@ import main
 from core.checkpoint import describe
 from core.checkpoint.steps import NETS_EMA
 from core.cli.args import parse_given
-from core.cli.resolve import loaded_config, name_domains, saved_settings, settle_domains
+from core.cli.domains import name_domains, settle_domains
+from core.cli.resolve import loaded_config, saved_settings
 from core.solver import Solver
 from core.system.errors import UserError
 from tests.command import config_of

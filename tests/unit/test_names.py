@@ -6,8 +6,9 @@ import pytest
 
 from core.cli.args import parse_given
 from core.cli.config import RunConfig
+from core.cli.domains import settle_domains
 from core.cli.flags import parse_flag
-from core.cli.resolve import resolve, settle_domains
+from core.cli.resolve import resolve
 from core.cli.values import NAMES, as_typed, parse_value
 from core.images.folders import find_references
 from core.solver import Solver
