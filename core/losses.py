@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from core import r1
+from core.augment import augmented
 from core.model import face_masks
 
 
@@ -23,36 +24,39 @@ def distance(x, y):
     return F.l1_loss(_at_least_single(x), _at_least_single(y))
 
 
-def discriminator_loss(nets, x_real, y_org, y_trg, content, s_trg, lambda_reg):
+def discriminator_loss(nets, x_real, y_org, y_trg, content, s_trg, lambda_reg, augment=None):
     """Return the loss of D: real images of y_org against images that G generates from content and s_trg, plus R1.
 
-    content: of x_real. s_trg (N, style_dim): the target style, in domain y_trg.
-    Returns (loss, {"real", "fake", "reg"}, {}). D has no meters.
+    content: of x_real. s_trg (N, style_dim): the target style, in domain y_trg. augment: None, or random
+    numbers (N, 2, NUMBERS) and the probability p, see `_seeing`.
+    Returns (loss, {"real", "fake", "reg"}, {"sign": mean sign of the logits at real images}).
     """
-    generator, discriminator = nets["generator"], nets["discriminator"]
+    generator = nets["generator"]
+    see_real, see_fake = (_seeing(nets["discriminator"], augment, is_fake) for is_fake in (0, 1))
     with torch.no_grad():
         x_fake = generator.render(content, s_trg)
     with torch.autocast(x_real.device.type, enabled=False):  # R1 squares small numbers, so bf16 is too coarse.
-        logits, gradient, inputs = r1.logits_and_gradient(discriminator, x_real, y_org)
+        logits, gradient, inputs = r1.logits_and_gradient(see_real, x_real, y_org)
         c = torch.func.grad(adversarial_loss)(logits, 1)
-        weight_gradient = r1.weight_gradient(discriminator, x_real, y_org, gradient, inputs, c, lambda_reg)
+        weight_gradient = r1.weight_gradient(see_real, x_real, y_org, gradient, inputs, c, lambda_reg)
     terms = {
         "real": adversarial_loss(logits, 1),
-        "fake": adversarial_loss(discriminator(x_fake, y_trg), 0),
+        "fake": adversarial_loss(see_fake(x_fake, y_trg), 0),
         "reg": r1.penalty(gradient),
     }
     loss = terms["real"] + terms["fake"] + lambda_reg * terms["reg"] + weight_gradient
-    return loss, _detached(terms), {}
+    return loss, _detached(terms), {"sign": logits.sign().mean()}
 
 
-def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_ds, lambda_cyc, masks=None):
+def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_ds, lambda_cyc, masks=None,
+                   augment=None):  # fmt: skip
     """Return the loss of G, F and E: adversarial, style reconstruction, diversity and cycle consistency.
 
     s_trg (N, style_dim): the target style, may have a graph. s_trg2: a second style for the diversity term; its output
-    x_fake2 is a constant. masks: of x_src, for faces.
+    x_fake2 is a constant. masks: of x_src, for faces. augment: see `discriminator_loss`.
     Returns (loss, {"adv", "sty", "ds", "cyc"}, {"src": distance of x_fake from x_src, 0 if G changes nothing}).
     """
-    generator, encoder, discriminator = (nets[name] for name in ("generator", "style_encoder", "discriminator"))
+    generator, encoder, see_fake = nets["generator"], nets["style_encoder"], _seeing(nets["discriminator"], augment, 1)
     content = generator.content(x_src, masks)
     x_fake = generator.render(content, s_trg)
     with torch.no_grad():
@@ -60,13 +64,24 @@ def generator_loss(nets, x_src, y_org, y_trg, s_trg, s_trg2, lambda_sty, lambda_
     s_src = encoder(x_src, y_org)
     x_rec = generator.render(generator.content(x_fake, face_masks(nets, x_fake)), s_src)
     terms = {
-        "adv": adversarial_loss(discriminator(x_fake, y_trg), 1),  # equation 1
+        "adv": adversarial_loss(see_fake(x_fake, y_trg), 1),  # equation 1
         "sty": distance(encoder(x_fake, y_trg), s_trg),  # equation 2
         "ds": distance(x_fake, x_fake2),  # equation 3
         "cyc": distance(x_rec, x_src),  # equation 4
     }
     loss = terms["adv"] + lambda_sty * terms["sty"] - lambda_ds * terms["ds"] + lambda_cyc * terms["cyc"]
     return loss, _detached(terms), {"src": distance(x_fake.detach(), x_src)}
+
+
+def _seeing(discriminator, augment, is_fake):
+    """Return D as a function of plain images that it sees through a random transform (core.augment).
+
+    augment: None, or random numbers (N, 2, NUMBERS) for real and generated images, and the probability p.
+    """
+    if augment is None:
+        return discriminator
+    numbers, p = augment
+    return lambda x, y: discriminator(augmented(x, numbers[:, is_fake], p), y)
 
 
 def _at_least_single(x):

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from munch import Munch
 
+from core.augment import Probability, random_numbers
 from core.checkpoint.init_from import load_source
 from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, StepFiles
 from core.cli.config import RunConfig
@@ -27,7 +28,7 @@ from core.system.files import make_folder
 from core.system.memory import MicroBatch, images_at_once
 from core.system.random import random_generator
 from core.training.cuda_graph import RecordedIteration
-from core.training.iteration import Iteration
+from core.training.iteration import UPDATES, Iteration
 from core.training.loop import TrainLoop
 from metrics.weights import MissingWeights
 
@@ -57,13 +58,16 @@ class Solver:
         if not is_training:
             self.nets = Munch()
         self.memory_format = memory_format(config.channels_last)
-        for network in () if on_meta else (*self.nets.values(), *self.nets_ema.values()):
+        self.augmentation = Probability(config.augment_prob if config.augment == "fixed" else 0)
+        modules = *self.nets.values(), *self.nets_ema.values(), self.augmentation
+        for network in () if on_meta else modules:
             network.to(self.device, memory_format=self.memory_format)
         if config.compile and not is_training:
             G = self.nets_ema.generator
             G.content, G.render = compiled(G.content, any_batch=True), compiled(G.render, any_batch=True)
         self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items() if name != "fan"})
-        groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims}
+        adapted = {"augment": self.augmentation} if config.augment == "ada" else {}
+        groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims | adapted}
         self.files = StepFiles(Path(config.checkpoint_dir), groups)
         self.iteration = Iteration(self) if is_training else None
         self.recorded = RecordedIteration(self.iteration) if is_training and config.cuda_graph else None
@@ -88,7 +92,7 @@ class Solver:
 
     def read(self, step):
         """Load a step of --checkpoint_dir on this rank, without a word. Raises UserError."""
-        self.files.load(step, optional={"fan": self._load_wing})
+        self.files.load(step, optional={"fan": self._load_wing, "augment": lambda: None})
 
     def begin(self):
         """Load the initial weights of a training: from --init_from, and of the face network. Raises UserError."""
@@ -107,7 +111,7 @@ class Solver:
             load_wing(self.nets_ema.fan, self.config.wing_path)
 
     def broadcast(self):
-        """Copy networks and optimizers of rank 0 to all ranks."""
+        """Copy networks, optimizers and the probability of augmentation of rank 0 to all ranks."""
         if distributed.world_size() == 1:
             return
         for module in self.files.modules():
@@ -128,6 +132,10 @@ class Solver:
         detached, without waiting for the device, and G/lambda_ds of the next iteration.
         """
         batch, config = self._to_device(inputs), self.config
+        if config.augment != "none":
+            count = len(batch.x_src) * distributed.world_size()
+            numbers = random_numbers(config.seed, iteration, count, len(UPDATES))[distributed.shard(count)]
+            batch.augment = numbers.to(self.device, non_blocking=True)  # without waiting for the device
         # A tensor, since torch.compile would compile again for each number.
         lambda_ds = batch.x_src.new_full((), self.lambda_ds(iteration))
         run = (self.recorded or self.iteration).run

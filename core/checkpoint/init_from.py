@@ -1,5 +1,6 @@
 """--init_from: start a training from trained networks. Domain names match the heads; new domains get new heads."""
 
+import math
 import re
 from pathlib import Path
 
@@ -34,6 +35,22 @@ def describe_source(path, assumed, given, domain_names=None):
         )
     has_parts = {name: name in states for name in ("discriminator", "fan")}
     return description, {"file": str(path), "domains": names} | has_parts
+
+
+def check_frozen(number, img_size, inherited):
+    """Raise UserError if D has fewer than `number` blocks to freeze (--freeze_d), or does not inherit them.
+
+    These blocks are the first convolution and the residual blocks. inherited: see `describe_source`, None without.
+    """
+    most = int(math.log2(img_size)) - 1
+    if number > most:
+        raise UserError(f"--freeze_d must be <= {most}, the number of blocks of D at {img_size} px, got {number}.")
+    if number and not inherited:
+        raise UserError("--freeze_d only applies with --init_from. Start a training with it or remove --freeze_d.")
+    if number and not inherited["discriminator"]:
+        flaw = f"D starts with random weights, since no nets file with a discriminator is beside {inherited['file']}"
+        advice = "Copy the matching file ..._nets.ckpt there or remove --freeze_d"
+        raise UserError(f"Cannot use --freeze_d {number} ({flaw}). {advice}.")
 
 
 def is_source(path, inherited):

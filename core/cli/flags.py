@@ -23,6 +23,7 @@ from core.cli.values import (
     as_typed,
     each_of,
     integers,
+    numbers,
     one_of,
     parse_value,
     word_or,
@@ -120,6 +121,10 @@ GROUPS = {
         Flag("weight_decay", NUMBER, 1e-4, "L2 weight decay", use=RESULTS),
         Flag("ema_decay", DECAY, 0.999, "decay of the moving averages; 0.99 for very short runs", use=RESULTS),
         Flag("randcrop_prob", FRACTION, 0.5, "probability of a random crop of a training image", use=RESULTS),
+        Flag("augment", one_of("none", "ada", "fixed"), "none", "random transforms of the images for D, if they "
+             "are few; ada: adaptive", use=RESULTS),
+        Flag("augment_prob", numbers(0, 0.8, is_open=False), 0.3, "probability of each kind of transform, for "
+             "--augment fixed", use=RESULTS),
         Flag("num_outs_per_domain", POSITIVE, 10, "outputs per source and domain in snapshots and evaluation",
              SCORES, RESUMED),
         Flag("seed", INTEGER, 777, "random seed", SCORES, RESULTS),
@@ -133,6 +138,7 @@ GROUPS = {
         Flag("override", SWITCH, False, "train: resume with changed settings; align: replace files", "train align"),
         Flag("keep_checkpoints", COUNT, 0, "newest steps to keep besides the best one; 0: all", use=RESUMED),
         Flag("init_from", PATH, None, "trained networks to start from: a ..._nets_ema.ckpt file"),
+        Flag("freeze_d", COUNT, 0, "number of first blocks of D that keep the weights of --init_from", use=RESULTS),
         Flag("init_iters", COUNT, 0, "number of first iterations with a lower learning rate for --init_from weights",
              use=RESULTS),
         Flag("init_lr_scale", FRACTION, 0.1, "learning-rate factor during the first --init_iters iterations",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.checkpoint.describe import describe, saved_source
-from core.checkpoint.init_from import describe_source, is_source
+from core.checkpoint.init_from import check_frozen, describe_source, is_source
 from core.checkpoint.io import newest_step, read_checkpoint, saved_steps
 from core.checkpoint.resume import check_whole, step_to_resume
 from core.checkpoint.steps import NETS_EMA
@@ -55,6 +55,9 @@ def _training(given):
     if step and config.init_from is not None and not is_source(config.init_from, config.inherited):
         console.warn(f"Ignoring --init_from {config.init_from}: training resumes from step {step}.")
     local_batch_size(config.batch_size)  # raises where the processes cannot share the batch
+    check_frozen(config.freeze_d, config.img_size, config.inherited)
+    if "augment_prob" in given and config.augment != "fixed":
+        raise UserError("--augment_prob only applies with --augment fixed. Use that or remove --augment_prob.")
     config = _with_domains(config)
     config = replace(config, data_resize=prepared_resize(config.train_img_dir))
     if not step:

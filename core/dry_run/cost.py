@@ -82,7 +82,8 @@ def fake_solver(config, *others):
     with torch.device("meta"):
         # Compiling and recording need real tensors. The copies for --init_iters are not counted.
         solver = Solver(config.with_flags(compile=False, cuda_graph=False, init_iters=0), on_meta=True)
-    with counted(solver.device, *solver.nets.values(), *solver.nets_ema.values(), *others) as counter:
+    modules = *solver.nets.values(), *solver.nets_ema.values(), solver.augmentation, *others
+    with counted(solver.device, *modules) as counter:
         for name, optimizer in solver.optims.items():
             optimizer.param_groups[0]["params"] = list(solver.nets[name].parameters())
         yield solver, counter

@@ -40,13 +40,15 @@ class Iteration:
         self.lr_factors = {}  # of the first --init_iters iterations
         if config.init_iters and config.inherited:
             self.lr_factors = lr_factors(self.nets, config.inherited, config.names_by_label, config.init_lr_scale)
+        self.augmentation = solver.augmentation
         self.skipped, self.meters = torch.zeros(2, len(UPDATES), device=self.device), {}
 
     def run(self, batch, lambda_ds, is_slow=False):
         """Do one iteration. Return {loss name: scalar tensor}, detached, without waiting for the device.
 
-        batch: Munch from InputFetcher's mode "train", on the device. lambda_ds: scalar tensor, weight of the diversity
-        loss. is_slow: whether inherited parameters learn at lower rates.
+        batch: Munch from InputFetcher's mode "train", on the device, perhaps with `augment`, the random numbers of
+        augmentation (N, updates, 2, NUMBERS). lambda_ds: scalar tensor, weight of the diversity loss. is_slow: whether
+        inherited parameters learn at lower rates.
         """
         batch = Munch(batch)
         with torch.no_grad(), self._autocast():  # The updates of D do not change G, so compute its content once.
@@ -55,6 +57,10 @@ class Iteration:
         for player, loss_fn in (("D", self._d_loss), ("G", partial(self._g_loss, lambda_ds))):
             for mode in ("latent", "ref"):
                 losses |= self.update(f"{player}/{mode}_", partial(loss_fn, mode), batch, is_slow)
+        if self.config.augment == "ada":
+            sign = (self.meters["D/latent_sign"] + self.meters["D/ref_sign"]) / 2
+            self.augmentation.adapt(sign, len(batch.x_src) * distributed.world_size())
+            self.meters["D/augment_p"] = self.augmentation.p.clone()
         self.update_averages()
         return losses
 
@@ -65,8 +71,9 @@ class Iteration:
         with torch.no_grad():
             s_trg = self._style(batch, mode)
         return self._fastest(discriminator_loss, batch)(
-            self.nets, batch.x_src, batch.y_src, batch.y_ref, batch.content, s_trg, self.config.lambda_reg
-        )
+            self.nets, batch.x_src, batch.y_src, batch.y_ref, batch.content, s_trg, self.config.lambda_reg,
+            self._augment(f"D/{mode}_", batch),
+        )  # fmt: skip
 
     def _g_loss(self, lambda_ds, mode, batch):
         s_trg = self._style(batch, mode)  # Before no_grad: older PyTorch would reuse casts of weights without a graph.
@@ -75,7 +82,12 @@ class Iteration:
         return self._fastest(generator_loss, batch)(
             self.nets, batch.x_src, batch.y_src, batch.y_ref, s_trg, s_trg2,
             self.config.lambda_sty, lambda_ds, self.config.lambda_cyc, batch.content.masks,
+            self._augment(f"G/{mode}_", batch),
         )  # fmt: skip
+
+    def _augment(self, name, batch):
+        """Return the random numbers (N, 2, NUMBERS) and the probability of augmentation in an update, None without."""
+        return (batch.augment[:, list(UPDATES).index(name)], self.augmentation.p) if "augment" in batch else None
 
     def _fastest(self, loss_fn, batch):
         """Return the compiled form of a loss, if any. It is for a fixed number of images, so the last part of a batch
@@ -98,6 +110,8 @@ class Iteration:
         learners = UPDATES[name]
         for network_name, network in self.nets.items():
             network.requires_grad_(network_name in learners)
+        if "discriminator" in learners and self.config.freeze_d:
+            self.nets.discriminator.main[: self.config.freeze_d].requires_grad_(False)
         count = len(batch.x_src)
         for attempt in self.micro_batch.attempts():
             with attempt:

@@ -16,11 +16,20 @@ CHARTS = {  # template of a loss name, {} is the mode -> title, note
     "D/{}_real": ("D on real images", "At 0.7, D cannot separate real from generated images. At 0, it always can."),
     "D/{}_fake": ("D on generated images", "If both losses stay near 0, D has won and G stops learning."),
     "D/{}_reg": ("R1", "Squared gradient of D. It settles after the start. Peaks mean a high learning rate."),
+    "D/{}_sign": (
+        "Sign of D on real images",
+        "Share that D takes for real, minus the rest. If it stays near 1, D has memorised them: use --augment ada.",
+    ),
     "G/{}_adv": ("G against D", "It moves up and down with the losses of D. If it only grows, D has won."),
     "G/{}_sty": ("Style reconstruction", "It should fall. Then outputs show the requested style."),
     "G/{}_ds": ("Diversity", "Distance between outputs of two styles. Near 0, all styles look alike: raise lambda_ds."),
     "G/{}_cyc": ("Cycle consistency", "It should fall. Then outputs preserve more of the source."),
     "G/{}_src": ("Distance of outputs from their source", "Near 0, outputs equal their source: lower lambda_cyc."),
+}
+SINGLE_CHARTS = {
+    "D/augment_p": "Probability of augmentation",
+    "G/lambda_ds": "Diversity weight lambda_ds",
+    "it_per_s": "Iterations per second",
 }
 LOSS_MODES = {"latent": "random styles", "ref": "references"}  # in names of losses
 
@@ -49,8 +58,9 @@ def loss_section(log, every):
     for name, (title, note) in CHARTS.items():
         lines = {text: log.curve(name.format(mode)) for mode, text in LOSS_MODES.items()}
         charts.append(page.chart(title, note, lines))
-    for title, name in (("Diversity weight lambda_ds", "G/lambda_ds"), ("Iterations per second", "it_per_s")):
-        charts.append(page.chart(title, "", {"now": log.curve(name)}))
+    for name, title in SINGLE_CHARTS.items():
+        if points := log.curve(name):  # Only --augment ada has all of them.
+            charts.append(page.chart(title, "", {"now": points}))
     is_empty = not any(line["points"] for chart in charts for line in chart["lines"])
     return _none_yet("Losses", "print_every", every) if is_empty else page.curves("Losses", charts)
 

@@ -56,6 +56,22 @@ def test_the_shipped_model_can_be_finetuned_with_a_new_domain(faces, tmp_path, c
     assert "heads of cat, dog; new: panda" in capsys.readouterr().out
 
 
+def test_frozen_blocks_of_d_are_those_of_the_file(trained, data, tmp_path, capsys):
+    path = save(trained, tmp_path / "from")
+    where = folders(tmp_path, data)
+    assert call("train", f"{FLAGS} --init_from {path} --freeze_d 2 --total_iters 1", **where) == 0
+    source = trained[0].discriminator.state_dict()
+    found = state(tmp_path, 1)[0]["discriminator"]
+    kept = {key for key in source if torch.equal(source[key], found[key])}
+    assert {key for key in source if key.startswith(("main.0.", "main.1."))} == kept
+    again = "--device cpu --resume_iter latest --total_iters 2"
+    assert call("train", f"{again} --freeze_d 5 --override", **where) == 2
+    assert "--freeze_d must be <= 4" in capsys.readouterr().err
+    assert call("train", again, **where) == 0
+    resumed = state(tmp_path, 2)[0]["discriminator"]
+    assert {key for key in source if torch.equal(source[key], resumed[key])} == kept
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -68,6 +84,12 @@ def test_the_shipped_model_can_be_finetuned_with_a_new_domain(faces, tmp_path, c
         ("--init_from {official} --domain_names cat,dog", "--domain_names must be 3 names"),
         ("--init_iters 5", "--init_iters only applies with --init_from. Add --init_from or remove --init_iters."),
         ("--init_from {file} --init_lr_scale 0.5", "--init_lr_scale only applies with --init_iters. Add --init_iters"),
+        ("--freeze_d 2", "--freeze_d only applies with --init_from. Start a training with it or remove"),
+        ("--init_from {file} --freeze_d 5", "--freeze_d must be <= 4, the number of blocks of D at 32 px, got 5."),
+        ("--init_from {alone} --freeze_d 1", "since no nets file with a discriminator is beside "),
+        ("--augment_prob 0.5", "--augment_prob only applies with --augment fixed. Use that or remove"),
+        ("--augment fixed --augment_prob 0.9", "--augment_prob must be a number >= 0 and <= 0.8, got 0.9."),
+        ("--augment both", "--augment must be one of none, ada, fixed, got both."),
         ("--init_from {inside}", "(it is in --checkpoint_dir, and a new training moves its steps"),
         ("--init_lr_scale 2", "--init_lr_scale must be a number >= 0 and <= 1, got 2."),
     ],
@@ -78,6 +100,7 @@ def test_user_errors_exit_2_and_change_nothing(flags, said, trained, data, tmp_p
     where = folders(tmp_path, data)
     known = {"file": save(trained, tmp_path / "ours"), "inside": save(trained, where["checkpoint_dir"])}
     known |= {"official": save(trained, tmp_path / "official", "official")}
+    known |= {"alone": save(trained, tmp_path / "alone", with_nets=False)}
     before = sorted(where["checkpoint_dir"].iterdir())
     line = flags.format(nets=tmp_path / "other.ckpt", **known)
     narrow = NARROW if "img_size 64" not in flags else "--device cpu"

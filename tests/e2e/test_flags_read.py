@@ -6,7 +6,8 @@ from core.cli.config import RunConfig
 from core.cli.flags import FLAGS, flags_of
 from tests.command import RUN, call
 
-UNUSED = {"seed", "ema_decay", "init_iters"}  # read where the Solver is built, without effect on what is loaded
+# Read where the Solver is built, without effect on what is loaded.
+UNUSED = {"seed", "ema_decay", "init_iters", "augment"}
 
 
 @pytest.mark.parametrize("mode", ["train", "sample", "eval", "align"])

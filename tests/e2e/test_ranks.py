@@ -40,6 +40,8 @@ def train_in_double(data, folder, flags):
                 torch.nn.init.zeros_(next(network.parameters()))
         for network in [*solver.nets.values(), *solver.nets_ema.values()]:
             network.double()
+        if args.augment == "ada" and distributed.is_main_process():
+            solver.augmentation.p.fill_(0.5)  # which the other ranks must get
         solver.broadcast()
         loaders = [get_train_loader(data, which, 32, 8, num_workers=0) for which in ("source", "reference")]
         fetcher, found = InputFetcher(*loaders), []
@@ -52,20 +54,23 @@ def train_in_double(data, folder, flags):
             torch.save({"losses": found, "learned": learned}, folder / "found.pt")
 
 
-@pytest.fixture(scope="module")
-def alone(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
-    assert in_ranks(1, train_in_double, data["train_img_dir"], folder, "") == [0]
-    return folder, torch.load(folder / "found.pt", weights_only=True)
+@pytest.fixture(scope="module", params=["none", "ada"])
+def alone(request, data, tmp_path_factory):
+    """A training in one process -> (--augment, folder, content of found.pt)."""
+    folder, augment = tmp_path_factory.mktemp("alone"), f"--augment {request.param}"
+    assert in_ranks(1, train_in_double, data["train_img_dir"], folder, augment) == [0]
+    return augment, folder, torch.load(folder / "found.pt", weights_only=True)
 
 
 @pytest.mark.parametrize(("world", "flags"), [(2, ""), (4, ""), (2, "--micro_batch 3")])
 def test_losses_and_weights_do_not_depend_on_world_size(world, flags, alone, data, tmp_path):
+    augment, folder, expected = alone
+    flags = f"{augment} {flags}"
     assert in_ranks(world, train_in_double, data["train_img_dir"], tmp_path, flags) == [0] * world
-    found, (folder, expected) = torch.load(tmp_path / "found.pt", weights_only=True), alone
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
     torch.testing.assert_close(found["losses"], expected["losses"], rtol=0, atol=1e-8)
     torch.testing.assert_close(found["learned"], expected["learned"], rtol=0, atol=1e-8)
-    line = ["--mode", "train", "--num_domains", "3", *FLAGS.split(), "--checkpoint_dir"]
+    line = ["--mode", "train", "--num_domains", "3", *FLAGS.split(), *augment.split(), "--checkpoint_dir"]
     for where in (tmp_path, folder):  # files of either load in one process
         Solver(main.parse_args([*line, str(where)])).load(5)
 

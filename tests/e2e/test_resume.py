@@ -11,7 +11,7 @@ import main
 from core.checkpoint import resume
 from core.system.errors import UserError
 from tests.command import ROOT, as_flags, call
-from tests.runs import FLAGS, folders, losses, state, steps
+from tests.runs import FLAGS, folders, losses, read_log, state, steps
 
 
 def same(found, expected):
@@ -63,6 +63,19 @@ def test_flags_that_change_results_need_override(whole, data, capsys):
     assert "--lr 0.5 instead of 0.0001" in said and "--print_every 5 instead of 1" in said
     for path in (folder / "checkpoints").glob("000007_*"):
         path.unlink()
+
+
+def test_augmentation_can_begin_and_end_at_a_resume(data, tmp_path, capsys):
+    where = folders(tmp_path, data)
+    assert call("train", f"{FLAGS} --total_iters 1", **where) == 0
+    again = "--device cpu --resume_iter latest"
+    assert call("train", f"{again} --total_iters 2 --augment ada", **where) == 2
+    assert "--augment ada instead of none" in capsys.readouterr().err
+    assert call("train", f"{again} --total_iters 2 --augment ada --override", **where) == 0
+    assert set(state(tmp_path, 2)[2]["augment"]) == {"p", "sign"} and "augment" not in state(tmp_path, 1)[2]
+    assert "D/augment_p" in read_log(tmp_path / "samples")[-1]
+    assert call("train", f"{again} --total_iters 3 --augment none --override", **where) == 0
+    assert "augment" not in state(tmp_path, 3)[2]
 
 
 def test_resume_latest_in_an_empty_folder_starts_training(data, tmp_path, capsys):

@@ -78,8 +78,9 @@ def test_outputs_equal_golden_numbers_in_fp32():
     torch.testing.assert_close(found, expected["fake"], rtol=0, atol=1e-4)
 
 
-def test_an_iteration_never_waits_for_the_device():
-    solver = Solver(main.parse_args(f"train --num_domains 2 {WIDER}".split()))
+@pytest.mark.parametrize("flags", ["", "--augment ada"])
+def test_an_iteration_never_waits_for_the_device(flags):
+    solver = Solver(main.parse_args(f"train --num_domains 2 {WIDER} {flags}".split()))
     batches = [
         {k: v.cuda() for k, v in random_inputs(solver.config, number, solver.config.batch_size).items()}
         for number in range(3)
@@ -95,13 +96,14 @@ def test_an_iteration_never_waits_for_the_device():
     assert copy.read().tolist() == [[0] * 4] * 2
 
 
-@pytest.mark.parametrize("more", ["", "--compile"])
+@pytest.mark.parametrize("more", ["", "--compile", "--augment ada"])
 def test_a_recorded_iteration_computes_the_same(more, tmp_path):
     """Seven iterations in float64 with other inputs and another lambda_ds each; checkpoints do not change."""
     flags = f"{WIDER} --ds_iter 10 --lambda_ds 2 --checkpoint_dir {tmp_path}"
-    usual = Solver(main.parse_args(f"train --num_domains 2 {flags}".split()))
+    usual = Solver(main.parse_args(f"train --num_domains 2 {flags} {more.replace('--compile', '')}".split()))
     recorded = Solver(main.parse_args(f"train --num_domains 2 {flags} --cuda_graph {more}".split()))
     for solver in (usual, recorded):
+        solver.augmentation.p.fill_(0.5)
         for network in (*solver.nets.values(), *solver.nets_ema.values()):
             network.double()
     for number in range(7):
@@ -112,6 +114,7 @@ def test_a_recorded_iteration_computes_the_same(more, tmp_path):
         expected, found = ({k: float(v) for k, v in losses.items()} for losses in (expected, found))
         assert found == pytest.approx(expected, rel=1e-9, nan_ok=True)
     torch.testing.assert_close(parameters(recorded), parameters(usual), rtol=0, atol=1e-9)
+    torch.testing.assert_close(recorded.augmentation.state_dict(), usual.augmentation.state_dict())
     assert torch.equal(recorded.iteration.skipped, usual.iteration.skipped) and recorded.iteration.skipped.sum() > 0
     recorded.save(7)
     optims = torch.load(tmp_path / OPTIMS.format(7), weights_only=True)

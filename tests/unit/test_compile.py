@@ -45,14 +45,18 @@ def check_equal(usual, compiled, count, iterations=3):
             torch.testing.assert_close(others[name].state_dict(), network.state_dict(), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("augment", ["none", "ada"])
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_losses_compile_as_three_graphs_and_compute_the_same(backend, parse, monkeypatch):
+def test_losses_compile_as_three_graphs_and_compute_the_same(backend, augment, parse, monkeypatch):
     """A batch of 3 with --micro_batch 2: the last part is smaller, and gets no graph of its own.
 
     The backend aot_eager runs the graphs with PyTorch's own kernels, so it needs seconds instead of minutes.
     """
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    usual, compiled = pair(parse, "--img_size 16 --batch_size 3 --micro_batch 2 --ds_iter 10 --lambda_ds 2")
+    flags = f"--img_size 16 --batch_size 3 --micro_batch 2 --ds_iter 10 --lambda_ds 2 --augment {augment}"
+    usual, compiled = pair(parse, flags)
+    for solver in (usual, compiled):
+        solver.augmentation.p.fill_(0.5)
     check_equal(usual, compiled, count=3)
     assert counters["stats"]["unique_graphs"] == 3 and not counters["graph_break"]
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from core.cli.config import RunConfig
 from core.dry_run import cost
 
 
@@ -20,3 +21,12 @@ def test_counter_counts_a_storage_until_its_last_view_goes():
         assert counter.held == 4000  # the view still needs it
         del y
         assert counter.held == 0
+
+
+def test_augmented_iterations_are_counted(parse):
+    plain, augmented = (
+        cost.training(RunConfig.from_args(parse("train", f"--num_domains 2 --augment {name}")), 2)
+        for name in ("none", "ada")
+    )
+    assert plain.peak < augmented.peak < 1.5 * plain.peak
+    assert plain.flops <= augmented.flops < 1.01 * plain.flops

@@ -14,8 +14,8 @@ READ_BY = {  # modes -> flags that they read
     "train sample eval": "micro_batch precision channels_last compile num_domains latent_dim hidden_dim style_dim "
     "channel_base max_conv_dim w_hpf batch_size num_workers checkpoint_dir resume_iter checkpoint",
     "train": "cuda_graph lambda_reg lambda_cyc lambda_sty lambda_ds ds_iter total_iters max_hours lr f_lr beta1 beta2 "
-    "weight_decay ema_decay randcrop_prob max_bad_updates keep_checkpoints init_from init_iters init_lr_scale "
-    "sample_dir log_dir print_every sample_every save_every eval_every tensorboard",
+    "weight_decay ema_decay randcrop_prob augment augment_prob freeze_d max_bad_updates keep_checkpoints init_from "
+    "init_iters init_lr_scale sample_dir log_dir print_every sample_every save_every eval_every tensorboard",
     "train eval": "val_batch_size num_outs_per_domain seed eval_seeds save_eval_images train_img_dir "
     "val_img_dir eval_dir",
     "train align": "override",

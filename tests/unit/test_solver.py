@@ -110,28 +110,87 @@ def test_averages_follow_ema_decay(parse):
         torch.testing.assert_close(p, before[name] + 0.25)
 
 
-def test_resume_keeps_optimizers_and_takes_rates_from_the_flags(parse, tmp_path):
+@pytest.mark.parametrize("augment", ["none", "ada"])
+def test_resume_keeps_optimizers_and_takes_rates_from_the_flags(augment, parse, tmp_path):
     """Two iterations, a save, a load and two more equal four; the learning rate of the flags applies."""
-    args = parse("train", "--num_domains 2", checkpoint_dir=tmp_path)
+    flags = f"--num_domains 2 --augment {augment}"
+    args = parse("train", flags, checkpoint_dir=tmp_path)
     whole, first = Solver(args), Solver(args)
+    for solver in (whole, first):
+        solver.augmentation.p.fill_(0.5)
+        solver.augmentation.sign.fill_(0.9)  # so that p rises
     for i in range(4):
         whole.train_step(random_inputs(args, i), i)
     for i in range(2):
         first.train_step(random_inputs(args, i), i)
     first.save(2)
-    second = Solver(parse("train", "--num_domains 2 --seed 1", checkpoint_dir=tmp_path))
+    second = Solver(parse("train", flags, checkpoint_dir=tmp_path))
+    torch.nn.init.zeros_(second.nets.generator.from_rgb.weight)
     second.load(2)
     for i in (2, 3):
         second.train_step(random_inputs(args, i), i)
     for networks, others in ((whole.nets, second.nets), (whole.nets_ema, second.nets_ema)):
         resumed = parameters(others)
         assert all(torch.equal(p, resumed[name]) for name, p in parameters(networks).items())
+    if augment == "ada":
+        assert second.augmentation.state_dict() == whole.augmentation.state_dict() and whole.augmentation.p > 0.5
 
     slower = Solver(parse("train", "--num_domains 2 --lr 1e-5", checkpoint_dir=tmp_path))
     slower.load(2)
     rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in slower.optims.items()}
     assert rates == {"generator": 1e-5, "mapping_network": 1e-6, "style_encoder": 1e-5, "discriminator": 1e-5}
     assert slower.optims.generator.state_dict()["state"][0]["step"] == 4  # two updates an iteration
+
+
+def test_micro_batches_see_the_same_augmentations(parse):
+    whole, parts = (
+        Solver(parse("train", f"--num_domains 2 --augment ada {flags}")) for flags in ("", "--micro_batch 2")
+    )
+    for solver in (whole, parts):
+        solver.augmentation.p.fill_(0.5)
+        for network in (*solver.nets.values(), *solver.nets_ema.values()):
+            network.double()
+    for i in range(2):
+        given = random_inputs(whole.config, i, count=3, dtype=torch.float64)
+        expected, found = whole.train_step(given, i), parts.train_step(given, i)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    for name, p in parameters(whole.nets).items():
+        torch.testing.assert_close(parameters(parts.nets)[name], p, rtol=0, atol=1e-10)
+    torch.testing.assert_close(whole.augmentation.state_dict(), parts.augmentation.state_dict())
+
+
+def test_gradients_of_d_do_not_depend_on_frozen_layers(parse):
+    plain, frozen = (Solver(parse("train", f"--num_domains 2 --lr 0 --freeze_d {number}")) for number in (0, 2))
+    given = random_inputs(plain.config)
+    assert plain.train_step(given, 0) == frozen.train_step(given, 0)
+    moments = [solver.optims.discriminator.state_dict()["state"] for solver in (plain, frozen)]
+    assert len(moments[0]) > len(moments[1]) > 0
+    for number, state in moments[1].items():
+        assert torch.equal(state["exp_avg_sq"], moments[0][number]["exp_avg_sq"]) and state["exp_avg_sq"].any()
+
+
+def test_frozen_layers_of_d_keep_their_weights(parse, tmp_path):
+    """A training continues with and without --freeze_d, also after a checkpoint without moments of frozen layers."""
+    args = parse("train", "--num_domains 2 --freeze_d 2", checkpoint_dir=tmp_path)
+    frozen = Solver(args)
+    given, before = random_inputs(args), parameters(frozen.nets)
+    frozen.train_step(given, 0)
+    moved = {name for name, p in parameters(frozen.nets).items() if not torch.equal(p, before[name])}
+    in_d = {name for name in before if name.startswith("discriminator")}
+    kept = {name for name in in_d if name.startswith(("discriminator.main.0.", "discriminator.main.1."))}
+    assert kept and kept.isdisjoint(moved) and in_d - kept <= moved
+    assert {name for name in before if name.startswith("style_encoder")} <= moved
+    frozen.save(1)
+    frozen.train_step(given, 1)
+    for flags in ("--freeze_d 2", "--freeze_d 0"):
+        resumed = Solver(parse("train", f"--num_domains 2 {flags}", checkpoint_dir=tmp_path))
+        resumed.load(1)
+        resumed.train_step(given, 1)
+        now = parameters(resumed.nets)
+        if flags == "--freeze_d 2":
+            assert all(torch.equal(p, now[name]) for name, p in parameters(frozen.nets).items())
+        else:
+            assert not torch.equal(now["discriminator.main.0.weight"], before["discriminator.main.0.weight"])
 
 
 def test_only_training_holds_networks_and_optimizers(parse):
@@ -166,8 +225,9 @@ class Sync(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_an_iteration_never_synchronises_with_the_device(parse):
-    solver = Solver(parse("train", "--num_domains 2"))
+@pytest.mark.parametrize("flags", ["", "--augment ada"])
+def test_an_iteration_never_synchronises_with_the_device(flags, parse):
+    solver = Solver(parse("train", f"--num_domains 2 {flags}"))
     with pytest.raises(AssertionError), Sync():
         torch.ones(1).item()
     with Sync():
