@@ -39,7 +39,7 @@ CPU_FLAGS = "--precision fp32", "--precision bf16"
 CUDA_FLAGS = (
     "--precision bf16 --cuda_graph", "--precision bf16", "--precision tf32 --cuda_graph", "--precision tf32",
     "--precision fp32", "--precision bf16 --channels_last --cuda_graph", "--precision bf16 --compile",
-    "--precision bf16 --compile --cuda_graph",
+    "--precision bf16 --compile --cuda_graph", "--precision bf16 --cuda_graph --augment ada",
 )  # fmt: skip
 
 

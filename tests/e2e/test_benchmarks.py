@@ -4,8 +4,10 @@ import importlib
 import json
 
 import pytest
+from PIL import Image
 
 from core.system import console
+from tests.command import ROOT
 
 SMALL = "--img_size 32 --channel_base 256 --runs 1"
 
@@ -38,3 +40,33 @@ def test_a_device_is_measured_within_its_time(tmp_path, capsys):
     assert "| speed | --precision fp32 | 2 |" in (tmp_path / "device.md").read_text()
     assert "conv" in (tmp_path / "profile.txt").read_text()
     assert "profile: " in capsys.readouterr().out
+
+
+def test_paired_translations_are_scored_and_drawn(faces, tmp_path, capsys):
+    """Images of the demo set with the same number count as pairs here."""
+    flags = ["--checkpoint", f"{ROOT}/assets/demo", "--data", str(faces / "val"), "--grid", str(tmp_path / "grid.png")]
+    importlib.import_module("benchmarks.paired").main(flags)
+    said = capsys.readouterr().out
+    assert "bear to cat, step 10800, 3 pairs, retrieval by chance 0.333" in said and said.count("true style") == 7
+    assert height(tmp_path / "grid.png") == 6 * 5 * 64
+
+
+def test_a_study_of_few_images_resumes_and_prints_a_table(faces, tmp_path, capsys):
+    flags = f"--data {faces} --images 3 --seeds 0 1 --iterations 2 --val_images 2 --out {tmp_path}".split()
+    few_images = importlib.import_module("benchmarks.few_images")
+    few_images.main(flags)
+    first = capsys.readouterr().out
+    assert first.count("| | 3, none | 3, ada |") == 2 and "3_ada_1, iteration 2: " in first
+    few_images.main(flags)
+    assert capsys.readouterr().out == first[first.index("\nIteration 1") :], "no run is repeated"
+    row = next(line for line in first.splitlines() if line.startswith("| D/augment_p"))
+    assert row.startswith("| D/augment_p |  | 0.000 ± 0.000")
+    measured = json.loads((tmp_path / "3_none_0.json").read_text())["2"]
+    values = [v for name, v in measured.items() if name.split()[-1] in few_images.FACTORS]
+    assert len(values) == 12 and "D/gap" in measured
+    assert height(tmp_path / "3_ada_1.png") == 9 * 32
+
+
+def height(path):
+    with Image.open(path) as image:
+        return image.height
