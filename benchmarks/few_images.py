@@ -40,10 +40,10 @@ SHOWN = 16  # columns of the grid
 LARGEST = 300  # training images of a domain in `gap`
 
 
-def train(folder, iterations, augment, seed):
+def train(folder, iterations, augment, seed, more=""):
     """Train on the images of a folder. Yield (iteration, Solver, {name of a loss or meter: mean over the last tenth of
     the iterations}) half-way and at the end."""
-    line = f"--mode train --preset demo --num_workers 0 --eval_every 0 {SETTINGS} --ds_iter {iterations}"
+    line = f"--mode train --preset demo --num_workers 0 --eval_every 0 {SETTINGS} --ds_iter {iterations} {more}"
     args = program.parse_args([*line.split(), "--augment", augment, "--seed", str(seed)])
     solver = Solver(args)
     shape = (SIZE, args.batch_size, args.randcrop_prob, 0, seed, 0, iterations)
@@ -69,7 +69,7 @@ def run(options, judge, faces, images, augment, seed):
             drawn.rename(folder)
     began = time.monotonic()
     rows = {}
-    for step, solver, losses in train(folder / "train", options.iterations, augment, seed):
+    for step, solver, losses in train(folder / "train", options.iterations, augment, seed, options.flags):
         found = {mode: measure(solver, judge, faces, mode) for mode in MODES}
         row = {f"{mode} {name}": value for mode, by_name in found.items() for name, value in by_name.items()}
         rows[step] = row | {"D/gap": gap(solver, folder, faces)} | losses
@@ -157,6 +157,7 @@ def main(argv=None):
     parser.add_argument("--variants", nargs="+", default=["none", "ada"], help="values of --augment")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds")
     parser.add_argument("--iterations", type=int, default=4000, help="iterations of each run")
+    parser.add_argument("--flags", default="", help="further flags of main.py, such as '--device cpu'")
     parser.add_argument("--val_images", type=int, default=334, help="validation images per domain")
     parser.add_argument("--out", default="expr/few_images", help="folder for data and results")
     options = parser.parse_args(argv)
