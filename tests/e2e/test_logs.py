@@ -14,7 +14,7 @@ def test_train_log_has_a_line_per_printed_line(run):
     assert [row["iteration"] for row in rows] == [1, 2] and len(printed) == 2
     for row, line in zip(rows, printed, strict=True):
         losses = {name: value for name, value in row.items() if "/" in name}
-        assert all(f"{name}: [{value:.4f}]" in line for name, value in losses.items()) and len(losses) == 17
+        assert all(f"{name}: [{value:.4f}]" in line for name, value in losses.items()) and len(losses) == 19
         assert row["it_per_s"] > 0 and 0 <= row["data_s"] < 1 / row["it_per_s"] and 0.1 < row["memory_gb"] < 20
         assert row["skipped_updates"] == 0 and row["time"].startswith("20") and row["elapsed_s"] >= 0
 

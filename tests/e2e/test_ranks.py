@@ -54,7 +54,7 @@ def train_in_double(data, folder, flags):
             torch.save({"losses": found, "learned": learned}, folder / "found.pt")
 
 
-@pytest.fixture(scope="module", params=["none", "ada"])
+@pytest.fixture(scope="module")
 def alone(request, data, tmp_path_factory):
     """A training in one process -> (--augment, folder, content of found.pt)."""
     folder, augment = tmp_path_factory.mktemp("alone"), f"--augment {request.param}"
@@ -62,7 +62,11 @@ def alone(request, data, tmp_path_factory):
     return augment, folder, torch.load(folder / "found.pt", weights_only=True)
 
 
-@pytest.mark.parametrize(("world", "flags"), [(2, ""), (4, ""), (2, "--micro_batch 3")])
+@pytest.mark.parametrize(
+    ("alone", "world", "flags"),
+    [("none", 2, ""), ("none", 4, ""), ("none", 2, "--micro_batch 3"), ("ada", 2, "--micro_batch 3")],
+    indirect=["alone"],
+)
 def test_losses_and_weights_do_not_depend_on_world_size(world, flags, alone, data, tmp_path):
     augment, folder, expected = alone
     flags = f"{augment} {flags}"

@@ -27,7 +27,7 @@ def test_console_shows_networks_domains_and_losses(run):
     names = [word.rstrip(":") for word in line.split() if "/" in word and not word.startswith("[")]
     parts = {"D": ("real", "fake", "reg"), "G": ("adv", "sty", "ds", "cyc")}
     updates = [f"{net}/{by}_{part}" for net in "DG" for by in ("latent", "ref") for part in parts[net]]
-    assert names == [*updates, "G/lambda_ds", "G/latent_src", "G/ref_src"]
+    assert names == [*updates, "G/lambda_ds", "D/latent_sign", "D/ref_sign", "G/latent_src", "G/ref_src"]
     warnings = run[0].stderr.splitlines()  # no terminal: no bar
     assert len(warnings) == 1 and "fewer than 100 training images (bear 12, cat 12, dog 12)" in warnings[0]
 

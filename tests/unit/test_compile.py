@@ -45,8 +45,14 @@ def check_equal(usual, compiled, count, iterations=3):
             torch.testing.assert_close(others[name].state_dict(), network.state_dict(), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("augment", ["none", "ada"])
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("backend", "augment"),
+    [
+        ("aot_eager", "none"),
+        pytest.param("aot_eager", "ada", marks=pytest.mark.slow),
+        pytest.param("inductor", "none", marks=pytest.mark.slow),
+    ],
+)
 def test_losses_compile_as_three_graphs_and_compute_the_same(backend, augment, parse, monkeypatch):
     """A batch of 3 with --micro_batch 2: the last part is smaller, and gets no graph of its own.
 
