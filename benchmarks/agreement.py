@@ -13,12 +13,10 @@ from pathlib import Path
 
 import torch
 
-import main as program
-from benchmarks import plain
+from benchmarks import plain, short_run
 from benchmarks.judge import read_faces, train_judge
 from benchmarks.quality import MODES, measure
 from core.cli.parser import Parser
-from core.data_loader import InputFetcher, get_train_loader
 from core.solver import Solver
 from core.system.files import atomic_write
 
@@ -31,24 +29,16 @@ SETTINGS = "--img_size 32 --channel_base 512 --lambda_ds 4 --ema_decay 0.995"  #
 
 def train(options, variant, seed):
     """Train for options.iterations -> Solver, {loss name: mean over the last tenth of the iterations}."""
-    line = f"--mode train --preset demo --num_workers 0 --eval_every 0 {SETTINGS} {VARIANTS[variant]}"
-    folders = ["--train_img_dir", f"{options.data}/train", "--val_img_dir", f"{options.data}/val"]
-    args = program.parse_args([*line.split(), *folders, "--seed", str(seed)])
-    solver = Solver(args)
-    shape = (args.img_size, args.batch_size, args.randcrop_prob, 0, seed, 0, options.iterations)
-    loaders = [get_train_loader(args.train_img_dir, which, *shape) for which in ("source", "reference")]
-    inputs_of = InputFetcher(*loaders, args.latent_dim, "train", seed)
-    late = []
-    for iteration in range(options.iterations):
-        inputs = next(inputs_of)
-        if variant == "plain":
-            with plain.plain_arithmetic():
-                losses = plain.train_step(solver, inputs, iteration)
-        else:
-            losses = solver.train_step(inputs, iteration)
-        if iteration >= 0.9 * options.iterations:
-            late.append({name: float(value) for name, value in losses.items()})
-    return solver, {name: statistics.mean(row[name] for row in late) for name in late[0]}
+    step = plain_step if variant == "plain" else Solver.train_step
+    flags, stops = f"{SETTINGS} {VARIANTS[variant]}", {options.iterations}
+    ((_, solver, losses),) = short_run.train(flags, f"{options.data}/train", options.iterations, seed, step, stops)
+    return solver, losses
+
+
+def plain_step(solver, inputs, iteration):
+    """Do an iteration as the original code does."""
+    with plain.plain_arithmetic():
+        return plain.train_step(solver, inputs, iteration)
 
 
 def numbers_of(solver, judge, faces):

@@ -12,22 +12,17 @@ import json
 import os
 import statistics
 import time
-from collections import deque
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
 import torch
 
-import main as program
+from benchmarks import short_run
 from benchmarks.judge import read_faces, train_judge
+from benchmarks.paired import draw_rows
 from benchmarks.quality import MODES, first_of_each, measure, translate
 from core.cli.parser import Parser
-from core.data_loader import InputFetcher, get_train_loader
-from core.images.grid import Grid
-from core.sampling.translate import to_uint8
-from core.solver import Solver
-from core.system.errors import UserError
 from core.system.files import write_text
 from data import demo
 from data.demo_faces import DOMAINS
@@ -40,20 +35,9 @@ SHOWN = 16  # columns of the grid
 LARGEST = 300  # training images of a domain in `gap`
 
 
-def train(folder, iterations, augment, seed, more=""):
-    """Train on the images of a folder. Yield (iteration, Solver, {name of a loss or meter: mean over the last tenth of
-    the iterations}) half-way and at the end."""
-    line = f"--mode train --preset demo --num_workers 0 --eval_every 0 {SETTINGS} --ds_iter {iterations} {more}"
-    args = program.parse_args([*line.split(), "--augment", augment, "--seed", str(seed)])
-    solver = Solver(args)
-    shape = (SIZE, args.batch_size, args.randcrop_prob, 0, seed, 0, iterations)
-    loaders = [get_train_loader(folder, which, *shape) for which in ("source", "reference")]
-    inputs, late = InputFetcher(*loaders, args.latent_dim, "train", seed), deque(maxlen=max(1, iterations // 10))
-    for iteration in range(iterations):
-        losses = solver.train_step(next(inputs), iteration) | solver.iteration.meters
-        late.append({name: float(value) for name, value in losses.items()})
-        if iteration + 1 in (iterations // 2, iterations):
-            yield iteration + 1, solver, {name: statistics.mean(row[name] for row in late) for name in late[0]}
+def step(solver, inputs, iteration):
+    """Do an iteration. Return its losses and meters."""
+    return solver.train_step(inputs, iteration) | solver.iteration.meters
 
 
 def run(options, judge, faces, images, augment, seed):
@@ -67,13 +51,17 @@ def run(options, judge, faces, images, augment, seed):
         demo.make(drawn, SIZE, images, val=1)
         with suppress(OSError):
             drawn.rename(folder)
-    began = time.monotonic()
-    rows = {}
-    for step, solver, losses in train(folder / "train", options.iterations, augment, seed, options.flags):
+    known = first_of_each(read_faces(folder, "train", SIZE), LARGEST)
+    began, rows, iterations = time.monotonic(), {}, options.iterations
+    flags, stops = (
+        f"{SETTINGS} --ds_iter {iterations} --augment {augment} {options.flags}",
+        (iterations // 2, iterations),
+    )
+    for done, solver, losses in short_run.train(flags, folder / "train", iterations, seed, step, stops):
         found = {mode: measure(solver, judge, faces, mode) for mode in MODES}
         row = {f"{mode} {name}": value for mode, by_name in found.items() for name, value in by_name.items()}
-        rows[step] = row | {"D/gap": gap(solver, folder, faces)} | losses
-        print(f"{path.stem}, iteration {step}: {time.monotonic() - began:.0f} s", flush=True)
+        rows[done] = row | {"D/gap": gap(solver, known, faces)} | losses
+        print(f"{path.stem}, iteration {done}: {time.monotonic() - began:.0f} s", flush=True)
     draw(path.with_suffix(".png"), solver, faces)
     write_text(path, json.dumps(rows, indent=2) + "\n")
 
@@ -81,35 +69,32 @@ def run(options, judge, faces, images, augment, seed):
 def draw(path, solver, faces):
     """Write a grid: for each domain sources of the next one, references, and translations."""
     by_domain = [faces[0][faces[1] == label][:SHOWN] for label in range(len(DOMAINS))]
-    titles = [title for name in DOMAINS for title in ("source", "reference", name)]
-    grid = Grid(len(titles), min(map(len, by_domain)), SIZE, titles)
+    rows = []
     for y_trg, x_ref in enumerate(by_domain):
         y_src = (y_trg + 1) % len(DOMAINS)
         x_src = by_domain[y_src][: len(x_ref)]
         labels = torch.full((len(x_src),), y_src)
         x_fake, _ = translate(solver, x_src, labels, y_trg, x_ref[: len(x_src), None], "reference")
-        for row, images in enumerate((x_src, x_ref, x_fake[:, 0])):
-            grid.put(3 * y_trg + row, 0, to_uint8(images))
-    grid.save(path)
+        rows += [("source", x_src), ("reference", x_ref[: len(x_src)]), (DOMAINS[y_trg], x_fake[:, 0])]
+    draw_rows(path, rows)
 
 
 @torch.no_grad()
-def gap(solver, folder, faces):
-    """Return how much higher D's logits are at training images than at validation images, in standard deviations of the
-    latter. 0 means that D has memorised nothing."""
-    x, y, _ = first_of_each(read_faces(folder, "train", SIZE), LARGEST)
-    parts = [[column.to(solver.device) for column in part] for part in ((x, y), faces[:2])]
+def gap(solver, known, faces):
+    """Return how much higher D's logits are at training images (known) than at validation images (faces), in standard
+    deviations of the latter. 0 means that D has memorised nothing."""
+    parts = [[column.to(solver.device) for column in part[:2]] for part in (known, faces)]
     train, val = (solver.nets.discriminator(*part) for part in parts)
     return ((train.mean() - val.mean()) / val.std()).item()
 
 
-def table(options, step):
+def table(options, done):
     """Return a Markdown table of an iteration: mean and deviation over the seeds, and the difference from the first
     variant in standard errors."""
     rows = {}
     for images, augment in product(options.images, options.variants):
         for path in sorted(Path(options.out).glob(f"{images}_{augment}_*.json")):
-            row = json.loads(path.read_text("utf-8"))[str(step)]
+            row = json.loads(path.read_text("utf-8"))[str(done)]
             quality = [value for name, value in row.items() if name.split()[-1] in FACTORS]
             for name, value in {"mean of the factors": statistics.mean(quality), **row}.items():
                 rows.setdefault(name, {}).setdefault((images, augment), []).append(value)
@@ -145,8 +130,8 @@ def report(options):
     faces = first_of_each(read_faces(options.data, "val", SIZE), options.val_images)
     for seed, images, augment in product(options.seeds, options.images, options.variants):
         run(options, judge, faces, images, augment, seed)
-    for step in (options.iterations // 2, options.iterations):
-        print(f"\nIteration {step}\n\n{table(options, step)}")
+    for done in (options.iterations // 2, options.iterations):
+        print(f"\nIteration {done}\n\n{table(options, done)}")
 
 
 def main(argv=None):
@@ -160,11 +145,7 @@ def main(argv=None):
     parser.add_argument("--flags", default="", help="further flags of main.py, such as '--device cpu'")
     parser.add_argument("--val_images", type=int, default=334, help="validation images per domain")
     parser.add_argument("--out", default="expr/few_images", help="folder for data and results")
-    options = parser.parse_args(argv)
-    try:
-        report(options)
-    except UserError as error:
-        parser.exit(2, f"error: {error}\n")
+    parser.run(report, argv)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def scores(results, x_trg, true):
     return {"L1": of_true.mean().item(), "retrieval": is_nearest.double().mean().item()}
 
 
-def draw(path, rows):
+def draw_rows(path, rows):
     """Write a grid of rows (title, images (N, 3, H, W))."""
     columns = max(len(images) for _, images in rows)
     grid = Grid(len(rows), columns, rows[0][1].shape[-1], [title for title, _ in rows])
@@ -122,8 +122,7 @@ def report(options):
         chance = f"retrieval by chance {1 / len(trg.x):.3f}"
         print(f"\n{source} to {target}, step {step}, {len(true)} pairs, {chance}\n{table(rows[-1])}", flush=True)
         chosen = torch.linspace(0, len(true) - 1, min(SHOWN, len(true))).long()
-        titles = {"leave": source, "own style": "own style", "true style": "true style", "mean style": "mean style"}
-        shown += [(title, found[choice][chosen]) for choice, title in titles.items()]
+        shown += [(source if choice == "leave" else choice, found[choice][chosen]) for choice in CHOICES]
         shown.append((f"true {target}", trg.x[true[chosen]]))
     means = {
         choice: {key: statistics.mean(row[choice][key] for row in rows) for key in ("L1", "retrieval")}
@@ -131,7 +130,7 @@ def report(options):
     }
     print(f"\nmean\n{table(means)}")
     if options.grid:
-        draw(options.grid, shown)
+        draw_rows(options.grid, shown)
 
 
 def main(argv=None):
@@ -141,11 +140,7 @@ def main(argv=None):
     parser.add_argument("--step", type=int, help="step (default the newest)")
     parser.add_argument("--data", required=True, help="folder of paired images, one sub-folder per domain")
     parser.add_argument("--grid", help="image file for some translations")
-    options = parser.parse_args(argv)
-    try:
-        report(options)
-    except UserError as error:
-        parser.exit(2, f"error: {error}\n")
+    parser.run(report, argv)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from core.cli.args import parse_given
 from core.cli.parser import Parser
 from core.cli.resolve import loaded_config
 from core.solver import Solver
-from core.system.errors import UserError
 from core.system.files import atomic_write
 from data.demo_faces import DOMAINS
 
@@ -178,11 +177,7 @@ def main(argv=None):
     parser.add_argument("--steps", default="newest", help="newest, all, or steps like 400,800")
     parser.add_argument("--out", default="expr/quality", help="folder for quality.json")
     parser.add_argument("--curve", help="image file for a plot over the steps (needs matplotlib)")
-    options = parser.parse_args(argv)
-    try:
-        report(options)
-    except UserError as error:
-        parser.exit(2, f"error: {error}\n")
+    parser.run(report, argv)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from core.system.device import at_least_single
 from core.system.random import random_generator
 
 KINDS = ("flip", "shift", "scale", "rotation", "brightness", "contrast", "hue", "saturation", "cutout")
@@ -44,7 +45,7 @@ def augmented(x, numbers, p):
     Returns (N, 3, H, W), at least in single precision, not clamped. p is a number or a scalar tensor.
     """
     with torch.autocast(x.device.type, enabled=False):  # bf16 would round positions and colours.
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = at_least_single(x)
         chances, values = numbers.to(x.dtype).split([len(KINDS), NUMBERS - len(KINDS)], dim=1)
         happens = dict(zip(KINDS, (chances < p).unbind(1), strict=True))  # (N,) each
         happens["flip"] = chances[:, 0] < p / 2  # The other half of the flips change nothing.

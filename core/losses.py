@@ -11,24 +11,25 @@ from torch.nn import functional as F
 from core import r1
 from core.augment import augmented
 from core.model import face_masks
+from core.system.device import at_least_single
 
 
 def adversarial_loss(logits, target):
     """Return the binary cross entropy of logits (N,) for a target of 0 or 1 (equation 1)."""
-    logits = _at_least_single(logits)
+    logits = at_least_single(logits)
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
 def distance(x, y):
     """Return the mean absolute difference of two tensors of the same shape."""
-    return F.l1_loss(_at_least_single(x), _at_least_single(y))
+    return F.l1_loss(at_least_single(x), at_least_single(y))
 
 
 def discriminator_loss(nets, x_real, y_org, y_trg, content, s_trg, lambda_reg, augment=None):
     """Return the loss of D: real images of y_org against images that G generates from content and s_trg, plus R1.
 
-    content: of x_real. s_trg (N, style_dim): the target style, in domain y_trg. augment: None, or random
-    numbers (N, 2, NUMBERS) and the probability p, see `_seeing`.
+    content: of x_real. s_trg (N, style_dim): the target style, in domain y_trg. augment: None, or random numbers
+    (N, 2, NUMBERS) and the probability p, see `_seeing`.
     Returns (loss, {"real", "fake", "reg"}, {"sign": mean sign of the logits at real images}).
     """
     generator = nets["generator"]
@@ -82,11 +83,6 @@ def _seeing(discriminator, augment, is_fake):
         return discriminator
     numbers, p = augment
     return lambda x, y: discriminator(augmented(x, numbers[:, is_fake], p), y)
-
-
-def _at_least_single(x):
-    """Convert x to at least single precision. Autocast may return half precision, which is too coarse for sums."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _detached(terms):

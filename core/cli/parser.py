@@ -63,6 +63,14 @@ class Parser(argparse.ArgumentParser):
             self.error(str(error))
         return args
 
+    def run(self, work, argv=None):
+        """Parse a command line and call work(args). Exits with status 2 after a UserError."""
+        args = self.parse_args(argv)
+        try:
+            work(args)
+        except UserError as error:
+            self.error(str(error))
+
     def error(self, message):
         """Print one sentence to stderr, on rank 0 alone, and exit with status 2. See `raises`."""
         sentence = self._plain(message)

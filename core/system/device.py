@@ -67,6 +67,11 @@ def autocast(device, precision):
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+def at_least_single(x):
+    """Convert x to at least single precision. Autocast may return half precision, which is too coarse for sums."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def check_cuda_graph(is_wanted, device):
     """Raise UserError if --cuda_graph does not work here."""
     if is_wanted and (device.type != "cuda" or world_size() > 1):
