@@ -1,7 +1,8 @@
 """Translate images from Python: StarGAN.load("assets/demo").translate("dog.png", "cat"). See docs/python-api.md."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee
 from os import PathLike
 from pathlib import Path
 
@@ -12,14 +13,13 @@ from PIL import Image
 from core.cli.config import defaults, merge
 from core.cli.domains import name_domains
 from core.cli.flags import check_values
-from core.cli.resolve import loaded_config
-from core.data_loader import SCALE
-from core.images.io import as_rgb, read_rgb, squared
+from core.cli.resolve import loaded_for_sampling
+from core.images.clips import Frame, open_clip
+from core.images.io import as_rgb, read_rgb, to_uint8
 from core.sampling import translate
 from core.sampling.style_files import Style, fingerprint, read_styles
 from core.solver import Solver
 from core.system.errors import UserError, value_errors
-from core.system.memory import chunks
 
 Picture = str | PathLike | Image.Image | np.ndarray | torch.Tensor
 Pictures = Picture | Sequence[Picture]
@@ -49,7 +49,7 @@ class StarGAN:
         if unknown := sorted(flags.keys() - defaults().keys()):
             raise UserError(f"Cannot use {unknown[0]} (there is no such flag). Remove it.")
         check_values(merge(given))
-        config = name_domains(loaded_config(given), [])
+        config = name_domains(loaded_for_sampling(given), [])
         solver = Solver(config)
         solver.read(config.resume_iter)
         return cls(solver)
@@ -64,7 +64,9 @@ class StarGAN:
                 if not items:
                     raise UserError("Cannot average references (the list is empty). Give at least one image.")
                 y_ref = torch.full((len(items),), label, device=self.solver.device)
-                code = translate.encoded(nets.style_encoder, self._read(items), y_ref).cpu().float().mean(0)
+                squares = self.solver.translator(is_square=True)
+                x_ref = torch.cat([self._read(item, squares)[1] for item in items])
+                code = translate.encoded(nets.style_encoder, x_ref, y_ref).cpu().float().mean(0)
                 paths = [str(item) for item in items if isinstance(item, str | PathLike)]
                 name = Path(paths[0]).stem if len(items) == len(paths) == 1 else f"mean_of_{len(items)}"
                 return Style(name, domain, code, {"mean": paths}, self._model)
@@ -89,41 +91,75 @@ class StarGAN:
         (seed, psi). strength: from 0, the source's own style, to 1. source_domain: of the sources, for their own style;
         None: their folder may name it, else it is the domain that reproduces them best.
         """
+        code, label = self._code(target, reference, style, seed, psi), self._label(source_domain)
+        translator, (items, is_one) = self._translator(strength), _as_list(images)
+        outputs = []
+        for item in items:
+            with torch.no_grad(), self.solver.autocast():
+                image, x_src = self._read(item, translator)
+                sources = translator.encode(x_src, image, self._label_of(item) if label is None else label)
+                outputs += [Image.fromarray(output) for output in translator.render(sources, image, code)]
+        return outputs[0] if is_one else outputs
+
+    @value_errors()
+    def translate_clip(
+        self, clip: str | PathLike | Iterable[Picture], target: str | Style, *, reference: Pictures | None = None,
+        style: Style | None = None, seed: int | None = None, psi: float = 1.0, strength: float = 1.0,
+        source_domain: str | None = None,
+    ) -> Iterator[Image.Image]:  # fmt: skip
+        """Return an iterator over the translated frames of a clip, PIL images. Each is computed when it is requested.
+
+        clip: a video or animated image, or an iterable of images, such as those of a camera. Frames of a file have
+        their time and duration in seconds in `info`. All frames have the same style; the source's own style, for
+        strength, is that of the first frame. Others: see `translate`.
+        """
+        code, label = self._code(target, reference, style, seed, psi), self._label(source_domain)
+        is_file = isinstance(clip, str | PathLike)
+        label = self._label_of(clip) if is_file and label is None else label
+        return self._frames(open_clip(clip).frames() if is_file else clip, code, label, self._translator(strength))
+
+    def _frames(self, frames, code, label, translator):
+        """Yield the translations of Frames, or of images of any kind, as PIL images. Raises ValueError."""
+        frames, items = tee(frames)
+        images = (item.image if isinstance(item, Frame) else self._picture(item) for item in items)
+        outputs = translator.frames(images, code, label)
+        for frame in frames:
+            with value_errors(), self.solver.autocast():
+                (output,) = next(outputs)
+            image = Image.fromarray(output)
+            if isinstance(frame, Frame):
+                image.info = {"time": float(frame.time), "duration": float(frame.duration)}
+            yield image
+
+    def _code(self, target, reference, style, seed, psi):
+        """Return the style code (1, style_dim) on the device that the arguments of `translate` choose."""
         given = [target if isinstance(target, Style) else None, style, reference, seed]
         if sum(value is not None for value in given) > 1:
             raise UserError("Cannot use several styles at once (a Style, a reference, a seed). Give one of them.")
-        check_values(defaults() | {"strength": strength})
         style = style or given[0] or self.style(target, reference, seed=seed or 0, psi=psi)
         if style.model != self._model or target not in (style, style.domain):
             raise UserError(f"Cannot use style {style.name} (it belongs to another model or domain). Use another one.")
-        items, is_one = _as_list(images)
-        label = None if source_domain is None else self._label(source_domain)
-        parts = [self._translated(items[part], style.code, strength, label) for part in chunks(len(items), 64)]
-        outputs = [Image.fromarray(image) for part in parts for image in part]
-        return outputs[0] if is_one else outputs
+        return style.code[None].to(self.solver.device)
 
-    def _translated(self, items, code, strength, label):
-        """Return translations of some images into one style (N, H, W, 3), as the command line computes them."""
-        nets, size = self.solver.nets_ema, self.solver.inference_batch
-        with torch.no_grad(), self.solver.autocast():
-            x_src = self._read(items)
-            sources = translate.read_sources(nets, x_src.split(size.size), size)
-            if strength != 1:
-                paths = [item if isinstance(item, str | PathLike) else "" for item in items]
-                labels = translate.folder_labels(paths, self.domains) if label is None else [label] * len(items)
-                sources = translate.with_own_styles(nets, sources, x_src, labels, strength, size)
-            return next(translate.translate_rows(nets.generator, sources, code[None].to(x_src.device), size))
+    def _translator(self, strength):
+        check_values(defaults() | {"strength": strength})
+        return self.solver.translator(strength)
 
-    def _read(self, items):
-        """Return images as a tensor (N, 3, H, W) on the device."""
-        if all(isinstance(item, torch.Tensor) for item in items):
-            return torch.stack([self._checked(item) for item in items]).float().to(self.solver.device)
-        images = [squared(self._picture(item), self.img_size, self.solver.config.resize) for item in items]
-        return SCALE(torch.from_numpy(np.stack(images)).to(self.solver.device).permute(0, 3, 1, 2).contiguous())
+    def _label_of(self, item):
+        """Return the label of the domain that the folder of a path names; None for other images and folders."""
+        return translate.folder_labels([item], self.domains)[0] if isinstance(item, str | PathLike) else None
+
+    def _read(self, item, translator):
+        """Return an image of any kind as (Fitted, tensor (1, 3, H, W) on the device)."""
+        image = translator.shape.fit(self._picture(item))
+        if isinstance(item, torch.Tensor):  # It may have more than 8 bit.
+            return image, item.float()[None].to(self.solver.device)
+        return image, translator.tensor(image.image)
 
     def _picture(self, item):
+        """Return an image of any kind as an RGB PIL image."""
         if isinstance(item, torch.Tensor):
-            raise UserError("Cannot mix tensors with other images (they have no size in common). Give one kind.")
+            return Image.fromarray(to_uint8(self._checked(item)[None])[0])
         if isinstance(item, np.ndarray):
             return Image.fromarray(self._checked(item))
         return as_rgb(item) if isinstance(item, Image.Image) else read_rgb(item)
@@ -138,6 +174,9 @@ class StarGAN:
         return array
 
     def _label(self, domain):
+        """Return the label of a domain; None for None. Raises UserError."""
+        if domain is None:
+            return None
         if domain not in self.domains:
             raise UserError(f"Cannot use domain {domain} (there are {', '.join(self.domains)}). Choose one of them.")
         return self.domains.index(domain)

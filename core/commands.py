@@ -14,9 +14,10 @@ from core.cli.resolve import resolve, with_checkpoint
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.dry_run import report
 from core.images.advice import warn_about_counts
-from core.images.check import readable, warn_about_stretching
-from core.images.folders import check_same_on_all_ranks, find_references, find_sources
+from core.images.check import readable, readable_clips, sizes_of, warn_about_shapes
+from core.images.folders import check_same_on_all_ranks, find_references, find_sources, mirrored_names
 from core.images.inventory import inventory, warn_about_changes
+from core.images.shape import Shape
 from core.solver import Solver
 from core.system import console
 from core.system.device import describe_device, select_device
@@ -88,22 +89,33 @@ def sample(given):
         return
     config = resolve(given)
     labels = config.target_labels()
-    found = {"src": [(path, 0) for path in find_sources(config.src_dir, config.result_dir)]}
+    found, clips = {}, []
+    if any(output != "video" for output in config.outputs):
+        found["src"] = [(path, 0) for path in find_sources(config.src_dir, config.result_dir)]
+    if "video" in config.outputs:
+        clips = readable_clips(find_sources(config.src_dir, config.result_dir, "a clip"), f"--src_dir {config.src_dir}")
     if "reference" in config.all_style_kinds():
         found["ref"] = find_references(config.ref_dir, config.names_by_label, labels, config.result_dir)
     folders = {name: f"--{name}_dir {config.flags[f'{name}_dir']}" for name in found}
     samples = {name: readable(found[name], folders[name], config.num_workers) for name in found}
     console.info(f"Domains: {', '.join(config.names_by_label)} ({config.domains_origin})")
-    console.info("Images: " + ", ".join(f"{len(images)} {name}" for name, images in samples.items()))
-    if config.resize == "stretch":
-        warn_about_stretching([path for images in samples.values() for path, _ in images])
+    if samples:
+        console.info("Images: " + ", ".join(f"{len(images)} {name}" for name, images in samples.items()))
+    if clips:
+        console.info(f"Clips: {len(clips)}")
+    shape = Shape(config.img_size, config.resize, config.restore_shape)
+    if config.mirror:
+        for paths in ([path for path, _ in samples.get("src", ())], [clip.path for clip in clips]):
+            mirrored_names(paths, config.src_dir)  # raises UserError where two are the same
+    sizes = sizes_of(path for images in samples.values() for path, _ in images)
+    warn_about_shapes([*sizes, *((clip.path, clip.size) for clip in clips)], shape)
     if config.dry_run:
-        report.sampling(config, samples)
+        report.sampling(config, samples, clips)
         return
-    transform = test_transform(config.img_size, config.resize)
+    transform = test_transform(config.img_size, shape.square)
     options = {"transform": transform, "batch_size": config.batch_size, "num_workers": config.num_workers}
     loaders = Munch({name: get_sample_loader(images, **options) for name, images in samples.items()})
-    start_solver(config).sample(loaders)
+    start_solver(config).sample(Munch(loaders, clips=clips))
     skipped = sum(len({path for path, _ in found[name]} - {path for path, _ in samples[name]}) for name in found)
     if skipped:
         console.info(f"Skipped {console.counted(skipped, 'unreadable image')}")

@@ -24,6 +24,7 @@ from core.system.workers import Loader
 
 SCALE = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])  # uint8 to [-1, 1]
 TO_TENSOR = v2.PILToTensor(), SCALE
+in_range = v2.Compose(TO_TENSOR)  # PIL image -> tensor (3, H, W) in [-1, 1]
 MAX_WARNINGS = 10  # for images that became unreadable; a missing folder raises an error instead
 
 
@@ -149,6 +150,12 @@ def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers
 def get_sample_loader(samples, transform, batch_size=8, num_workers=4):
     """Return a DataLoader of batches (x, y) of the samples (path, label), in their order."""
     return Loader(ImageList(samples, transform), batch_size, **_worker_options(num_workers))
+
+
+def get_picture_loader(paths, shape, num_workers=4):
+    """Return a DataLoader of (Fitted image, 0), one for each path. shape: a Shape."""
+    samples = ImageList([(path, 0) for path in paths], shape.fit)
+    return Loader(samples, batch_size=None, collate_fn=tuple, **_worker_options(num_workers))
 
 
 def _worker_options(num_workers):

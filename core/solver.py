@@ -12,14 +12,18 @@ from core.augment import Probability, random_numbers
 from core.checkpoint.init_from import load_source
 from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, StepFiles
 from core.cli.config import RunConfig
+from core.cli.flags import SINGLE_OUTPUTS
+from core.data_loader import get_picture_loader
 from core.evaluation.evaluator import Evaluation, check_scorable
 from core.evaluation.per_image import PerImage
 from core.evaluation.score_page import write_page
 from core.evaluation.scores import MODES, add_to_history, score_table, write_scores
 from core.images.folders import domain_names
+from core.images.shape import Shape
 from core.model import build_model
 from core.sampling import style_files, translate, video
 from core.sampling.outputs import OutputWriter, possible_outputs
+from core.sampling.single import Translator
 from core.sampling.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
 from core.system import console, distributed
 from core.system.device import autocast, check_cuda_graph, compiled, memory_format, select_device, set_precision
@@ -226,7 +230,8 @@ class Solver:
         """Write --outputs into --result_dir, with the networks of step --resume_iter.
 
         loaders: Munch(src, ref) of DataLoaders of (x, y). Their data sets need `samples`, a list of (path, label), for
-        file names. The labels of src are ignored. Only outputs in the style of references need ref.
+        file names and single images. The labels of src are ignored. Only outputs in the style of references need ref.
+        Only `video` needs loaders.clips, a list of Clips, and it does not need src.
         """
         config, nets = self.config, self.nets_ema
         self.load(config.resume_iter)
@@ -234,9 +239,9 @@ class Solver:
         writer = OutputWriter(
             nets.generator, config.result_dir, self.inference_batch,
             domains=config.names_by_label, titled=config.labels, video_format=config.video_format,
+            image_format=config.format, mirrored=config.src_dir if config.mirror else None,
         )  # fmt: skip
         wanted = [(output, kind) for output in config.outputs for kind in config.style_kinds(output)]
-        most = video.most_sources(config.img_size)
         try:
             with self.autocast():
                 styles = {kind: self._styles(kind, loaders) for kind in config.all_style_kinds()}
@@ -244,15 +249,34 @@ class Solver:
                     number = style_files.save(config.save_styles, styles.values(), nets, config.names_by_label)
                     console.info(f"Wrote {console.counted(number, 'style')} to {config.save_styles}")
                 wanted = possible_outputs(wanted, styles)
-                groups = translate.source_groups(
-                    nets, loaders.src, most, self.inference_batch, self._to_device,
-                    domains=config.names_by_label, strength=config.strength,
-                )  # fmt: skip
-                for sources in groups:
-                    for output, kind in wanted:
+                shared = [(output, kind) for output, kind in wanted if output not in SINGLE_OUTPUTS]
+                for sources in self._source_groups(loaders.src) if shared else ():
+                    for output, kind in shared:
                         writer.write(output, sources, styles[kind])
+                translator = self.translator(config.strength)
+                for output, kind in wanted:
+                    if output == "video":
+                        writer.clips(loaders.clips, styles[kind], translator)
+                    elif output in SINGLE_OUTPUTS:
+                        paths = [path for path, _ in loaders.src.dataset.samples]
+                        pictures = get_picture_loader(paths, translator.shape, config.num_workers)
+                        writer.images(paths, pictures, styles[kind], translator)
         finally:
             writer.finish(config.changed_flags())  # Complete and list the outputs even after an unreadable source.
+
+    def translator(self, strength=1, is_square=False):
+        """Return a Translator of single images in the shapes of --resize. is_square: squares even with keep."""
+        shape = Shape(self.config.img_size, self.config.resize, self.config.restore_shape)
+        shape = Shape(shape.size, shape.square) if is_square else shape
+        return Translator(self.nets_ema, shape, self._to_device, strength)
+
+    def _source_groups(self, loader):
+        """Yield the images of a DataLoader as Sources, as many as fit into a frame of a video."""
+        config = self.config
+        return translate.source_groups(
+            self.nets_ema, loader, video.most_sources(config.img_size), self.inference_batch, self._to_device,
+            domains=config.names_by_label, strength=config.strength,
+        )  # fmt: skip
 
     def _styles(self, kind, loaders):
         """Return the styles of --styles, of the references, or of --seeds in the domains of --target_domains."""

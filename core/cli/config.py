@@ -104,10 +104,10 @@ class RunConfig:
     def style_kinds(self, output):
         """Return the kinds of styles of an output of sampling: a list of "reference", "seed" and "file".
 
-        `images` uses references if --ref_dir is given, and seeds if there are none or --seeds is not the default. With
-        --styles, the kind "file" comes first, and the others only count if their flags are given.
+        `images` and `video` use references if --ref_dir is given, and seeds if there are none or --seeds is not the
+        default. With --styles, the kind "file" comes first, and the others only count if their flags are given.
         """
-        if output != "images":
+        if output not in ("images", "video"):
             kinds = ["seed"] if "latent" in output else ["reference"]
         else:
             kinds = ["reference"] if "ref_dir" in self.given else []

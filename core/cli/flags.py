@@ -43,7 +43,9 @@ OUTPUTS = {  # --outputs of sampling -> what it creates
     "video_latent": "a video of the sources whose style moves from seed to seed",
     "images": "one file per source and reference of --ref_dir; without --ref_dir, as images_latent",
     "images_latent": "one file per source, domain and seed",
+    "video": "one video per clip in --src_dir, a video or an animated image; styles as for images",
 }
+SINGLE_OUTPUTS = ("images", "images_latent", "video")  # those with a file for each source and style
 WIDTH = integers(1, 2**16 - 1)  # wider networks fit nowhere
 
 # What a run does with a flag.
@@ -154,8 +156,11 @@ GROUPS = {
         Flag("save_styles", PATH, None, "JSON file for the styles that are used", "sample"),
         Flag("strength", NUMBER, 1, "0: the style of the source itself, 1: the wanted style", "sample"),
         Flag("labels", SWITCH, False, "write domain and file names next to the images of a grid", "sample"),
-        Flag("resize", one_of("stretch", "crop", "pad"), "stretch", "how to make images square; by default as in "
-             "training", "sample align"),
+        Flag("resize", one_of("stretch", "crop", "pad", "keep"), "stretch", "how to make images square, or keep; by "
+             "default as in training", "sample align"),
+        Flag("restore_shape", SWITCH, False, "bring results of stretch, crop and pad to the source's shape", "sample"),
+        Flag("mirror", SWITCH, False, "for each style, a folder with the sub-folders and names of --src_dir", "sample"),
+        Flag("format", one_of("png", "jpg", "webp"), "png", "format of single images", "sample"),
         Flag("video_format", one_of("mp4", "gif", "webp"), "mp4", "format of videos", "sample"),
         Flag("domain_names", NAMES, None, "domain names in label order, for checkpoints that store none",
              "train sample"),
@@ -218,5 +223,7 @@ def check_values(values):
     base, size = values["channel_base"], values["img_size"]
     if base < size:
         raise UserError(f"--channel_base must be >= --img_size {size}, got {base}.")
+    if values["mode"] == "align" and values["resize"] == "keep":
+        raise UserError("--resize must be stretch, crop or pad in align mode, got keep.")
     if "video_latent" in values["outputs"] and len(values["seeds"]) == 1:
         raise UserError(f"--seeds must have at least two seeds for --outputs video_latent, got {values['seeds'][0]}.")

@@ -2,7 +2,7 @@
 
 import sys
 
-from core.cli.flags import GROUPS, MODES, OUTPUTS, Flag
+from core.cli.flags import GROUPS, MODES, NETWORK, OUTPUTS, Flag
 from core.cli.values import SWITCH, as_typed
 from core.system import console
 
@@ -34,6 +34,7 @@ FIRST = (
     ("python -m data.prepare --in photos --out data/mine --size 64", "create a data set from your own images"),
     ("python main.py sample --preset demo --dry_run", "print what a command would do, cost and write"),
 )
+WITH_CHECKPOINT = ("sample", "eval")  # modes that load trained networks
 WIDTH = 30  # of the column of flags
 
 
@@ -53,7 +54,11 @@ def overview():
 def of_mode(mode):
     """Return the lines of `main.py MODE --help`: examples, and the flags that the mode reads."""
     examples = [f"  python main.py {example}" for example in EXAMPLES[mode]]
-    lines = [f"{mode}: {MODES[mode]}", "", *examples, *_groups(lambda flag: mode in flag.modes.split())]
+    hidden = NETWORK if mode in WITH_CHECKPOINT else None
+    wanted = _groups(lambda flag: mode in flag.modes.split() and flag.use != hidden)
+    lines = [f"{mode}: {MODES[mode]}", "", *examples, *wanted]
+    if hidden:
+        lines += ["", "The checkpoint describes its networks. --help-all lists the flags that check their sizes."]
     if mode == "sample":
         lines += ["", "outputs:", *(f"  {name:<{WIDTH}}{meaning}" for name, meaning in OUTPUTS.items())]
     return lines

@@ -12,7 +12,15 @@ from core.checkpoint.resume import check_whole, step_to_resume
 from core.checkpoint.steps import NETS_EMA
 from core.cli.config import RunConfig, merge
 from core.cli.domains import name_domains, settle_domains
-from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, ON_ALL_RANKS, RESUMED_FLAGS, check_values, parse_flag
+from core.cli.flags import (
+    AFFECTS_RESULTS,
+    NETWORK_FLAGS,
+    ON_ALL_RANKS,
+    RESUMED_FLAGS,
+    SINGLE_OUTPUTS,
+    check_values,
+    parse_flag,
+)
 from core.cli.presets import DATA_SETS, MODELS, SETTINGS, SHIPPED, asset, preset_defaults
 from core.cli.values import as_typed
 from core.images.check import check_images
@@ -77,10 +85,18 @@ def _check_faces(config):
     find_wing(config.wing_path)
 
 
-def _sampling(given):
+def loaded_for_sampling(given):
+    """Resolve a run that loads a step to translate images. Raises UserError, also for shapes that it cannot process."""
     config = loaded_config(given)
+    if config.resize == "keep" and config.w_hpf:
+        raise UserError("--resize must be stretch, crop or pad for models of faces (w_hpf > 0), got keep.")
+    return config
+
+
+def _sampling(given):
+    config = loaded_for_sampling(given)
     kinds = config.all_style_kinds()
-    _warn_about_unused_styles(config, kinds)
+    _warn_about_unused(config, kinds)
     demo = "or add --preset demo for the included images"
     _check_default_folder(config, "src_dir", "images to translate", f"Pass --src_dir, {demo}.")
     if "reference" in kinds:
@@ -97,18 +113,25 @@ def _check_default_folder(config, name, what, advice):
         raise UserError(f"No {what} in {folder} (there is no such folder). {advice}")
 
 
-def _warn_about_unused_styles(config, kinds):
-    """Warn about flags of styles that no output of sampling uses. kinds: those that outputs use."""
+def _warn_about_unused(config, kinds):
+    """Warn about flags that no output of sampling uses. kinds: the kinds of styles that outputs use."""
     random = "For random styles, add latent, video_latent or images_latent."
     random = "For random styles beside --styles, add --seeds." if config.styles else random
     references = "For the styles of references, add reference, video_ref or images."
-    for name, kind, advice in (
-        ("seeds", "seed", random),
-        ("psi", "seed", random),
-        ("ref_dir", "reference", references),
+    files = f"Only {', '.join(SINGLE_OUTPUTS)} do."
+    for name, uses, advice in (
+        ("seeds", {"seed"}, random),
+        ("psi", {"seed"}, random),
+        ("ref_dir", {"reference"}, references),
+        ("mirror", set(SINGLE_OUTPUTS), files),
+        ("restore_shape", set(SINGLE_OUTPUTS), files),
+        ("format", {"images", "images_latent"}, "Only images and images_latent do."),
     ):
-        if name in config.given and kind not in kinds:
+        if name in config.given and not uses & {*kinds, *config.outputs}:
             console.warn(f"Ignoring --{name}: --outputs {','.join(config.outputs)} does not use it. {advice}")
+    squares = [output for output in config.outputs if output not in SINGLE_OUTPUTS]
+    if config.resize == "keep" and squares:
+        console.warn(f"Cropping images to squares for --outputs {','.join(squares)}, in spite of --resize keep.")
 
 
 def _evaluation(given):

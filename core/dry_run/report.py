@@ -74,8 +74,8 @@ def _training_files(config, iterations, num_scored):
         yield config.eval_dir, f"index.html, scores of {console.counted(num_scored, 'step')}, and images", None
 
 
-def sampling(config, samples):
-    """Print the plan of sampling. samples: {"src": [(path, label), ...]}, with "ref" if needed."""
+def sampling(config, samples, clips=()):
+    """Print the plan of sampling. samples: {"src": [(path, label), ...]}, with "ref" if needed. clips: Clips."""
     num_styles = len(config.seeds) * len(config.target_labels() or range(config.num_domains))
     if "ref" in samples:
         labels = [label for _, label in samples["ref"]]
@@ -85,12 +85,16 @@ def sampling(config, samples):
         num_styles = max(num_styles, len(list(chosen_styles(config.styles, config.names_by_label))))
     _settings(config)
     device, base = _begin(config)
-    num_sources = len(samples["src"])
-    group = min(num_sources, most_sources(config.img_size))
+    num_sources = len(samples.get("src", ()))
+    group = max(1, min(num_sources, most_sources(config.img_size)))
     translation = cost.sampling(config, group, num_styles)
     _flops(f"{console.counted(group, 'source')} in one style", translation.flops, group)
     _memory(device, base, "sampling", translation.peak)
-    outputs = f"{', '.join(config.outputs)} of {console.counted(num_sources, 'source')}"
+    frames = sum(clip.count or 0 for clip in clips)
+    if clips:
+        _flops(f"about {console.counted(frames, 'frame')} in one style", translation.flops / group * frames)
+    sources = console.counted(num_sources + len(clips), "source")
+    outputs = f"{', '.join(config.outputs)} of {sources}"
     styles = [(config.save_styles, "styles as JSON", None)] if config.save_styles else []
     _files([(config.result_dir, f"index.html, {outputs}", None), *styles])
 

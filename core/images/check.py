@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from core.images.folders import domain_names, images_below
+from core.images.clips import BadClip, open_clip
+from core.images.folders import ANIMATED, domain_names, images_below
 from core.images.io import DAMAGED_PROFILE, glance, image_size
 from core.system import console
 from core.system.device import usable_cores
@@ -164,19 +165,56 @@ def readable(samples, where, num_workers=0):
     return [sample for sample in samples if sample[0] not in broken]
 
 
-def warn_about_stretching(paths):
-    """Warn about images that become square by stretching them visibly. Unreadable ones are reported later."""
-    stretched = []
+def readable_clips(paths, where):
+    """Return the Clips of the files that begin as a clip, and warn about the others. where: their folder.
+
+    Ignores images of a folder that are not animated. Raises UserError if no clip is left.
+    """
+    clips, broken = [], []
+    for path in paths:
+        try:
+            clip = open_clip(path)
+        except BadClip as error:
+            broken.append(error)
+        else:
+            clips += [clip] * (len(paths) == 1 or clip.count != 1 or path.suffix.lower() not in ANIMATED)
+    if not clips:
+        raise broken[0] if broken else UserError(f"No clips found in {where} (its images are not animated). Add clips.")
+    for error in broken:
+        console.warn(f"Skipping a clip. {error}")
+    return clips
+
+
+def sizes_of(paths):
+    """Yield (path, (width, height)) of images. Ignores unreadable ones, which are reported later."""
     for path in paths:
         with suppress(UserError):
-            width, height = image_size(path)
-            if max(width, height) > MOST_STRETCHED * min(width, height):
-                stretched.append(f"{path.name} ({width} x {height})")
+            yield path, image_size(path)
+
+
+def warn_about_shapes(sizes, shape):
+    """Warn about images that a Shape distorts visibly, or that keep a size far from the trained one.
+
+    sizes: (path, (width, height)) of images or clips.
+    """
+    stretched, far = [], []
+    for path, (width, height) in sizes:
+        named = f"{path.name} ({width} x {height})"
+        if shape.resize == "stretch" and max(width, height) > MOST_STRETCHED * min(width, height):
+            stretched.append(named)
+        elif shape.is_far((width, height)):
+            far.append(named)
     if stretched:
         console.warn(
             f"Stretching {console.counted(len(stretched), 'image')} to a square, since one side is more than "
             f"{MOST_STRETCHED} times the other: {console.listed(stretched, 3)}. To keep proportions, add --resize crop "
             "or --resize pad."
+        )
+    if far:
+        console.warn(
+            f"Keeping the size of {console.counted(len(far), 'source')}, although it is far from the trained size "
+            f"{shape.size} x {shape.size}: {console.listed(far, 3)}. Results may be poor, since the model knows things "
+            "at another scale. Resize these sources first, or use --resize crop --restore_shape."
         )
 
 

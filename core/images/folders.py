@@ -16,6 +16,12 @@ HEIF = (".heic", ".heif")  # photos of iPhones; reading them needs pillow-heif
 SUFFIXES = (
     *IMG_EXTENSIONS, ".jfif", ".jpe", ".jp2", ".gif", ".avif", ".tga", *(HEIF if find_spec("pillow_heif") else ())
 )  # fmt: skip
+ANIMATED = (".gif", ".webp")  # images that may be clips; Pillow reads them, since PyAV reads no animated WebP
+CLIP_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
+    ".ogv", ".mxf", ".vob", *ANIMATED,
+)  # fmt: skip
+KINDS = {"an image": SUFFIXES, "a clip": CLIP_SUFFIXES}  # kind of file -> its suffixes
 SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")  # formats that the program writes
 
 
@@ -89,33 +95,41 @@ def is_image(name):
     return not is_hidden(name) and Path(name).suffix.lower() in SUFFIXES
 
 
-def images_below(root, flag=None, results=None):
+def images_below(root, flag=None, results=None, kind="an image"):
     """Return the sorted paths of the images in a folder and its sub-folders, without hidden ones; [root] for a file.
 
-    results: a folder of the program's outputs; if it is below root, its images are omitted.
+    results: a folder of the program's outputs; if it is below root, its images are omitted. kind: "an image", or
+    "a clip" for clips instead.
     """
     root, where = Path(root), f"--{flag} {root}" if flag else root
     if root.is_file():
         return [root]
     if not root.is_dir():
         problem = "it is no file or folder" if os.path.lexists(root) else "it does not exist"
-        raise UserError(f"Cannot read {where} ({problem}). Give an image or a folder of images.")
+        raise UserError(f"Cannot read {where} ({problem}). Give {kind} or a folder of {_several(kind)}.")
     images, others, special = [], [], []
     for entry in _files_below(root, results):
-        kind = special if _kind(entry) == "special" else images if is_image(entry.name) else others
-        kind.append(Path(entry.path))
+        is_wanted = Path(entry.name).suffix.lower() in KINDS[kind]
+        found = special if _kind(entry) == "special" else images if is_wanted else others
+        found.append(Path(entry.path))
     if not images:
-        raise UserError(f"No images found in {where}. Add images ({' '.join(SUFFIXES)}) or choose another folder.")
-    _warn_about_others(sorted(path.name for path in others), sorted(path.name for path in special), where)
+        add = f"Add {_several(kind)} ({' '.join(KINDS[kind])})"
+        raise UserError(f"No {_several(kind)} found in {where}. {add} or choose another folder.")
+    _warn_about_others(sorted(path.name for path in others), sorted(path.name for path in special), where, kind)
     return sorted(images, key=lambda path: path.relative_to(root).parts)
 
 
-def _warn_about_others(others, special, where):
+def _several(kind):
+    """ "an image" -> "images" """
+    return f"{kind.split()[1]}s"
+
+
+def _warn_about_others(others, special, where, kind):
     """Warn about ignored files, once for each folder, although several parts of the program list it."""
     if others:
         num_heif = sum(name.lower().endswith(HEIF) for name in others)
         hint = f" Run python -m pip install pillow-heif to use {num_heif:,} of them." if num_heif else ""
-        ignored = f"Ignoring {console.counted(len(others), 'file')} without an image suffix in {where}"
+        ignored = f"Ignoring {console.counted(len(others), 'file')} without {kind} suffix in {where}"
         console.warn_once(ignored, f"{ignored}: {console.listed(others, 3)}.{hint}")
     if special:
         ignored = f"Ignoring {console.counted(len(special), 'special file')} (pipes, sockets or devices) in {where}"
@@ -155,11 +169,30 @@ def _kind(entry):
     return "file" if is_file else "special"
 
 
-def find_sources(root, result_dir):
-    """Return the images below --src_dir, without those in --result_dir. Raises UserError if there are none."""
+def find_sources(root, result_dir, kind="an image"):
+    """Return the images below --src_dir, or its clips, without those in --result_dir. Raises UserError if there are
+    none."""
     if real_path(root) == real_path(result_dir):
         raise UserError(f"Cannot use --src_dir {root} (all its images are in --result_dir). Choose another folder.")
-    return images_below(root, "src_dir", result_dir)
+    if kind == "an image" and Path(root).is_file() and Path(root).suffix.lower() in set(CLIP_SUFFIXES) - set(ANIMATED):
+        raise UserError(f"Cannot read --src_dir {root} as an image (it is a clip). Add --outputs video.")
+    return images_below(root, "src_dir", result_dir, kind)
+
+
+def mirrored_names(paths, root):
+    """Return the path of each file relative to the folder `root`, or to that of the file `root`, without its suffix.
+
+    Raises UserError where two of them would be the same.
+    """
+    root = Path(root) if Path(root).is_dir() else Path(root).parent
+    names, path_of = [], {}
+    for path in paths:
+        name = Path(path).relative_to(root).with_suffix("").as_posix()
+        other = path_of.setdefault(name.casefold(), path)  # Some file systems ignore case.
+        if other != path:
+            raise UserError(f"Cannot mirror {root} ({other} and {path} have the same name). Rename one of them.")
+        names.append(name)
+    return names
 
 
 def find_references(root, domains, targets=None, results=None):

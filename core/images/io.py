@@ -20,7 +20,7 @@ from core.system.files import atomic_write
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "PPM", "JPEG2000", "HEIF", "TGA")
 MOST_PIXELS = 2**28  # of an image: photographs of 200 megapixels, but no file that would fill the memory
 MOST_TEXT = 2**26  # bytes of the texts in a PNG file, which are not used
-DAMAGED_PROFILE = "damaged_profile"
+DAMAGED_PROFILE, ALPHA = "damaged_profile", "alpha"  # entries of an image's info
 JPEG_OPTIONS = {"quality": 95, "subsampling": 0}  # other formats ignore them
 READ_ERRORS = (  # raised by Pillow for files that are no image, truncated or too large
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, struct.error,
@@ -33,9 +33,10 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MOST_TEXT
 def read_rgb(path, least_side=None):
     """Read an image file as an upright RGB PIL image in sRGB, without metadata. Raises UserError.
 
-    Transparent pixels become white; 16-bit and floating-point grey values are scaled, not clipped, to 8 bit.
-    least_side: decode a JPEG at 1/2, 1/4 or 1/8 of its size if its sides remain at least this long. From 1024 px to
-    256 px this takes half the time and changes pixels by 0.3 / 255.
+    Transparent pixels become white; the info of the image keeps its transparency as ALPHA, a PIL image. 16-bit and
+    floating-point grey values are scaled, not clipped, to 8 bit. least_side: decode a JPEG at 1/2, 1/4 or 1/8 of
+    its size if its sides remain at least this long. From 1024 px to 256 px this takes half the time and changes pixels
+    by 0.3 / 255.
     """
     image, _ = read_with_size(path, least_side)
     if DAMAGED_PROFILE in image.info:
@@ -49,7 +50,7 @@ def read_with_size(path, least_side=None):
 
     No warning, but an entry DAMAGED_PROFILE in the image's info, if its colour profile cannot be used.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         width, height = image.size
         if least_side is not None and isinstance(image, JpegImageFile):  # others may return an embedded thumbnail
             image.draft("RGB", (least_side, least_side))
@@ -57,7 +58,8 @@ def read_with_size(path, least_side=None):
         ImageOps.exif_transpose(image, in_place=True)
         size = (width, height) if image.size == decoded_size else (height, width)
         has_good_profile, rgb = colour.fits(image), _rgb(image, image.format)
-    rgb.info = {} if has_good_profile else {DAMAGED_PROFILE: True}
+    if not has_good_profile:
+        rgb.info[DAMAGED_PROFILE] = True
     return rgb, size
 
 
@@ -75,12 +77,12 @@ def glance(path):
 
 def image_size(path):
     """Return (width, height) as stored in an image file, without decoding it. Raises UserError."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return image.size
 
 
 @contextmanager
-def _opened(path):
+def opened(path):
     """Open an image file. Errors of Pillow within the context become UserErrors."""
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):  # Opening a pipe would wait for ever.
@@ -112,12 +114,17 @@ def _rgb(image, file_format):
     if image.mode[0] in "IF":
         image = _eight_bit(image, file_format)
     if not image.has_transparency_data:
-        return colour.to_srgb(image, icc)
+        rgb = colour.to_srgb(image, icc)
+        rgb.info = {}
+        return rgb
     rgba = image.convert("RGBA")
     colours = rgba.getchannel("R") if image.mode in ("L", "LA") else rgba.convert("RGB")
     opaque = colour.to_srgb(colours, icc)
-    opaque.putalpha(rgba.getchannel("A"))
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
+    alpha = rgba.getchannel("A")
+    opaque.putalpha(alpha)
+    rgb = Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
+    rgb.info = {ALPHA: alpha}
+    return rgb
 
 
 def _eight_bit(image, file_format):
@@ -136,12 +143,19 @@ def squared(image, size, resize="stretch", resample=Image.Resampling.BILINEAR):
     if resize == "crop":
         return ImageOps.fit(image, (size, size), resample)
     if resize == "pad":
-        longer = max(image.size)  # ImageOps.pad fails, or adds nothing but white, where a side is rounded to 0
-        width, height = (max(1, round(side / longer * size)) for side in image.size)
+        left, top, right, bottom = padded_box(image.size, size)
         square = Image.new("RGB", (size, size), "white")
-        square.paste(image.resize((width, height), resample), (round((size - width) / 2), round((size - height) / 2)))
+        square.paste(image.resize((right - left, bottom - top), resample), (left, top))
         return square
     return image.resize((size, size), resample)
+
+
+def padded_box(image_size, size):
+    """Return (left, top, right, bottom) of an image that `squared` pads to size x size."""
+    longer = max(image_size)  # ImageOps.pad fails, or adds nothing but white, where a side is rounded to 0
+    width, height = (max(1, round(side / longer * size)) for side in image_size)
+    left, top = round((size - width) / 2), round((size - height) / 2)
+    return left, top, left + width, top + height
 
 
 def to_uint8(x):
@@ -151,6 +165,8 @@ def to_uint8(x):
 
 
 def write_image(path, image):
-    """Write a uint8 image (H, W, 3) in the format of the suffix, atomically. Raises UserError."""
+    """Write a uint8 image (H, W, 3), or (H, W, 4) with transparency, in the format of the suffix, atomically. JPEG
+    drops the transparency. Raises UserError."""
+    array = np.ascontiguousarray(image)
     with atomic_write(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary, **JPEG_OPTIONS)
+        Image.fromarray(array[..., :3] if Path(path).suffix == ".jpg" else array).save(temporary, **JPEG_OPTIONS)

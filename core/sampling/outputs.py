@@ -1,9 +1,12 @@
 """The outputs of sample mode: grids, videos and single images, written group by group of sources."""
 
 import json
-from itertools import chain, count
+from contextlib import ExitStack
+from itertools import chain, count, tee
 from pathlib import Path
 
+from core.images.clips import BadClip
+from core.images.folders import mirrored_names
 from core.images.fonts import code_of
 from core.images.io import write_image
 from core.report import page
@@ -11,10 +14,12 @@ from core.sampling import translate, video
 from core.sampling.snapshots import SMALL
 from core.system import console
 from core.system.errors import UserError
-from core.system.files import clear_away, safe_name, write_text
+from core.system.files import clear_away, file_names, safe_name, write_text
+from core.system.memory import chunks
 from core.system.notes import read_json_lines
 
 SMALL_WIDTH = 1600  # pixels, of the small version of a large grid
+MOST_VIDEOS = 8  # encoders that run at once
 MOST_SHOWN = 600  # single images on the page
 CAPTIONS = {  # prefix of a file name -> caption on the page
     "reference": "Sources (top) in the style and domain of each reference (left)",
@@ -25,21 +30,26 @@ CAPTIONS = {  # prefix of a file name -> caption on the page
 
 
 class OutputWriter:
-    """Writer of files in `folder`; a name that is in use gets the suffix _2, _3, ... domains: names in label order."""
+    """Writer of files in `folder`; a name that is in use gets the suffix _2, _3, ...
 
-    def __init__(self, generator, folder, inference_batch, domains, titled=False, video_format="mp4"):
+    domains: names in label order. mirrored: the folder of the sources, if a tree of folders for each style mirrors it.
+    """
+
+    def __init__(self, generator, folder, inference_batch, domains, titled=False, video_format="mp4",
+                 image_format="png", mirrored=None):  # fmt: skip
         self.generator, self.folder, self.inference_batch = generator, Path(folder), inference_batch
-        self.domains, self.titled, self.video_format = domains, titled, video_format
+        self.domains, self.titled, self.mirrored = domains, titled, mirrored
+        self.video_format, self.image_format = video_format, image_format
         for incomplete in (self.folder, self.folder / SMALL):
             clear_away(incomplete, older_than=3600)  # Other running programs may also write there.
         self.taken, self.manifest = set(), {}  # file names used; {name of a single image: manifest entry}
+        self.trees = {}  # (name, origin) of a style -> its folder
+        self.has_written = False
         self.has_warned = False  # of characters that no font has
 
     def write(self, output, sources, styles):
-        """Translate the sources into the styles and write them as one of --outputs."""
-        if output.startswith("images"):
-            self.images(sources, styles)
-        elif output.startswith("video"):
+        """Translate the sources into the styles and write them as one of --outputs: a grid or an interpolation."""
+        if output.startswith("video"):
             self.video(output, sources, styles)
         elif output == "reference":
             self.grid(output, sources, styles)
@@ -60,7 +70,7 @@ class OutputWriter:
             grid.save(path)
             grid.save_small(self.folder / SMALL / path.name, columns, max(16, SMALL_WIDTH // columns))
             del grid  # frees up to a quarter of a gigabyte before the next page is created
-            console.info(f"Wrote {path}")
+            self._report(path)
 
     def _warn_about_font(self, missing):
         if missing and not self.has_warned:
@@ -77,24 +87,77 @@ class OutputWriter:
         frames = video.video_frames(self.generator, sources, styles, pairs, self.inference_batch)
         frames = console.progress(frames, total=video.frame_count(pairs), desc=path.name, unit="frame")
         video.write_video(path, frames)
-        console.info(f"Wrote {path}")
+        self._report(path)
 
-    def images(self, sources, styles):
-        """Write a PNG image for each source and style."""
-        rows = self._rows("images", sources, styles)
-        strength = {} if sources.own_codes is None else {"strength": sources.strength}
-        for row, label, style, origin in zip(rows, styles.labels, styles.names, styles.origins, strict=True):
-            domain = self.domains[label]
-            for image, source, source_path in zip(row, sources.names, sources.paths, strict=True):
-                path = self._free_path(f"{source}__{safe_name(domain)}__{style}", ".png")
-                write_image(path, image)
-                self.manifest[path.name] = {
-                    "file": path.name,
-                    "source": str(source_path),
-                    "domain": domain,
-                    **origin,
-                    **strength,
-                }
+    def images(self, paths, loader, styles, translator):
+        """Write an image for each source and style. loader: of the sources, see `get_picture_loader`."""
+        target_of = self._targets(styles)
+        sources = zip(paths, self._names(paths), loader, strict=True)
+        for path, name, (image, _) in console.progress(sources, total=len(paths), desc="images", unit="image"):
+            (label,) = translate.folder_labels([path], self.domains)
+            source = translator.encode(translator.tensor(image.image), image, label)
+            for row, output in enumerate(translator.render(source, image, styles.codes)):
+                file = self._single(name, target_of[row], self.image_format)
+                write_image(file, output)
+                self._list(file, path, styles, row, translator.strength)
+
+    def clips(self, clips, styles, translator):
+        """Write a video for each clip and style. Raises UserError if no clip can be read to its end."""
+        bad = []
+        for clip, name in zip(clips, self._names([clip.path for clip in clips]), strict=True):
+            try:
+                for rows in chunks(len(styles), MOST_VIDEOS):
+                    self._clip(clip, name, styles[rows], translator)
+            except BadClip as error:
+                bad.append(error)
+                if len(clips) > 1:
+                    console.warn(f"Skipping a clip. {error}")
+        if len(bad) == len(clips):
+            raise bad[0]
+
+    def _clip(self, clip, name, styles, translator):
+        """Write a video of one clip for each style. All are written while the clip is read once."""
+        sound = clip if clip.has_sound and self.video_format == "mp4" else None
+        (label,) = translate.folder_labels([clip.path], self.domains)
+        files = [self._single(name, target, self.video_format) for target in self._targets(styles)]
+        frames, images = tee(console.progress(clip.frames(), total=clip.count, desc=clip.path.name, unit="frame"))
+        with ExitStack() as stack:
+            writers = [stack.enter_context(video.video_file(path, clip.rate, clip.time_base, sound)) for path in files]
+            outputs = translator.frames((frame.image for frame in images), styles.codes, label)
+            for frame, arrays in zip(frames, outputs, strict=True):
+                for write, array in zip(writers, arrays, strict=True):
+                    write(array, frame.time, frame.duration)
+        for row, path in enumerate(files):
+            self._list(path, clip.path, styles, row, translator.strength)
+            self._report(path)
+
+    def _names(self, paths):
+        """Return a name for each source, which may contain folders."""
+        return file_names(paths) if self.mirrored is None else mirrored_names(paths, self.mirrored)
+
+    def _targets(self, styles):
+        """Return a name for each style, that of its folder if outputs mirror the sources."""
+        labels = [safe_name(self.domains[label]) for label in styles.labels]
+        names = [f"{label}__{style}" for label, style in zip(labels, styles.names, strict=True)]
+        if self.mirrored is None:
+            return names
+        for name, origin in zip(names, map(repr, styles.origins), strict=True):
+            if (name, origin) not in self.trees:
+                self.trees[name, origin] = self._free_path(name).name
+        return [self.trees[name, origin] for name, origin in zip(names, map(repr, styles.origins), strict=True)]
+
+    def _single(self, name, target, suffix):
+        """Return the path of the file for one source and one style."""
+        if self.mirrored is None:
+            return self._free_path(f"{name}__{target}", f".{suffix}")
+        return self.folder / target / f"{name}.{suffix}"
+
+    def _list(self, file, source, styles, row, strength):
+        """Add a file for one source and one style to the manifest."""
+        name = file.relative_to(self.folder).as_posix()
+        used = {} if strength == 1 else {"strength": strength}
+        domain = self.domains[styles.labels[row]]
+        self.manifest[name] = {"file": name, "source": str(source), "domain": domain, **styles.origins[row], **used}
 
     def finish(self, settings=()):
         """Write manifest.jsonl (the single images) and index.html; both include the outputs of earlier runs."""
@@ -103,18 +166,22 @@ class OutputWriter:
             entries = (_existing_images(path) | self.manifest).values()
             write_text(path, "".join(f"{json.dumps(entry)}\n" for entry in entries))
             console.info(f"Wrote {console.counted(len(self.manifest), 'image')} and {path}")
-        if self.taken:
+        if self.has_written or self.manifest:
             try:
                 write_page(self.folder, settings)
                 console.info(f"Wrote {self.folder / 'index.html'} (open it in a browser to see all results)")
             except UserError as error:  # not fatal: the outputs themselves exist
                 console.warn(str(error))
 
+    def _report(self, path):
+        self.has_written = True
+        console.info(f"Wrote {path}")
+
     def _rows(self, title, sources, styles):
         rows = translate.translate_rows(self.generator, sources, styles.codes, self.inference_batch)
         return console.progress(rows, total=len(styles), desc=title, unit="style")
 
-    def _free_path(self, name, suffix):
+    def _free_path(self, name, suffix=""):
         """Return a path that this run has not used. Case is ignored, as some file systems do."""
         names = chain([f"{name}{suffix}"], (f"{name}_{number}{suffix}" for number in count(2)))
         free = next(text for text in names if text.casefold() not in self.taken)
@@ -156,7 +223,7 @@ def _image_item(entry):
 
 def _existing_images(manifest):
     """Read the manifest entries whose files still exist: {name: entry}."""
-    existing = {path.name for path in manifest.parent.iterdir()}
+    existing = {path.relative_to(manifest.parent).as_posix() for path in manifest.parent.rglob("*")}
     return {row["file"]: row for row in read_json_lines(manifest, _is_entry) if row["file"] in existing}
 
 
@@ -170,7 +237,7 @@ def _is_entry(row):
 def possible_outputs(wanted, styles):
     """Return the (output, kind of styles) pairs that are possible with {kind: Styles}. Raises UserError if none is."""
     possible = [(output, kind) for output, kind in wanted
-                if not output.startswith("video") or video.style_pairs(styles[kind].labels)]  # fmt: skip
+                if not output.startswith("video_") or video.style_pairs(styles[kind].labels)]  # fmt: skip
     impossible = [output for output, kind in wanted if (output, kind) not in possible]
     names, need = ", ".join(impossible), "a video needs two references or two seeds of one domain"
     if not possible:

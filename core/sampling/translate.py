@@ -92,21 +92,22 @@ def read_references(style_encoder, batches, shown=True):
 
 
 @torch.no_grad()
-def with_own_styles(nets, sources, x_src, labels, strength, inference_batch):
+def with_own_styles(nets, sources, x_src, labels, strength, inference_batch, x_own=None):
     """Return the Sources x_src (N, 3, H, W) with their own styles. labels: N integers, None where unknown.
 
-    An unknown domain is taken to be the one whose style of the image reproduces the image best.
+    An unknown domain is taken to be the one whose style of the image reproduces the image best. x_own: the images as
+    squares of the trained size, if x_src has another shape.
     """
-    encoder = nets.style_encoder
+    encoder, x_own = nets.style_encoder, x_src if x_own is None else x_own
     if None in labels:
         errors = []
         for domain in range(len(encoder.unshared)):
-            s = encoded(encoder, x_src, torch.full((len(x_src),), domain, device=x_src.device))
+            s = encoded(encoder, x_own, torch.full((len(x_own),), domain, device=x_own.device))
             images = inference_batch.run(nets.generator.render, sources.content, s)
             errors.append((torch.cat(images) - x_src).abs().mean((1, 2, 3)))
         best = torch.stack(errors).argmin(0).tolist()
         labels = [guess if label is None else label for label, guess in zip(labels, best, strict=True)]
-    own_codes = encoded(encoder, x_src, torch.tensor(labels, device=x_src.device))  # (N, style_dim)
+    own_codes = encoded(encoder, x_own, torch.tensor(labels, device=x_own.device))  # (N, style_dim)
     return replace(sources, own_codes=own_codes, strength=strength)
 
 

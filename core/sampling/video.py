@@ -1,5 +1,6 @@
 """Interpolation videos: all sources move from each style of a domain to the next."""
 
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from core.sampling.sound import Sound
 from core.sampling.translate import translate_rows
 from core.system.files import atomic_write
 
@@ -71,28 +73,51 @@ def _window(previous, following, alpha):
 
 
 def write_video(path, frames):
-    """Encode uint8 frames (H, W, 3), H and W even, at 12.5 per second in the suffix's format. Raises UserError."""
+    """Encode uint8 frames (H, W, 3) at 12.5 per second in the suffix's format. Raises UserError."""
+    with video_file(path) as write:
+        for number, array in enumerate(frames):
+            write(array, number / FRAMES_PER_SECOND)
+
+
+@contextmanager
+def video_file(path, rate=FRAMES_PER_SECOND, time_base=1 / FRAMES_PER_SECOND, sound=None):
+    """Yield write(array, time, duration=None), which appends a uint8 frame (H, W, 3) to a video in the suffix's format.
+
+    rate: mean, in frames per second. time_base: the unit of times and durations, which are in seconds, both Fractions.
+    sound: the Clip whose sound is copied. A side of odd length grows by a pixel where the format needs it. Raises
+    UserError.
+    """
     import av  # slow to import and not needed for training
 
     codec, pixels, colours, settings, file_settings = FORMATS[Path(path).suffix]
     with atomic_write(path) as temporary, av.open(str(temporary.absolute()), "w", options=file_settings) as container:
-        stream = container.add_stream(codec, rate=FRAMES_PER_SECOND, options=settings)
-        stream.pix_fmt = pixels
+        stream = container.add_stream(codec, rate=rate, options=settings)
+        stream.pix_fmt, context = pixels, stream.codec_context
+        context.time_base = time_base
+        context.flags |= av.codec.context.Flags.frame_duration  # The last frame has no successor to end it.
         if codec == "libx264":  # without these tags each player guesses the colour space
-            context = stream.codec_context
             context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
-        last = None
-        for number, array in enumerate(frames):
-            if number == 0:
-                stream.height, stream.width = array.shape[:2]
+        copy_sound = (lambda until=None: None) if sound is None else Sound(sound, container).copy
+        last = frame = None
+
+        def write(array, time, duration=None):
+            nonlocal last, frame
+            if last is None:
+                stream.height, stream.width = (side + side % 2 * (pixels == "yuv420p") for side in array.shape[:2])
             if array is not last and pixels == "pal8":
                 frame = av.VideoFrame.from_ndarray(_with_palette(array), format=pixels)
             elif array is not last:
-                rgb = av.VideoFrame.from_ndarray(array, format="rgb24")
+                missing = (0, stream.height - array.shape[0]), (0, stream.width - array.shape[1]), (0, 0)
+                rgb = av.VideoFrame.from_ndarray(np.pad(array, missing, "edge"), format="rgb24")
                 frame = rgb.reformat(format=pixels, dst_colorspace=colours)
-            frame.pts, frame.time_base, last = number, 1 / FRAMES_PER_SECOND, array
+            frame.pts, frame.time_base, last = round(time / time_base), time_base, array
+            frame.duration = round(duration / time_base) if duration else 1
+            copy_sound(time)
             container.mux(stream.encode(frame))
+
+        yield write
         container.mux(stream.encode())
+        copy_sound()
 
 
 def _with_palette(array):

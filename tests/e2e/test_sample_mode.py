@@ -13,7 +13,7 @@ from PIL import Image
 import main
 from core.data_loader import get_test_loader
 from core.images.io import to_uint8
-from core.sampling import translate, video
+from core.sampling import single, video
 from core.solver import Solver
 from tests.command import RUN, as_flags, call, picture
 
@@ -90,17 +90,15 @@ def test_every_output_is_written_and_listed(run, faces, tmp_path, capsys):
 
 
 def test_an_image_depends_only_on_source_domain_and_seed(run, faces, tmp_path):
-    """Batch size, other seeds and other sources change nothing."""
+    """Batch size, other seeds and other sources change no byte."""
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val", "result_dir": tmp_path / "many"}
     flags = "--outputs images --num_workers 0 --target_domains cat"
     assert call("sample", f"{flags} --batch_size 5 --seeds 0-7", **folders) == 0
     folders |= {"src_dir": faces / "val" / "bear" / "00001.png", "result_dir": tmp_path / "one"}
     assert call("sample", f"{flags} --batch_size 1 --seeds 6", **folders) == 0
     pictures = [tmp_path / "many" / "bear-00001__cat__6.png", tmp_path / "one" / "00001__cat__6.png"]
-    many, one = (np.asarray(picture(path)).astype(int) for path in pictures)
-    assert np.abs(many - one).max() <= 1
-    other = np.asarray(picture(tmp_path / "many" / "bear-00001__cat__5.png")).astype(int)
-    assert np.abs(many - other).max() > 1
+    many, one = (path.read_bytes() for path in pictures)
+    assert many == one != (tmp_path / "many" / "bear-00001__cat__5.png").read_bytes()
 
 
 def test_names_of_seeds_and_references_do_not_collide(run, faces, tmp_path):
@@ -162,16 +160,16 @@ def test_results_are_never_used_as_sources(run, faces, tmp_path, capsys):
 
 
 def test_interrupted_sampling_lists_the_written_images(run, faces, tmp_path, capsys, monkeypatch):
-    rows = translate.translate_rows
+    rows = single.translate_rows
 
     def stopped(*args):
         yield next(iter(rows(*args)))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(translate, "translate_rows", stopped)
+    monkeypatch.setattr(single, "translate_rows", stopped)
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val" / "bear"}
     assert call("sample", "--num_workers 0 --outputs images --seeds 0-9", **folders, result_dir=tmp_path) == 130
-    assert len(list(tmp_path.glob("*.png"))) == len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 3
+    assert len(list(tmp_path.glob("*.png"))) == len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 1
     assert not list(tmp_path.glob(".writing*"))
 
 

@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 from core.api import StarGAN
+from core.images.clips import open_clip
 from core.images.io import read_rgb, to_uint8
 from core.model import face_masks
 from core.sampling.style_files import read_styles
+from tests.clips import make_clip
 from tests.command import ROOT, call, picture
 
 DEMO = ROOT / "assets/demo"
@@ -161,8 +163,7 @@ def test_contradictions_and_wrong_numbers_are_refused(model):
         lambda: model.style("cat", references=[]), lambda: model.translate(DOGS[0], "cat", reference=CATS[0], seed=1),
         lambda: model.translate(DOGS[0], style, seed=1), lambda: model.translate(DOGS[0], "dog", style=style),
         lambda: model.translate(DOGS[0], "cat", strength=-1), lambda: model.translate(DOGS[0], "cat", psi=float("nan")),
-        lambda: StarGAN.load(DEMO, foo=1), lambda: model.translate([DOGS[0], torch.zeros(3, 64, 64)], "cat"),
-        lambda: model.translate(np.zeros((64, 64), np.uint8), "cat"),
+        lambda: StarGAN.load(DEMO, foo=1), lambda: model.translate(np.zeros((64, 64), np.uint8), "cat"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"^(Cannot [a-z]|--\w+ must)"):
             wrong()
@@ -204,3 +205,30 @@ def test_the_first_lines_run_as_a_script_from_another_folder(tmp_path):
     ]  # fmt: skip
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and picture(tmp_path / "out.png").size == (64, 64)
+
+
+def test_frames_of_a_clip_are_translated_like_images(model, tmp_path):
+    """One at a time, in one style; a file's frames have their times."""
+    make_clip(tmp_path / "clip.mp4", count=4, size=(64, 64), steps=(20, 40), sound=None)
+    sources = [frame.image for frame in open_clip(tmp_path / "clip.mp4").frames()]
+    asked = []
+    camera = (asked.append(number) or image for number, image in enumerate(sources))
+    found = model.translate_clip(camera, "cat", seed=3)
+    assert asked == [] and same(next(found), model.translate(sources[0], "cat", seed=3)) and asked == [0]
+    frames = list(model.translate_clip(tmp_path / "clip.mp4", "cat", seed=3))
+    assert all(map(same, frames, model.translate(sources, "cat", seed=3))) and len(frames) == 4
+    assert [frame.info["time"] for frame in frames] == pytest.approx([0, 1 / 30, 1 / 10, 2 / 15])
+    own = list(model.translate_clip(sources, "cat", seed=3, strength=0.5, source_domain="dog"))
+    assert same(own[0], model.translate(sources[0], "cat", seed=3, strength=0.5, source_domain="dog"))
+    with pytest.raises(ValueError, match="Cannot read .* as a clip"):
+        model.translate_clip(tmp_path / "none.mp4", "cat")
+
+
+def test_any_shape_can_be_kept(tmp_path):
+    model = StarGAN.load(DEMO, device="cpu", resize="keep")
+    tall = Image.fromarray(np.random.default_rng(0).integers(0, 256, (130, 70, 4), np.uint8))
+    found = model.translate([tall, DOGS[0]], "cat", reference=[tall, CATS[0]], strength=0.9)
+    assert (found[0].size, found[0].mode) == ((70, 130), "RGBA") and found[1].size == (64, 64)
+    assert np.array_equal(np.asarray(found[0])[..., 3], np.asarray(tall)[..., 3])
+    plain = StarGAN.load(DEMO, device="cpu")
+    assert same(model.translate(DOGS[0], "cat", seed=1), plain.translate(DOGS[0], "cat", seed=1))

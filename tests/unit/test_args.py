@@ -51,7 +51,7 @@ def test_missing_mode_is_an_error(capsys):
         ("--seeds 0-10000", "--seeds must be at most 10000 integers"),
         ("--psi -1", "--psi must be a number >= 0, got -1."),
         ("--video_format avi", "--video_format must be one of mp4, gif, webp, got avi."),
-        ("--resize squeeze", "--resize must be one of stretch, crop, pad, got squeeze."),
+        ("--resize squeeze", "--resize must be one of stretch, crop, pad, keep, got squeeze."),
         ("--save_eval_images maybe", "--save_eval_images must be yes or no, got maybe."),
         ("--dry_run=3", "--dry_run must be given without a value, got 3."),
         ("--outputs video_latent --seeds 7", "--seeds must have at least two seeds for --outputs video_latent, got 7."),

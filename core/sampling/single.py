@@ -1,0 +1,57 @@
+"""Translation of single images of any shape, one at a time: no output depends on other images, even by rounding."""
+
+from dataclasses import replace
+
+from core.data_loader import in_range
+from core.images.io import squared
+from core.sampling.translate import read_sources, translate_rows, with_own_styles
+from core.system.memory import MicroBatch
+
+ONE = MicroBatch(1, 1)
+
+
+class Translator:
+    """Translates images one at a time.
+
+    nets: Munch of G, E and, for faces, the face network. shape: a Shape. to_device: moves a tensor to their device.
+    strength: of a style, from 0 (the source's own) to 1.
+    """
+
+    def __init__(self, nets, shape, to_device, strength=1):
+        self.nets, self.shape, self.to_device, self.strength = nets, shape, to_device, strength
+
+    def encode(self, x_src, image, label=None, own_codes=None):
+        """Return the Sources of one Fitted image and its `tensor` x_src.
+
+        label: its domain; None: unknown. own_codes: its own style, if it is known.
+        """
+        sources = read_sources(self.nets, [x_src], ONE)
+        if self.strength == 1 or own_codes is not None:
+            return replace(sources, own_codes=own_codes, strength=self.strength)
+        x_own = x_src
+        if self.shape.resize == "keep":
+            x_own = self.tensor(squared(image.image, self.shape.size, self.shape.square))  # (1, 3, size, size)
+        return with_own_styles(self.nets, sources, x_src, [label], self.strength, ONE, x_own)
+
+    def render(self, sources, image, codes):
+        """Yield the translation into each of the style codes (R, style_dim), uint8, see `Shape.restored`.
+
+        sources: of the Fitted image, from `encode`.
+        """
+        for (output,) in translate_rows(self.nets.generator, sources, codes, ONE):
+            yield self.shape.restored(output, image)
+
+    def frames(self, images, codes, label=None):
+        """Yield a list of the translations into style codes (R, style_dim) for each of the RGB PIL images of a clip.
+
+        The source's own style is that of the first image.
+        """
+        own_codes = None
+        for image in map(self.shape.fit, images):
+            sources = self.encode(self.tensor(image.image), image, label, own_codes)
+            own_codes = sources.own_codes
+            yield list(self.render(sources, image, codes))
+
+    def tensor(self, image):
+        """Return a PIL image as a tensor (1, 3, H, W) in [-1, 1] on the device."""
+        return self.to_device(in_range(image)[None])

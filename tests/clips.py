@@ -1,0 +1,59 @@
+"""Clips that tests create and read."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+
+TICK = Fraction(1, 600)  # seconds
+
+
+def colour_of(number):
+    """The colour of a frame, far from that of its neighbours."""
+    return [number * 37 % 256, number * 91 % 256, number * 53 % 256]
+
+
+def make_clip(path, count=30, steps=(20,), size=(96, 64), rotation=0, sound="aac", start=0):
+    """Write a clip of frames in one colour each, with a red corner at the top left.
+
+    steps: durations of frames in TICKs, repeated. size: (width, height). rotation: in metadata. sound: a codec, or
+    None. start: time of the first frame in TICKs.
+    """
+    codec = {".avi": "mpeg4", ".webm": "libvpx-vp9"}.get(path.suffix, "libx264")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = *size, "yuv420p", TICK
+        if rotation:
+            stream.set_display_rotation(rotation)
+        track = container.add_stream(sound, rate=44100) if sound else None
+        time, samples = start, 0
+        for number in range(count):
+            image = np.full((size[1], size[0], 3), colour_of(number), np.uint8)
+            image[: size[1] // 4, : size[0] // 4] = [255, 0, 0]
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time, TICK
+            container.mux(stream.encode(frame))
+            time += steps[number % len(steps)]
+            while track and samples / 44100 < (time - start) * TICK:
+                part = _tone(samples)
+                part.pts = samples + round(start * TICK * 44100)
+                container.mux(track.encode(part))
+                samples += 1024
+        container.mux(stream.encode())
+        container.mux(track.encode() if track else [])
+
+
+def _tone(first):
+    """1024 samples of a tone."""
+    wave = np.sin(np.arange(first, first + 1024) / 16) * 8000
+    frame = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], format="s16", layout="mono")
+    frame.sample_rate, frame.time_base = 44100, Fraction(1, 44100)
+    return frame
+
+
+def sound_of(path):
+    """The decoded sound of a clip; an empty array without sound."""
+    with av.open(str(path)) as container:
+        tracks = container.streams.audio
+        parts = [frame.to_ndarray().ravel() for frame in container.decode(tracks[0])] if tracks else []
+    return np.concatenate([np.zeros(0, np.float32), *parts])
