@@ -1,4 +1,4 @@
-"""Measure what --augment does for few training images: short runs on parts of the demo set, with several random seeds.
+"""Measure what --augment does for few training images: short runs on small demo sets, with several random seeds.
 
 python -m data.demo --out data/demo32 --size 32 --val 1000
 python -m benchmarks.few_images --data data/demo32
@@ -10,9 +10,9 @@ whose file exists is not repeated. So several processes can share the work: give
 
 import json
 import os
+import shutil
 import statistics
 import time
-from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from benchmarks.judge import read_faces, train_judge
 from benchmarks.paired import draw_rows
 from benchmarks.quality import MODES, first_of_each, measure, translate
 from core.cli.parser import Parser
+from core.cli.values import integers
+from core.system.errors import UserError
 from core.system.files import write_text
 from data import demo
 from data.demo_faces import DOMAINS
@@ -43,27 +45,40 @@ def step(solver, inputs, iteration):
 def run(options, judge, faces, images, augment, seed):
     """Train once and write the measurements."""
     path = Path(options.out, f"{images}_{augment}_{seed}.json")
-    if path.exists() and str(options.iterations) in json.loads(path.read_text("utf-8")):
+    if path.exists():
+        read(path, settings_of(options, augment))  # raises UserError where it was another study
         return
     folder = Path(options.out, f"{images}_images")
     if not folder.exists():
         drawn = folder.with_name(f"{folder.name}.{os.getpid()}")  # Another process may draw the same images.
         demo.make(drawn, SIZE, images, val=1)
-        with suppress(OSError):
+        try:
             drawn.rename(folder)
+        except OSError:
+            shutil.rmtree(drawn)  # The other one was faster.
     known = first_of_each(read_faces(folder, "train", SIZE), LARGEST)
     began, rows, iterations = time.monotonic(), {}, options.iterations
-    flags, stops = (
-        f"{SETTINGS} --ds_iter {iterations} --augment {augment} {options.flags}",
-        (iterations // 2, iterations),
-    )
+    flags, stops = settings_of(options, augment), (iterations // 2, iterations)
     for done, solver, losses in short_run.train(flags, folder / "train", iterations, seed, step, stops):
         found = {mode: measure(solver, judge, faces, mode) for mode in MODES}
         row = {f"{mode} {name}": value for mode, by_name in found.items() for name, value in by_name.items()}
         rows[done] = row | {"D/gap": gap(solver, known, faces)} | losses
         print(f"{path.stem}, iteration {done}: {time.monotonic() - began:.0f} s", flush=True)
     draw(path.with_suffix(".png"), solver, faces)
-    write_text(path, json.dumps(rows, indent=2) + "\n")
+    write_text(path, json.dumps({"settings": flags, "by_iteration": rows}, indent=2) + "\n")
+
+
+def settings_of(options, augment):
+    """Return the flags of a run as text."""
+    return f"{SETTINGS} --ds_iter {options.iterations} --augment {augment} {options.flags}".strip()
+
+
+def read(path, settings):
+    """Return the measurements {iteration: {name: value}} of a run. Raises UserError if its settings were others."""
+    run = json.loads(path.read_text("utf-8"))
+    if run["settings"] != settings:
+        raise UserError(f"Cannot use {path} (its settings are {run['settings']}). Choose another folder with --out.")
+    return run["by_iteration"]
 
 
 def draw(path, solver, faces):
@@ -94,7 +109,7 @@ def table(options, done):
     rows = {}
     for images, augment in product(options.images, options.variants):
         for path in sorted(Path(options.out).glob(f"{images}_{augment}_*.json")):
-            row = json.loads(path.read_text("utf-8"))[str(done)]
+            row = read(path, settings_of(options, augment))[str(done)]
             quality = [value for name, value in row.items() if name.split()[-1] in FACTORS]
             for name, value in {"mean of the factors": statistics.mean(quality), **row}.items():
                 rows.setdefault(name, {}).setdefault((images, augment), []).append(value)
@@ -141,8 +156,8 @@ def main(argv=None):
     parser.add_argument("--images", type=int, nargs="+", default=[30, 100, 1000], help="training images per domain")
     parser.add_argument("--variants", nargs="+", default=["none", "ada"], help="values of --augment")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds")
-    parser.add_argument("--iterations", type=int, default=4000, help="iterations of each run")
-    parser.add_argument("--flags", default="", help="further flags of main.py, such as '--device cpu'")
+    parser.add("iterations", integers(2, 2**31), 4000, "iterations of each run")
+    parser.add_argument("--flags", default="", help="further flags of main.py, as in '--flags=--device cpu'")
     parser.add_argument("--val_images", type=int, default=334, help="validation images per domain")
     parser.add_argument("--out", default="expr/few_images", help="folder for data and results")
     parser.run(report, argv)

@@ -1,6 +1,6 @@
 """Measure translations where the true counterpart of every image is known.
 
-python -m benchmarks.paired --checkpoint expr/checkpoints/emoji --data data/emoji/val --grid paired.png
+python -m benchmarks.paired --checkpoint_dir expr/checkpoints/emoji --data data/emoji/val --grid paired.png
 
 --data holds one folder per domain of the checkpoint. Equal file names show the same thing, such as an emoji that two
 vendors drew. The benchmark translates each image into the other domains in three ways, and compares the result with the
@@ -27,7 +27,7 @@ from core.checkpoint.io import newest_step
 from core.checkpoint.steps import NETS_EMA
 from core.cli.parser import Parser
 from core.data_loader import ImageList, test_transform
-from core.images.folders import domain_names, images_below
+from core.images.folders import SAVED_SUFFIXES, domain_names, images_below, mirrored_names
 from core.images.grid import Grid
 from core.model import Content
 from core.sampling.translate import mean_styles, to_uint8
@@ -56,7 +56,7 @@ def read_domains(root, domains, transform):
         folder = Path(root, name)
         paths = images_below(folder)
         x = torch.stack([image for image, _ in ImageList([(path, 0) for path in paths], transform)])
-        found.append(Domain([path.relative_to(folder).with_suffix("").as_posix() for path in paths], x))
+        found.append(Domain(mirrored_names(paths, folder), x))
     return found
 
 
@@ -108,8 +108,10 @@ def draw_rows(path, rows):
 
 def report(options):
     """Translate all pairs, print the scores of each task and their means, and write the grid. Raises UserError."""
-    step = options.step or newest_step(options.checkpoint, NETS_EMA)
-    solver = load_networks(options.checkpoint, step)
+    if options.grid and Path(options.grid).suffix not in SAVED_SUFFIXES:
+        raise UserError(f"--grid must be a file such as grid.png, got {options.grid}.")
+    step = options.resume_iter or newest_step(options.checkpoint_dir, NETS_EMA)
+    solver = load_networks(options.checkpoint_dir, step)
     config = solver.config
     transform = test_transform(config.img_size, config.resize)
     domains = read_domains(options.data, config.names_by_label, transform)
@@ -136,8 +138,8 @@ def report(options):
 def main(argv=None):
     """Run the command line. Exits with status 2 after printing a UserError."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True, help="folder of checkpoints")
-    parser.add_argument("--step", type=int, help="step (default the newest)")
+    parser.add_argument("--checkpoint_dir", required=True, help="folder of checkpoints")
+    parser.add_argument("--resume_iter", type=int, help="step (default the newest)")
     parser.add_argument("--data", required=True, help="folder of paired images, one sub-folder per domain")
     parser.add_argument("--grid", help="image file for some translations")
     parser.run(report, argv)

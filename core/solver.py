@@ -62,7 +62,9 @@ class Solver:
         if not is_training:
             self.nets = Munch()
         self.memory_format = memory_format(config.channels_last)
-        self.augmentation = Probability(config.augment_prob if config.augment == "fixed" else 0)
+        augment = config.augment if is_training else "none"
+        self.augmentation = Probability(config.augment_prob if augment == "fixed" else 0)
+        adapted = {"augment": self.augmentation} if augment == "ada" else {}
         modules = *self.nets.values(), *self.nets_ema.values(), self.augmentation
         for network in () if on_meta else modules:
             network.to(self.device, memory_format=self.memory_format)
@@ -70,7 +72,6 @@ class Solver:
             G = self.nets_ema.generator
             G.content, G.render = compiled(G.content, any_batch=True), compiled(G.render, any_batch=True)
         self.optims = Munch({name: self._adam(name, net) for name, net in self.nets.items() if name != "fan"})
-        adapted = {"augment": self.augmentation} if config.augment == "ada" else {}
         groups = {NETS: self.nets, NETS_EMA: self.nets_ema, OPTIMS: self.optims | adapted}
         self.files = StepFiles(Path(config.checkpoint_dir), groups)
         self.iteration = Iteration(self) if is_training else None
@@ -139,7 +140,8 @@ class Solver:
         if config.augment != "none":
             count = len(batch.x_src) * distributed.world_size()
             numbers = random_numbers(config.seed, iteration, count, len(UPDATES))[distributed.shard(count)]
-            batch.augment = numbers.to(self.device, non_blocking=True)  # without waiting for the device
+            is_cuda = self.device.type == "cuda"  # Others may read the numbers after they are gone.
+            batch.augment = numbers.to(self.device, non_blocking=is_cuda)
         # A tensor, since torch.compile would compile again for each number.
         lambda_ds = batch.x_src.new_full((), self.lambda_ds(iteration))
         run = (self.recorded or self.iteration).run

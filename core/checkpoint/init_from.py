@@ -43,10 +43,10 @@ def check_frozen(number, img_size, inherited):
     These blocks are the first convolution and the residual blocks. inherited: see `describe_source`, None without.
     """
     most = int(math.log2(img_size)) - 1
-    if number > most:
-        raise UserError(f"--freeze_d must be <= {most}, the number of blocks of D at {img_size} px, got {number}.")
     if number and not inherited:
         raise UserError("--freeze_d only applies with --init_from. Start a training with it or remove --freeze_d.")
+    if number > most:
+        raise UserError(f"--freeze_d must be <= {most}, the number of blocks of D at {img_size} px, got {number}.")
     if number and not inherited["discriminator"]:
         flaw = f"D starts with random weights, since no nets file with a discriminator is beside {inherited['file']}"
         advice = "Copy the matching file ..._nets.ckpt there or remove --freeze_d"

@@ -123,8 +123,8 @@ GROUPS = {
         Flag("weight_decay", NUMBER, 1e-4, "L2 weight decay", use=RESULTS),
         Flag("ema_decay", DECAY, 0.999, "decay of the moving averages; 0.99 for very short runs", use=RESULTS),
         Flag("randcrop_prob", FRACTION, 0.5, "probability of a random crop of a training image", use=RESULTS),
-        Flag("augment", one_of("none", "ada", "fixed"), "none", "random transforms of the images for D, if they "
-             "are few; ada: adaptive", use=RESULTS),
+        Flag("augment", one_of("none", "ada", "fixed"), "none", "random transforms of the images that D sees, for "
+             "small data sets", use=RESULTS),
         Flag("augment_prob", numbers(0, 0.8, is_open=False), 0.3, "probability of each kind of transform, for "
              "--augment fixed", use=RESULTS),
         Flag("num_outs_per_domain", POSITIVE, 10, "outputs per source and domain in snapshots and evaluation",

@@ -190,7 +190,8 @@ def mirrored_names(paths, root):
         name = Path(path).relative_to(root).with_suffix("").as_posix()
         other = path_of.setdefault(name.casefold(), path)  # Some file systems ignore case.
         if other != path:
-            raise UserError(f"Cannot mirror {root} ({other} and {path} have the same name). Rename one of them.")
+            problem = "their names only differ in the suffix or in capitals"
+            raise UserError(f"Cannot name the results of {other} and {path} ({problem}). Rename one of them.")
         names.append(name)
     return names
 

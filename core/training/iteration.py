@@ -58,6 +58,7 @@ class Iteration:
             for mode in ("latent", "ref"):
                 losses |= self.update(f"{player}/{mode}_", partial(loss_fn, mode), batch, is_slow)
         if self.config.augment == "ada":
+            # The two updates of D alternate: its logits at real images are low in the first and high in the second.
             sign = (self.meters["D/latent_sign"] + self.meters["D/ref_sign"]) / 2
             self.augmentation.adapt(sign, len(batch.x_src) * distributed.world_size())
             self.meters["D/augment_p"] = self.augmentation.p.clone()

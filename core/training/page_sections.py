@@ -18,7 +18,7 @@ CHARTS = {  # template of a loss name, {} is the mode -> title, note
     "D/{}_reg": ("R1", "Squared gradient of D. It settles after the start. Peaks mean a high learning rate."),
     "D/{}_sign": (
         "Sign of D on real images",
-        "Share that D takes for real, minus the rest. If it stays near 1, D has memorised them: use --augment ada.",
+        "Share that D takes for real, minus the rest. The mean of both lines rises as D memorises training images.",
     ),
     "G/{}_adv": ("G against D", "It moves up and down with the losses of D. If it only grows, D has won."),
     "G/{}_sty": ("Style reconstruction", "It should fall. Then outputs show the requested style."),

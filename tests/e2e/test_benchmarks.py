@@ -44,7 +44,14 @@ def test_a_device_is_measured_within_its_time(tmp_path, capsys):
 
 def test_paired_translations_are_scored_and_drawn(faces, tmp_path, capsys):
     """Images of the demo set with the same number count as pairs here."""
-    flags = ["--checkpoint", f"{ROOT}/assets/demo", "--data", str(faces / "val"), "--grid", str(tmp_path / "grid.png")]
+    flags = [
+        "--checkpoint_dir",
+        f"{ROOT}/assets/demo",
+        "--data",
+        str(faces / "val"),
+        "--grid",
+        str(tmp_path / "grid.png"),
+    ]
     importlib.import_module("benchmarks.paired").main(flags)
     said = capsys.readouterr().out
     assert "bear to cat, step 10800, 3 pairs, retrieval by chance 0.333" in said and said.count("true style") == 7
@@ -61,10 +68,13 @@ def test_a_study_of_few_images_resumes_and_prints_a_table(faces, tmp_path, capsy
     assert capsys.readouterr().out == first[first.index("\nIteration 1") :], "no run is repeated"
     row = next(line for line in first.splitlines() if line.startswith("| D/augment_p"))
     assert row.startswith("| D/augment_p |  | 0.000 ± 0.000")
-    measured = json.loads((tmp_path / "3_none_0.json").read_text())["2"]
+    measured = json.loads((tmp_path / "3_none_0.json").read_text())["by_iteration"]["2"]
     values = [v for name, v in measured.items() if name.split()[-1] in few_images.FACTORS]
     assert len(values) == 12 and "D/gap" in measured
     assert height(tmp_path / "3_ada_1.png") == 9 * 32
+    with pytest.raises(SystemExit):  # Runs with other settings are not mixed.
+        few_images.main([*flags, "--flags=--lr 1e-4"])
+    assert "3_none_0.json (its settings are --img_size 32" in capsys.readouterr().err
 
 
 def height(path):

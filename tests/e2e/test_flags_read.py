@@ -7,7 +7,7 @@ from core.cli.flags import FLAGS, flags_of
 from tests.command import RUN, call
 
 # Read where the Solver is built, without effect on what is loaded.
-UNUSED = {"seed", "ema_decay", "init_iters", "augment"}
+UNUSED = {"seed", "ema_decay", "init_iters"}
 
 
 @pytest.mark.parametrize("mode", ["train", "sample", "eval", "align"])

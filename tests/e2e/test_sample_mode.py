@@ -228,3 +228,9 @@ def test_names_that_are_not_text_or_very_long_are_sampled(run, faces, tmp_path):
     folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "result_dir": tmp_path / "out", "src_dir": tmp_path / "src"}
     assert call("sample", "--num_workers 0 --outputs images,latent --seeds 0 --target_domains cat", **folders) == 0
     assert len(list((tmp_path / "out").glob("*__cat__0.png"))) == 2 and (tmp_path / "out" / "index.html").is_file()
+
+
+def test_flags_of_training_change_nothing(run, faces, tmp_path, capsys):
+    folders = {"checkpoint_dir": run[1]["checkpoint_dir"], "src_dir": faces / "val" / "bear", "result_dir": tmp_path}
+    assert call("sample", "--num_workers 0 --outputs images --seeds 1 --augment ada --freeze_d 1", **folders) == 0
+    assert "Ignoring --augment, --freeze_d (no effect in sample mode)." in capsys.readouterr().err

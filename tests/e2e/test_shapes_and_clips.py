@@ -96,7 +96,7 @@ def test_names_that_would_be_the_same_are_refused(sample, tmp_path, capsys):
     for name in ("a.png", "A.jpg"):
         noise(tmp_path / "src" / name, 32, 32)
     assert sample("--outputs images --mirror", tmp_path / "src") == 2
-    assert "have the same name). Rename one of them." in capsys.readouterr().err
+    assert "(their names only differ in the suffix or in capitals). Rename one of them." in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

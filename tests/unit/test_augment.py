@@ -8,9 +8,11 @@ from torch import nn
 
 from core import augment
 from core.augment import FULL_RANGE, KINDS, LARGEST, NUMBERS, TARGET, WINDOW, Probability, augmented
+from core.cli.flags import parse_flag
 from core.losses import adversarial_loss, discriminator_loss
 from core.model import Discriminator, initialize
 from core.solver import Solver
+from core.system.errors import UserError
 from tests.solvers import random_inputs
 
 SIZE = 16
@@ -173,6 +175,9 @@ def test_the_probability_follows_the_sign_of_real_logits():
     assert probability.p.item() == pytest.approx(LARGEST)
     probability.adapt(torch.tensor(TARGET - 0.1), WINDOW)  # a whole window: the mean is that of the last images
     assert probability.p.item() == pytest.approx(LARGEST - WINDOW / FULL_RANGE)
+    parse_flag("augment_prob", LARGEST)
+    with pytest.raises(UserError, match=f"<= {LARGEST}"):
+        parse_flag("augment_prob", LARGEST + 0.01)
     for _ in range(FULL_RANGE // WINDOW):
         probability.adapt(torch.tensor(-1.0), WINDOW)
     assert probability.p.item() == 0
