@@ -1,7 +1,7 @@
 """The modes of main.py: train, sample, eval and align. Each resolves its flags, builds what it needs and runs it."""
 
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from core.data_loader import get_sample_loader, get_test_loader, get_train_loade
 from core.dry_run import report
 from core.images.advice import warn_about_counts
 from core.images.check import readable, readable_clips, sizes_of, warn_about_shapes
-from core.images.folders import check_same_on_all_ranks, find_references, find_sources, mirrored_names
+from core.images.folders import check_same_on_all_ranks, find_references, find_sources, images_below, mirrored_names
 from core.images.inventory import inventory, warn_about_changes
 from core.images.shape import Shape
 from core.solver import Solver
@@ -160,6 +160,26 @@ def align(given):
         raise UserError(f"No face found in any image of {config.inp_dir}. Choose photographs that show a face.")
 
 
+def play(given):
+    """Serve the page of a trained model until Ctrl-C, on the main process alone. Raises UserError."""
+    if not release_other_ranks():
+        return
+    config = resolve(given)
+    if config.dry_run:
+        report.playing(config)
+        return
+    from core.play import server, studio  # only this mode needs them
+
+    solver = start_solver(config)
+    solver.load(config.resume_iter)
+    is_wanted = "src_dir" in config.given or Path(config.src_dir).exists()
+    paths = images_below(config.src_dir, "src_dir")[: studio.EXAMPLES] if is_wanted else []
+    page = server.PlayServer(studio.Studio(solver, paths), config.port)
+    console.info(f"Open {page.address} in a browser. Only this computer can. Ctrl-C ends the program.")
+    with suppress(KeyboardInterrupt):
+        page.serve_forever()
+
+
 def start_solver(config):
     """Return a Solver, and print its device and its networks. Raises UserError."""
     console.info(f"Device: {describe_device(select_device(config.device))}, precision: {config.precision}")
@@ -170,4 +190,4 @@ def start_solver(config):
     return solver
 
 
-COMMANDS = {"train": train, "sample": sample, "eval": evaluate, "align": align}
+COMMANDS = {"train": train, "sample": sample, "eval": evaluate, "align": align, "play": play}

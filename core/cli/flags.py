@@ -35,6 +35,7 @@ MODES = {  # mode -> what it does
     "sample": "translate images with a trained model: grids, videos or single images",
     "eval": "score a trained model: quality, diversity, similarity to the source",
     "align": "align photographs of faces, for models trained on CelebA-HQ",
+    "play": "open a page on this computer to try styles with the mouse",
 }
 OUTPUTS = {  # --outputs of sampling -> what it creates
     "reference": "a grid of the sources (top) in the styles of the references (left)",
@@ -54,7 +55,7 @@ RESULTS = "results"  # a resumed training takes it from the checkpoint; another 
 RESUMED = "resumed"  # a resumed training takes it from the checkpoint
 
 # The modes that read a flag.
-ALL, MODEL, SCORES = "train sample eval align", "train sample eval", "train eval"
+ALL, MODEL, SCORES = "train sample eval align play", "train sample eval play", "train eval"
 
 
 @dataclass(frozen=True)
@@ -157,13 +158,15 @@ GROUPS = {
         Flag("strength", NUMBER, 1, "0: the style of the source itself, 1: the wanted style", "sample"),
         Flag("labels", SWITCH, False, "write domain and file names next to the images of a grid", "sample"),
         Flag("resize", one_of("stretch", "crop", "pad", "keep"), "stretch", "how to make images square, or keep; by "
-             "default as in training", "sample align"),
-        Flag("restore_shape", SWITCH, False, "bring results of stretch, crop and pad to the source's shape", "sample"),
+             "default as in training", "sample align play"),
+        Flag("restore_shape", SWITCH, False, "bring results of stretch, crop and pad to the source's shape",
+             "sample play"),
         Flag("mirror", SWITCH, False, "for each style, a folder with the sub-folders and names of --src_dir", "sample"),
         Flag("format", one_of("png", "jpg", "webp"), "png", "format of single images", "sample"),
         Flag("video_format", one_of("mp4", "gif", "webp"), "mp4", "format of videos", "sample"),
         Flag("domain_names", NAMES, None, "domain names in label order, for checkpoints that store none",
-             "train sample"),
+             "train sample play"),
+        Flag("port", integers(0, 2**16 - 1), 0, "port of the page on 127.0.0.1; 0: any free one", "play"),
     ],
     "evaluation": [
         Flag("eval_seeds", SEEDS, None, "random seeds, one evaluation each, such as 0-9; by default --seed", SCORES),
@@ -177,7 +180,7 @@ GROUPS = {
         Flag("log_dir", PATH, None, "folder of train.jsonl and options.json; by default --sample_dir"),
         Flag("eval_dir", PATH, "expr/eval", "folder of images and scores of evaluation", SCORES),
         Flag("result_dir", PATH, "expr/results", "folder of the results", "sample"),
-        Flag("src_dir", PATH, f"{_FACES}/celeba_hq/src", "images to translate: a folder or a file", "sample"),
+        Flag("src_dir", PATH, f"{_FACES}/celeba_hq/src", "images to translate: a folder or a file", "sample play"),
         Flag("ref_dir", PATH, f"{_FACES}/celeba_hq/ref", "reference images: a folder or a file", "sample"),
         Flag("inp_dir", PATH, f"{_FACES}/custom/female", "photographs to align", "align"),
         Flag("out_dir", PATH, f"{_FACES}/celeba_hq/src/female", "aligned faces", "align"),

@@ -22,6 +22,11 @@ EXAMPLES = {
         "eval --checkpoint expr/checkpoints/afhq/100000_nets_ema.ckpt --preset afhq",
         "eval --preset afhq --eval_seeds 0-9                 (mean and standard deviation)",
     ),
+    "play": (
+        "play --preset demo",
+        "play --checkpoint expr/checkpoints/mine --src_dir photos",
+        "play --checkpoint expr/checkpoints/mine --port 8000",
+    ),
     "align": (
         "align --inp_dir photographs --out_dir aligned",
         "align --inp_dir photographs --out_dir aligned --contact_sheet sheet.jpg",
@@ -34,7 +39,7 @@ FIRST = (
     ("python -m data.prepare --in photos --out data/mine --size 64", "create a data set from your own images"),
     ("python main.py sample --preset demo --dry_run", "print what a command would do, cost and write"),
 )
-WITH_CHECKPOINT = ("sample", "eval")  # modes that load trained networks
+WITH_CHECKPOINT = ("sample", "eval", "play")  # modes that load trained networks
 WIDTH = 30  # of the column of flags
 
 

@@ -42,7 +42,8 @@ def resolve(given):
 
     Raises UserError where the checkpoint, the folders or the images do not suit the flags.
     """
-    work = {"train": _training, "sample": _sampling, "eval": _evaluation, "align": RunConfig.from_given}[given["mode"]]
+    work = {"train": _training, "sample": _sampling, "eval": _evaluation, "align": RunConfig.from_given,
+            "play": _playing}[given["mode"]]  # fmt: skip
     fields = on_main_process(lambda: vars(work(given)))  # plain values, which processes can exchange
     return RunConfig(**fields | {"skipped_images": frozenset(map(Path, fields["skipped_images"]))})
 
@@ -104,6 +105,10 @@ def _sampling(given):
     is_named = any(not name.isdecimal() for name in given.get("target_domains") or ())
     needs_names = is_named or "ref_dir" in given or "reference" in kinds
     return name_domains(config, sub_folders(config.ref_dir, config.result_dir) if needs_names else [])
+
+
+def _playing(given):
+    return name_domains(loaded_for_sampling(given), [])
 
 
 def _check_default_folder(config, name, what, advice):
@@ -189,7 +194,7 @@ def config_of_step(given, step):
     states = read_checkpoint(flags["checkpoint_dir"], NETS_EMA, step, mapped=True)
     description = describe(states, where, {name: flags[name] for name in NETWORK_FLAGS}, given)
     saved, inherited, images = {}, None, None
-    if given["mode"] == "sample" and description.resize:
+    if given["mode"] in ("sample", "play") and description.resize:
         saved = {"resize": description.resize}
     elif given["mode"] == "train" and description.settings is not None:  # None: another program, or an earlier version
         saved, inherited = saved_settings(given, description, where), saved_source(description, where)

@@ -128,6 +128,12 @@ def evaluation(config):
     _files([scores, (config.eval_dir, "features of real images", features)])
 
 
+def playing(config):
+    """Print settings and networks of the page."""
+    _settings(config)
+    _begin(config)
+
+
 def alignment(config):
     """Print the plan of an alignment. Raises UserError if there is nothing to align."""
     from core.sampling.align import targets_of  # only needed for faces

@@ -56,9 +56,14 @@ def fingerprint(nets):
 
 
 def write_styles(path, styles):
-    """Write styles as a JSON file, numbers without loss. Raises UserError."""
+    """Write styles as a JSON file. Raises UserError."""
+    write_text(Path(path), as_text(styles))
+
+
+def as_text(styles):
+    """Return styles as JSON, numbers without loss."""
     rows = [{**vars(style), "code": style.code.tolist()} for style in styles]
-    write_text(Path(path), json.dumps({"styles": rows}, indent=1) + "\n")
+    return json.dumps({"styles": rows}, indent=1) + "\n"
 
 
 def read_styles(path, domains, model=None):

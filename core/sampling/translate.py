@@ -224,8 +224,12 @@ def codes_of_seeds(seeds, latent_dim):
 
 def mean_styles(mapping_network, latent_dim, domains):
     """Return the mean style of each domain over many codes, the centre of truncation: (domains, style_dim)."""
-    z_trg = torch.randn(MEAN_STYLE_CODES, latent_dim, generator=random_generator("mean style"))
-    return latent_styles(mapping_network, z_trg, domains).mean(1)
+    return latent_styles(mapping_network, many_codes(latent_dim), domains).mean(1)
+
+
+def many_codes(latent_dim):
+    """Return the random codes whose styles stand for all styles of a domain: (MEAN_STYLE_CODES, latent_dim)."""
+    return torch.randn(MEAN_STYLE_CODES, latent_dim, generator=random_generator("mean style"))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from tests.command import RUN, call
 UNUSED = {"seed", "ema_decay", "init_iters"}
 
 
-@pytest.mark.parametrize("mode", ["train", "sample", "eval", "align"])
+@pytest.mark.parametrize("mode", ["train", "sample", "eval", "align", "play"])
 def test_a_mode_reads_only_its_flags(mode, run, data, faces, tmp_path, monkeypatch, torch_cache):
     names, read = set(), RunConfig.__getattr__
 
@@ -24,6 +24,7 @@ def test_a_mode_reads_only_its_flags(mode, run, data, faces, tmp_path, monkeypat
         "sample": "--num_workers 0 --outputs reference,latent,images,video_ref --seeds 0,1",
         "eval": "--num_workers 0 --dry_run",
         "align": "--dry_run",
+        "play": "--dry_run",
     }[mode]
     folders = {**data, "sample_dir": tmp_path / "samples", "checkpoint_dir": tmp_path / "checkpoints"}
     if mode == "sample":

@@ -10,8 +10,8 @@ from tests import golden
 from tests.command import ROOT
 
 READ_BY = {  # modes -> flags that they read
-    "train sample eval align": "preset dry_run device img_size wing_path",
-    "train sample eval": "micro_batch precision channels_last compile num_domains latent_dim hidden_dim style_dim "
+    "train sample eval align play": "preset dry_run device img_size wing_path",
+    "train sample eval play": "micro_batch precision channels_last compile num_domains latent_dim hidden_dim style_dim "
     "channel_base max_conv_dim w_hpf batch_size num_workers checkpoint_dir resume_iter checkpoint",
     "train": "cuda_graph lambda_reg lambda_cyc lambda_sty lambda_ds ds_iter total_iters max_hours lr f_lr beta1 beta2 "
     "weight_decay ema_decay randcrop_prob augment augment_prob freeze_d max_bad_updates keep_checkpoints init_from "
@@ -19,10 +19,12 @@ READ_BY = {  # modes -> flags that they read
     "train eval": "val_batch_size num_outs_per_domain seed eval_seeds save_eval_images train_img_dir "
     "val_img_dir eval_dir",
     "train align": "override",
-    "train sample": "domain_names",
-    "sample align": "resize",
-    "sample": "styles save_styles strength outputs target_domains seeds psi labels video_format result_dir src_dir "
-    "ref_dir restore_shape mirror format",
+    "train sample play": "domain_names",
+    "sample align play": "resize",
+    "sample play": "restore_shape src_dir",
+    "play": "port",
+    "sample": "styles save_styles strength outputs target_domains seeds psi labels video_format result_dir "
+    "ref_dir mirror format",
     "align": "inp_dir out_dir lm_path contact_sheet",
 }
 MODES_OF = {name: modes.split() for modes, names in READ_BY.items() for name in names.split()}
@@ -70,7 +72,7 @@ def test_a_mode_explains_the_flags_that_it_reads(capsys):
         lines = capsys.readouterr().out.splitlines()
         flags = {line.split()[0].removeprefix("--") for line in lines if line.startswith("  --")}
         read = {name for name, modes in MODES_OF.items() if mode in modes}
-        assert stop.value.code == 0 and flags == read - set(NETWORK_FLAGS if mode in ("sample", "eval") else ())
+        assert stop.value.code == 0 and flags == read - set(NETWORK_FLAGS if mode in ("sample", "eval", "play") else ())
         assert sum(line.startswith(f"  python main.py {mode} ") for line in lines[:6]) == 3
         assert len(lines) <= 60 or mode == "train"
 

@@ -1,0 +1,1 @@
+"""A page on this computer to play with a model."""

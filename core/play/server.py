@@ -1,0 +1,124 @@
+"""The web server of the page. It answers only this computer, and only requests with the token of its address."""
+
+import json
+import secrets
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+from urllib.parse import unquote
+
+from core.system.errors import UserError, reason
+from core.system.notes import parse_json
+
+HOST = "127.0.0.1"
+MOST_BYTES = 2**25  # of an upload: 34 MB
+MOST_DRAINED = 2**28  # bytes of a refused upload that are read, so that the browser shows the answer
+PAGE = Path(__file__).with_name("page.html")
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",  # The address holds the token.
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class PlayServer(ThreadingHTTPServer):
+    """Serves the page of a Studio. port: 0 for any free one. Raises UserError if it is not free."""
+
+    daemon_threads = True
+
+    def __init__(self, studio, port=0):
+        try:
+            super().__init__((HOST, port), Handler)
+        except OSError as error:
+            raise UserError(f"Cannot use --port {port} ({reason(error)}). Choose another one, or 0.") from error
+        self.studio, self.token = studio, secrets.token_urlsafe(16)
+        self.newest, self.lock = 0, Lock()  # number of the newest request for an output
+
+    @property
+    def address(self):
+        """The address of the page, with its token."""
+        return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    def handle_error(self, request, client_address):
+        """Ignore connections that break."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request: the page, an image, a new image, an output, a style."""
+
+    protocol_version, server_version, timeout = "HTTP/1.1", "StarGAN", 60
+
+    def do_GET(self):
+        """Answer with the page, or with an image as the networks see it."""
+        self._answer({"": self._page, "image": self._image})
+
+    def do_POST(self):
+        """Answer a file with its number, or a wish with an output or a style."""
+        self._answer({"add": self._add, "render": self._render, "style": self._style})
+
+    def log_message(self, *args):
+        """Print nothing."""
+
+    def _answer(self, functions):
+        """Send what the function that the path names returns: (content type, bytes), or None for nothing."""
+        hosts = {f"{host}:{self.server.server_port}" for host in (HOST, "localhost")}
+        token, _, path = self.path.lstrip("/").partition("/")
+        function, _, rest = path.partition("/")
+        is_known = secrets.compare_digest(token.encode(), self.server.token.encode())
+        if not is_known or self.headers.get("Host") not in hosts:
+            return self._send(HTTPStatus.FORBIDDEN, error="Use the address that the program printed.")
+        size = self.headers.get("Content-Length", "0")
+        if not size.isdecimal() or int(size) > MOST_BYTES:
+            self._drain(size)
+            limit = f"at most {MOST_BYTES / 1e6:.0f} MB"
+            return self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error=f"Choose a smaller file ({limit}).")
+        if function not in functions:
+            return self._send(HTTPStatus.NOT_FOUND, error="There is no such page.")
+        try:
+            found = functions[function](unquote(rest), self.rfile.read(int(size)))
+        except UserError as error:
+            return self._send(HTTPStatus.BAD_REQUEST, error=str(error))
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError):
+            return self._send(HTTPStatus.BAD_REQUEST, error="Cannot use this request (a value is missing or wrong).")
+        return self._send(HTTPStatus.NO_CONTENT) if found is None else self._send(HTTPStatus.OK, *found)
+
+    def _drain(self, size):
+        """Read and drop a refused upload, within limits."""
+        self.close_connection, left = True, min(int(size), MOST_DRAINED) if size.isdecimal() else 0
+        while left > 0 and (part := self.rfile.read(min(left, 2**16))):
+            left -= len(part)
+
+    def _send(self, status, kind="application/json", content=b"", error=None):
+        content = json.dumps({"error": error}).encode() if error else content
+        self.send_response(status)
+        for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": len(content)}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _page(self, rest, body):
+        studio = self.server.studio
+        images = [{"number": number, "name": studio.known[number].name} for number in studio.examples]
+        data = json.dumps({"domains": studio.domains, "images": images}).replace("<", "\\u003c")
+        return "text/html; charset=utf-8", PAGE.read_text(encoding="utf-8").replace("{{data}}", data).encode()
+
+    def _image(self, rest, body):
+        return "image/png", self.server.studio.shown(int(rest))
+
+    def _add(self, rest, body):
+        number = self.server.studio.upload(Path(rest).name or "image", body)
+        return "application/json", json.dumps({"number": number}).encode()
+
+    def _render(self, rest, body):
+        """Only the newest request counts: the others wait for the networks in vain and end without an output."""
+        with self.server.lock:
+            self.server.newest += 1
+            number = self.server.newest
+        output = self.server.studio.render(parse_json(body), is_wanted=lambda: number == self.server.newest)
+        return output and ("image/png", output)
+
+    def _style(self, rest, body):
+        return "application/json", self.server.studio.style_file(parse_json(body))

@@ -1,0 +1,138 @@
+"""What the page computes: images that are encoded once, and styles from a plane, references and sliders."""
+
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from threading import Lock
+
+import torch
+from PIL import Image
+
+from core.images.io import image_size, read_rgb
+from core.images.shape import Fitted
+from core.sampling import style_files, translate
+from core.system.errors import UserError
+
+EXAMPLES = 12  # images that the page shows from the beginning
+KEPT = 64  # images
+MOST_PIXELS = 2**25  # of an image: 33 million, a photograph of a telephone
+
+
+@dataclass
+class Known:
+    """An image of the page. codes: {label: its style in this domain, (1, style_dim)}."""
+
+    name: str
+    image: Fitted
+    x: torch.Tensor  # (1, 3, H, W)
+    sources: translate.Sources  # one, with its own style
+    codes: dict = field(default_factory=dict)
+
+
+class Studio:
+    """Translates the images of the page in the styles that it chooses. Can be used by several threads.
+
+    examples: paths of images that the page shows from the beginning.
+    """
+
+    def __init__(self, solver, examples=()):
+        self.solver, self.nets, self.domains = solver, solver.nets_ema, solver.config.names_by_label
+        self.translator, self.square = solver.translator(0.5), solver.translator(is_square=True)
+        self.known, self.numbers, self.lock = OrderedDict(), count(1), Lock()
+        labels, latent_dim = range(len(self.domains)), solver.config.latent_dim
+        with solver.autocast():
+            self.planes = [_plane(self.nets.mapping_network, latent_dim, label) for label in labels]
+        self.model = style_files.fingerprint(self.nets)
+        self.examples = [self.add(path, path.name) for path in examples]
+
+    def upload(self, name, content):
+        """Read and encode an image file, bytes, and return its number. Raises UserError."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "image")
+            path.write_bytes(content)
+            try:
+                return self.add(path, name)
+            except UserError as error:
+                raise UserError(str(error).replace(str(path), name)) from error
+
+    def add(self, path, name):
+        """Read and encode an image file and return its number. Raises UserError."""
+        width, height = image_size(path)
+        if width * height > MOST_PIXELS:
+            raise UserError(f"Cannot use {name} (it has {width} x {height} pixels). Make it smaller.")
+        picture = read_rgb(path)
+        with self.lock, torch.no_grad(), self.solver.autocast():
+            image = self.translator.shape.fit(picture)
+            x = self.translator.tensor(image.image)
+            squared = self.square.tensor(self.square.shape.fit(picture).image)
+            number = next(self.numbers)
+            self.known[number] = Known(name, image, squared, self.translator.encode(x, image))
+            while len(self.known) > KEPT:
+                self.known.popitem(last=False)
+        return number
+
+    def style(self, wish):
+        """Return the Style of a wish: {"domain", "pad": [x, y] in standard deviations, "psi", "references": [[number,
+        weight], ...]}. The weights of the references and of the pad are 1 in total. Raises UserError."""
+        label = self.domains.index(wish["domain"])
+        mean, axes = self.planes[label]
+        x, y = map(float, wish["pad"])
+        pad = mean + float(wish["psi"]) * (x * axes[0] + y * axes[1])  # (style_dim,)
+        chosen = [(self._code(int(number), label), float(weight)) for number, weight in wish["references"]]
+        total = max(1.0, sum(weight for _, weight in chosen))
+        code = pad + sum((weight / total * (s - pad) for s, weight in chosen), torch.zeros_like(pad))
+        if not code.isfinite().all():
+            raise UserError("Cannot use this style (it has infinite values). Choose smaller numbers.")
+        names = [self.known[int(number)].name for number, _ in wish["references"]]
+        origin = {"pad": wish["pad"], "psi": wish["psi"], "references": names}
+        return style_files.Style("played", self.domains[label], code.float().cpu(), origin, self.model)
+
+    def render(self, wish, is_wanted=lambda: True):
+        """Return a PNG file, bytes, of image number wish["image"] in the style of the wish, with its "strength".
+
+        is_wanted(): asked when the networks are free; if it returns False, so does this function return None.
+        """
+        with self.lock, torch.no_grad(), self.solver.autocast():
+            if not is_wanted():
+                return None
+            known, code = self.known[int(wish["image"])], self.style(wish).code[None].to(self.solver.device)
+            sources = replace(known.sources, strength=float(wish["strength"]))
+            (output,) = self.translator.render(sources, known.image, code)
+        return _png(Image.fromarray(output))
+
+    def shown(self, number):
+        """Return an image as the networks see it, a PNG file."""
+        return _png(self.known[number].image.image)
+
+    def style_file(self, wish):
+        """Return the style of a wish as a file for --styles, bytes."""
+        with self.lock:
+            return style_files.as_text([self.style(wish)]).encode()
+
+    def _code(self, number, label):
+        """Return the style (style_dim,) of a known image in a domain."""
+        known = self.known[number]
+        if label not in known.codes:
+            with torch.no_grad(), self.solver.autocast():
+                y = torch.tensor([label], device=known.x.device)
+                known.codes[label] = translate.encoded(self.nets.style_encoder, known.x, y)[0]
+        return known.codes[label]
+
+
+def _png(image):
+    file = BytesIO()
+    image.save(file, "png", compress_level=1)
+    return file.getvalue()
+
+
+def _plane(mapping_network, latent_dim, label):
+    """Return the mean (style_dim,) of the styles of random codes, and their two principal axes (2, style_dim), of
+    the length of a standard deviation."""
+    codes = translate.latent_styles(mapping_network, translate.many_codes(latent_dim), [label])[0]  # (N, style_dim)
+    mean = codes.mean(0)
+    values, vectors = torch.linalg.eigh(torch.cov((codes - mean).T.double().cpu()))  # ascending
+    axes = (vectors[:, -2:] * values[-2:].clamp(min=0).sqrt()).T.flip(0)
+    return mean, axes.to(mean)
