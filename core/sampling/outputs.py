@@ -165,7 +165,7 @@ class OutputWriter:
             path = self.folder / "manifest.jsonl"
             entries = (_existing_images(path) | self.manifest).values()
             write_text(path, "".join(f"{json.dumps(entry)}\n" for entry in entries))
-            console.info(f"Wrote {console.counted(len(self.manifest), 'image')} and {path}")
+            console.info(f"Wrote {console.counted(len(self.manifest), 'file')} and {path}")
         if self.has_written or self.manifest:
             try:
                 write_page(self.folder, settings)
