@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -23,13 +23,12 @@ MOST_PIXELS = 2**25  # of an image: 33 million, a photograph of a telephone
 
 @dataclass
 class Known:
-    """An image of the page. codes: {label: its style in this domain, (1, style_dim)}."""
+    """An image of the page."""
 
     name: str
     image: Fitted
-    x: torch.Tensor  # (1, 3, H, W)
     sources: translate.Sources  # one, with its own style
-    codes: dict = field(default_factory=dict)
+    codes: torch.Tensor  # (domains, style_dim), its styles as a reference
 
 
 class Studio:
@@ -66,10 +65,12 @@ class Studio:
         picture = read_rgb(path)
         with self.lock, torch.no_grad(), self.solver.autocast():
             image = self.translator.shape.fit(picture)
-            x = self.translator.tensor(image.image)
-            squared = self.square.tensor(self.square.shape.fit(picture).image)
+            sources = self.translator.encode(self.translator.tensor(image.image), image)
+            x_ref = self.square.tensor(self.square.shape.fit(picture).image)  # (1, 3, size, size)
+            y_ref = torch.arange(len(self.domains), device=x_ref.device)
+            codes = translate.encoded(self.nets.style_encoder, x_ref.expand(len(y_ref), -1, -1, -1), y_ref)
             number = next(self.numbers)
-            self.known[number] = Known(name, image, squared, self.translator.encode(x, image))
+            self.known[number] = Known(name, image, sources, codes)
             while len(self.known) > KEPT:
                 self.known.popitem(last=False)
         return number
@@ -81,12 +82,12 @@ class Studio:
         mean, axes = self.planes[label]
         x, y = map(float, wish["pad"])
         pad = mean + float(wish["psi"]) * (x * axes[0] + y * axes[1])  # (style_dim,)
-        chosen = [(self._code(int(number), label), float(weight)) for number, weight in wish["references"]]
+        chosen = [(self.known[number].codes[label], float(weight)) for number, weight in wish["references"]]
         total = max(1.0, sum(weight for _, weight in chosen))
         code = pad + sum((weight / total * (s - pad) for s, weight in chosen), torch.zeros_like(pad))
         if not code.isfinite().all():
             raise UserError("Cannot use this style (it has infinite values). Choose smaller numbers.")
-        names = [self.known[int(number)].name for number, _ in wish["references"]]
+        names = [self.known[number].name for number, _ in wish["references"]]
         origin = {"pad": wish["pad"], "psi": wish["psi"], "references": names}
         return style_files.Style("played", self.domains[label], code.float().cpu(), origin, self.model)
 
@@ -98,7 +99,7 @@ class Studio:
         with self.lock, torch.no_grad(), self.solver.autocast():
             if not is_wanted():
                 return None
-            known, code = self.known[int(wish["image"])], self.style(wish).code[None].to(self.solver.device)
+            known, code = self.known[wish["image"]], self.style(wish).code[None].to(self.solver.device)
             sources = replace(known.sources, strength=float(wish["strength"]))
             (output,) = self.translator.render(sources, known.image, code)
         return _png(Image.fromarray(output))
@@ -111,15 +112,6 @@ class Studio:
         """Return the style of a wish as a file for --styles, bytes."""
         with self.lock:
             return style_files.as_text([self.style(wish)]).encode()
-
-    def _code(self, number, label):
-        """Return the style (style_dim,) of a known image in a domain."""
-        known = self.known[number]
-        if label not in known.codes:
-            with torch.no_grad(), self.solver.autocast():
-                y = torch.tensor([label], device=known.x.device)
-                known.codes[label] = translate.encoded(self.nets.style_encoder, known.x, y)[0]
-        return known.codes[label]
 
 
 def _png(image):
