@@ -79,7 +79,8 @@ def _look_at_images(config, samples):
     else:
         labels = Counter(label for _, label in samples["train_img_dir"])
         counts = {name: labels[label] for label, name in enumerate(config.domains)}
-        warn_about_counts(counts, is_finetuned=config.inherited is not None)
+        is_augmented = config.augment != "none"
+        warn_about_counts(counts, is_finetuned=config.inherited is not None, is_augmented=is_augmented)
     return images
 
 

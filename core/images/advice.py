@@ -6,18 +6,19 @@ FEW = 100  # training images of a domain
 GUIDE = "See docs/custom-data.md."
 
 
-def warn_about_counts(counts, is_finetuned=False):
+def warn_about_counts(counts, is_finetuned=False, is_augmented=False):
     """Warn about domains with few training images, and about a single domain. counts: {name: number of images}.
 
-    is_finetuned: the training starts from trained networks, so do not advise that.
+    is_finetuned, is_augmented: the training starts from trained networks, or uses --augment, so do not advise that.
     """
     few = {name: number for name, number in counts.items() if number < FEW}
     if few:
         listed = console.listed([f"{name} {number}" for name, number in few.items()], 10)
-        other_way = "" if is_finetuned else ", or start from a trained network with --init_from"
+        other_ways = "" if is_augmented else ", or train with --augment ada"
+        other_ways += "" if is_finetuned else ", or start from a trained network with --init_from"
         console.warn(
             f"A domain with fewer than {FEW} training images ({listed}) yields translations that repeat these images. "
-            f"Add images, at least a few hundred per domain{other_way}. {GUIDE}"
+            f"Add images, at least a few hundred per domain{other_ways}. {GUIDE}"
         )
     if len(counts) == 1:
         console.warn(

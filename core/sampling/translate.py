@@ -30,8 +30,7 @@ class Sources:
 
     content: Content  # of S images
     shown: np.ndarray  # uint8 (S, H, W, 3)
-    names: list = ()  # S strings, for column titles and file names
-    paths: list = ()
+    names: list = ()  # S strings, for column titles
     own_codes: torch.Tensor | None = None  # (S, style_dim), their own styles where `strength` is not 1
     strength: float = 1  # of a style, from 0 (the source's own) to 1
 
@@ -137,7 +136,7 @@ def source_groups(nets, loader, most, inference_batch, to_device, domains=(), st
         if strength != 1:
             labels = folder_labels(paths[group], domains)
             sources = with_own_styles(nets, sources, x_src, labels, strength, inference_batch)
-        yield replace(sources, names=names[group], paths=paths[group])
+        yield replace(sources, names=names[group])
 
 
 def reference_styles(style_encoder, loader, to_device, shown=True):

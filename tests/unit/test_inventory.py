@@ -129,6 +129,10 @@ def test_small_data_sets_cause_advice(capsys, counts, words):
     assert bool(shown) == bool(words)
 
 
-def test_a_fine_tuned_training_is_not_advised_to_start_from_trained_networks(capsys):
+def test_what_a_training_does_already_is_not_advised(capsys):
     warn_about_counts({"a": 9, "b": 9}, is_finetuned=True)
-    assert "init_from" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "init_from" not in said and ", or train with --augment ada. See" in said
+    warn_about_counts({"a": 9, "b": 9}, is_augmented=True)
+    said = capsys.readouterr().err
+    assert "augment" not in said and ", or start from a trained network with --init_from. See" in said
