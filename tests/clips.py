@@ -1,5 +1,7 @@
 """Clips that tests create and read."""
 
+import math
+import struct
 from fractions import Fraction
 
 import av
@@ -23,8 +25,6 @@ def make_clip(path, count=30, steps=(20,), size=(96, 64), rotation=0, sound="aac
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=30, options={"crf": "1"})
         stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = *size, "yuv420p", TICK
-        if rotation:
-            stream.set_display_rotation(rotation)
         track = container.add_stream(sound, rate=44100) if sound else None
         time, samples = start, 0
         for number in range(count):
@@ -41,6 +41,17 @@ def make_clip(path, count=30, steps=(20,), size=(96, 64), rotation=0, sound="aac
                 samples += 1024
         container.mux(stream.encode())
         container.mux(track.encode() if track else [])
+    if rotation:
+        _rotate(path, rotation)
+
+
+def _rotate(path, angle):
+    """Write a rotation, counterclockwise in degrees, into the header of the first track of an MP4 file."""
+    cos, sin = round(math.cos(math.radians(angle))), round(math.sin(math.radians(angle)))
+    matrix = (cos << 16, -sin << 16, 0, sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    content = path.read_bytes()
+    start = content.index(b"tkhd") + 44
+    path.write_bytes(content[:start] + struct.pack(">9i", *matrix) + content[start + 36 :])
 
 
 def _tone(first):
