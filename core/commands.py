@@ -174,7 +174,8 @@ def play(given):
     solver = start_solver(config)
     solver.load(config.resume_iter)
     is_wanted = "src_dir" in config.given or Path(config.src_dir).exists()
-    paths = images_below(config.src_dir, "src_dir")[: studio.EXAMPLES] if is_wanted else []
+    found = [(path, 0) for path in images_below(config.src_dir, "src_dir")[: studio.EXAMPLES]] if is_wanted else []
+    paths = [path for path, _ in readable(found, f"--src_dir {config.src_dir}")] if found else []
     page = server.PlayServer(studio.Studio(solver, paths), config.port)
     console.info(f"Open {page.address} in a browser. Only this computer can. Ctrl-C ends the program.")
     with suppress(KeyboardInterrupt):

@@ -86,7 +86,7 @@ def line(flag: Flag):
     """Return the line of a flag: name, values, meaning and default."""
     value = "" if flag.kind is SWITCH else f" {flag.kind.metavar}"
     default = f" (default: {default_text(flag)})" if default_text(flag) else ""
-    return f"  {f'--{flag.name}{value}':<{WIDTH}}{flag.help}{default}"
+    return f"  {f'--{flag.name}{value}':<{WIDTH - 1}} {flag.help}{default}"
 
 
 def default_text(flag):

@@ -108,7 +108,9 @@ def _sampling(given):
 
 
 def _playing(given):
-    return name_domains(loaded_for_sampling(given), [])
+    config = name_domains(loaded_for_sampling(given), [])
+    is_chosen = "resize" in given or config.resize != "stretch"
+    return config if is_chosen else config.with_flags(resize="crop")
 
 
 def _check_default_folder(config, name, what, advice):

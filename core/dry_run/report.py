@@ -94,7 +94,7 @@ def sampling(config, samples, clips=()):
     if clips:
         _flops(f"about {console.counted(frames, 'frame')} in one style", translation.flops / group * frames)
     sources = console.counted(num_sources + len(clips), "source")
-    outputs = f"{', '.join(config.outputs)} of {sources}"
+    outputs = f"{', '.join(config.outputs)} of {sources} in {console.counted(num_styles, 'style')}"
     styles = [(config.save_styles, "styles as JSON", None)] if config.save_styles else []
     _files([(config.result_dir, f"index.html, {outputs}", None), *styles])
 

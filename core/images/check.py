@@ -206,9 +206,9 @@ def warn_about_shapes(sizes, shape):
             far.append(named)
     if stretched:
         console.warn(
-            f"Stretching {console.counted(len(stretched), 'image')} to a square, since one side is more than "
-            f"{MOST_STRETCHED} times the other: {console.listed(stretched, 3)}. To keep proportions, add --resize crop "
-            "or --resize pad."
+            f"Stretching {console.counted(len(stretched), 'source')} to a square, since one side is more than "
+            f"{MOST_STRETCHED} times the other: {console.listed(stretched, 3)}. To keep proportions, add --resize "
+            "keep, crop or pad."
         )
     if far:
         console.warn(

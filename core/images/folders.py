@@ -129,6 +129,8 @@ def _warn_about_others(others, special, where, kind):
     if others:
         num_heif = sum(name.lower().endswith(HEIF) for name in others)
         hint = f" Run python -m pip install pillow-heif to use {num_heif:,} of them." if num_heif else ""
+        if kind == "an image" and any(Path(name).suffix.lower() in CLIP_SUFFIXES for name in others):
+            hint += " To translate clips, use --outputs video."
         ignored = f"Ignoring {console.counted(len(others), 'file')} without {kind} suffix in {where}"
         console.warn_once(ignored, f"{ignored}: {console.listed(others, 3)}.{hint}")
     if special:

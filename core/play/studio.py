@@ -77,19 +77,22 @@ class Studio:
 
     def style(self, wish):
         """Return the Style of a wish: {"domain", "pad": [x, y] in standard deviations, "psi", "references": [[number,
-        weight], ...]}. The weights of the references and of the pad are 1 in total. Raises UserError."""
+        weight from 0 to 1], ...]}. References are mixed by their weights. Their share in the style is the largest
+        weight, and the pad has the rest. Raises UserError."""
         label = self.domains.index(wish["domain"])
         mean, axes = self.planes[label]
         x, y = map(float, wish["pad"])
         pad = mean + float(wish["psi"]) * (x * axes[0] + y * axes[1])  # (style_dim,)
-        chosen = [(self.known[number].codes[label], float(weight)) for number, weight in wish["references"]]
-        total = max(1.0, sum(weight for _, weight in chosen))
-        code = pad + sum((weight / total * (s - pad) for s, weight in chosen), torch.zeros_like(pad))
+        known = [self.known[number] for number, _ in wish["references"]]
+        weights = pad.new_tensor([weight for _, weight in wish["references"]])
+        code = pad
+        if weights.sum() > 0:
+            mixed = weights @ torch.stack([one.codes[label] for one in known]).to(pad) / weights.sum()
+            code = torch.lerp(pad, mixed, weights.max())
         if not code.isfinite().all():
             raise UserError("Cannot use this style (it has infinite values). Choose smaller numbers.")
-        names = [self.known[number].name for number, _ in wish["references"]]
-        origin = {"pad": wish["pad"], "psi": wish["psi"], "references": names}
-        return style_files.Style("played", self.domains[label], code.float().cpu(), origin, self.model)
+        origin = {"pad": wish["pad"], "psi": wish["psi"], "references": [one.name for one in known]}
+        return style_files.Style(f"pad_{x:.1f}_{y:.1f}", self.domains[label], code.float().cpu(), origin, self.model)
 
     def render(self, wish, is_wanted=lambda: True):
         """Return a PNG file, bytes, of image number wish["image"] in the style of the wish, with its "strength".

@@ -201,7 +201,9 @@ def write_page(folder, settings):
         images = [entry for entry in singles if entry["domain"] == domain]
         note = f"The first {MOST_SHOWN} of {len(images):,} images. The others are in the same folder as this page."
         items = [_image_item(entry) for entry in images[:MOST_SHOWN]]
-        sections.append(page.gallery(f"To {domain}", items, note if len(images) > MOST_SHOWN else "", cell=150))
+        # Browsers hide small videos behind their controls.
+        cell = 300 if any(entry["file"].endswith(".mp4") for entry in images) else 150
+        sections.append(page.gallery(f"To {domain}", items, note if len(images) > MOST_SHOWN else "", cell))
     page.write_page(folder / "index.html", "StarGAN v2: results", [*sections, *page.about(settings)])
 
 
@@ -218,7 +220,8 @@ def _output_item(path):
 def _image_item(entry):
     style = f"seed {entry['seed']}" if "seed" in entry else f"style of {Path(entry.get('reference', '')).name}"
     style = f"style {entry['style']}" if "style" in entry else style
-    return page.picture(entry["file"], f"{Path(entry['source']).name}, {style}")
+    _, is_mirrored, name = entry["file"].partition("/")
+    return page.picture(entry["file"], f"{name if is_mirrored else Path(entry['source']).name}, {style}")
 
 
 def _existing_images(manifest):

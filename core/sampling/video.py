@@ -82,6 +82,7 @@ def write_video(path, frames):
 @contextmanager
 def video_file(path, rate=FRAMES_PER_SECOND, time_base=1 / FRAMES_PER_SECOND, sound=None):
     """Yield write(array, time, duration=None), which appends a uint8 frame (H, W, 3) to a video in the suffix's format.
+    Transparency, (H, W, 4), is dropped.
 
     rate: mean, in frames per second. time_base: the unit of times and durations, which are in seconds, both Fractions.
     sound: the Clip whose sound is copied. A side of odd length grows by a pixel where the format needs it. Raises
@@ -102,6 +103,7 @@ def video_file(path, rate=FRAMES_PER_SECOND, time_base=1 / FRAMES_PER_SECOND, so
 
         def write(array, time, duration=None):
             nonlocal last, frame
+            array = array if array.shape[2] == 3 else array[..., :3]
             if last is None:
                 stream.height, stream.width = (side + side % 2 * (pixels == "yuv420p") for side in array.shape[:2])
             if array is not last and pixels == "pal8":

@@ -27,9 +27,9 @@ CHARTS = {  # template of a loss name, {} is the mode -> title, note
     "G/{}_src": ("Distance of outputs from their source", "Near 0, outputs equal their source: lower lambda_cyc."),
 }
 SINGLE_CHARTS = {
-    "D/augment_p": "Probability of augmentation",
-    "G/lambda_ds": "Diversity weight lambda_ds",
-    "it_per_s": "Iterations per second",
+    "D/augment_p": ("Probability of augmentation", "It begins at 0 and rises while the mean sign of D is above 0.2."),
+    "G/lambda_ds": ("Diversity weight lambda_ds", ""),
+    "it_per_s": ("Iterations per second", ""),
 }
 LOSS_MODES = {"latent": "random styles", "ref": "references"}  # in names of losses
 
@@ -58,9 +58,9 @@ def loss_section(log, every):
     for name, (title, note) in CHARTS.items():
         lines = {text: log.curve(name.format(mode)) for mode, text in LOSS_MODES.items()}
         charts.append(page.chart(title, note, lines))
-    for name, title in SINGLE_CHARTS.items():
+    for name, (title, note) in SINGLE_CHARTS.items():
         if points := log.curve(name):  # Only --augment ada has all of them.
-            charts.append(page.chart(title, "", {"now": points}))
+            charts.append(page.chart(title, note, {"now": points}))
     is_empty = not any(line["points"] for chart in charts for line in chart["lines"])
     return _none_yet("Losses", "print_every", every) if is_empty else page.curves("Losses", charts)
 

@@ -100,6 +100,20 @@ def test_outputs_are_those_of_the_model(server):
     assert 0 < np.abs(outputs[0] - outputs[1]).mean() < np.abs(outputs[0] - outputs[2]).mean()
 
 
+def test_references_are_mixed_and_the_pad_has_the_rest(server):
+    studio = server.studio
+    dog, cat = studio.examples[0], json.loads(post(server, "add/cat.png", CAT.read_bytes())[1])["number"]
+    pad, first, second = (studio.style(WISH).code, *(studio.known[number].codes[1] for number in (dog, cat)))
+    for weights, expected in (
+        ([0.8, 0.8], 0.2 * pad + 0.4 * first + 0.4 * second),
+        ([0.3, 0.1], 0.7 * pad + 0.3 * (0.75 * first + 0.25 * second)),
+        ([0, 1], second),
+        ([0, 0], pad),
+    ):
+        references = list(zip((dog, cat), weights, strict=True))
+        assert np.allclose(studio.style({**WISH, "references": references}).code, expected, atol=1e-5)
+
+
 def test_the_pad_moves_along_the_principal_axes(server):
     """In standard deviations of the random styles; psi scales the distance from the mean."""
     studio = server.studio

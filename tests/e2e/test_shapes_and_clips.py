@@ -135,10 +135,10 @@ def test_one_broken_clip_does_not_end_a_folder(sample, tmp_path, capsys):
     short = tmp_path / "src" / "sub" / "short.mkv"
     short.write_bytes(short.read_bytes()[: short.stat().st_size // 2])
     (tmp_path / "src" / "text.mov").write_text("no clip")
-    images = [Image.new("RGB", (20, 20), (60 * number, 0, 0)) for number in range(3)]
+    images = [Image.new("RGBA", (20, 20), (60 * number, 0, 0, 255 if number else 0)) for number in range(3)]
     images[0].save(tmp_path / "src" / "moving.gif", save_all=True, append_images=images[1:])
     images[0].save(tmp_path / "src" / "still.webp")
-    assert sample("--outputs video --mirror", tmp_path / "src") == 0
+    assert sample("--outputs video --mirror --resize keep", tmp_path / "src") == 0
     said = capsys.readouterr()
     assert said.err.count("warning: Skipping a clip. Cannot read ") == 2 and "Clips: 3" in said.out
     files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
@@ -165,7 +165,8 @@ def test_clips_need_the_output_video_and_the_reverse(sample, faces, tmp_path, ca
     shutil.copytree(faces / "val" / "bear", tmp_path / "both")
     shutil.copy(tmp_path / "clip.mp4", tmp_path / "both")
     assert sample("--outputs images,video", tmp_path / "both") == 0
-    assert "Ignoring 1 file without an image suffix" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Ignoring 1 file without an image suffix" in said and "To translate clips, use --outputs video." in said
     assert sample("--outputs video --dry_run", tmp_path / "both", "none") == 0
     assert "Compute, about 2 frames in one style" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()

@@ -100,6 +100,14 @@ def test_animated_images_are_clips(suffix, tmp_path):
     assert times(copy)[:-1] == times(clip)[:-1]  # The encoder chooses the duration of the last frame.
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp"])
+def test_videos_drop_transparency(suffix, tmp_path):
+    with video_file(tmp_path / f"clip{suffix}") as write:
+        write(np.full((32, 48, 4), 90, np.uint8), Fraction(0))
+    (frame,) = open_clip(tmp_path / f"clip{suffix}").frames()
+    assert abs(np.asarray(frame.image, int) - 90).max() < 4
+
+
 def test_a_video_of_odd_size_grows_by_a_pixel(tmp_path):
     with video_file(tmp_path / "odd.mp4") as write:
         write(np.full((35, 47, 3), 90, np.uint8), Fraction(0))

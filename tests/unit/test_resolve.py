@@ -127,7 +127,7 @@ def test_stretching_is_warned_about_from_a_ratio_of_more_than_1_2(tmp_path, caps
     (tmp_path / "e.png").write_bytes(b"no image")
     warn_about_shapes(sizes_of(sorted(tmp_path.iterdir())), Shape(64))
     warning = capsys.readouterr().err
-    assert "Stretching 2 images to a square" in warning and "b.png (100 x 121), d.png (300 x 100)" in warning
+    assert "Stretching 2 sources to a square" in warning and "b.png (100 x 121), d.png (300 x 100)" in warning
     warn_about_shapes(sizes_of([tmp_path / "a.png", tmp_path / "c.png"]), Shape(64))
     assert capsys.readouterr().err == ""
 
