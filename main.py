@@ -1,4 +1,4 @@
-"""StarGAN v2 on the command line: python main.py {train,sample,eval,align} --flag value ...; see --help."""
+"""StarGAN v2 on the command line: python main.py {train,sample,eval,align,play} --flag value ...; see --help."""
 
 import sys
 

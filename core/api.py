@@ -116,17 +116,20 @@ class StarGAN:
         code, label = self._code(target, reference, style, seed, psi), self._label(source_domain)
         is_file = isinstance(clip, str | PathLike)
         label = self._label_of(clip) if is_file and label is None else label
-        return self._frames(open_clip(clip).frames() if is_file else clip, code, label, self._translator(strength))
+        frames = open_clip(clip).frames() if is_file else iter(clip)
+        return self._frames(frames, code, label, self._translator(strength))
 
     def _frames(self, frames, code, label, translator):
         """Yield the translations of Frames, or of images of any kind, as PIL images. Raises ValueError."""
         frames, items = tee(frames)
         images = (item.image if isinstance(item, Frame) else self._picture(item) for item in items)
         outputs = translator.frames(images, code, label)
-        for frame in frames:
+        while True:
             with value_errors(), self.solver.autocast():
-                (output,) = next(outputs)
-            image = Image.fromarray(output)
+                frame, outputs_of_frame = next(frames, None), next(outputs, None)
+            if outputs_of_frame is None:
+                return
+            image = Image.fromarray(outputs_of_frame[0])
             if isinstance(frame, Frame):
                 image.info = {"time": float(frame.time), "duration": float(frame.duration)}
             yield image

@@ -1,4 +1,4 @@
-"""The modes of main.py: train, sample, eval and align. Each resolves its flags, builds what it needs and runs it."""
+"""The modes of main.py: train, sample, eval, align, play. Each resolves its flags, builds what it needs and runs it."""
 
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -10,6 +10,7 @@ import torch
 from munch import Munch
 
 from core.cli.config import merge
+from core.cli.flags import SINGLE_OUTPUTS
 from core.cli.resolve import resolve, with_checkpoint
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.dry_run import report
@@ -108,7 +109,9 @@ def sample(given):
     if config.mirror:
         for paths in ([path for path, _ in samples.get("src", ())], [clip.path for clip in clips]):
             mirrored_names(paths, config.src_dir)  # raises UserError where two are the same
-    sizes = sizes_of(path for images in samples.values() for path, _ in images)
+    is_single = any(output in SINGLE_OUTPUTS for output in config.outputs)
+    kept = [name for name in samples if shape.resize != "keep" or (name == "src" and is_single)]
+    sizes = sizes_of(path for name in kept for path, _ in samples[name])
     warn_about_shapes([*sizes, *((clip.path, clip.size) for clip in clips)], shape)
     if config.dry_run:
         report.sampling(config, samples, clips)
@@ -174,9 +177,8 @@ def play(given):
     solver = start_solver(config)
     solver.load(config.resume_iter)
     is_wanted = "src_dir" in config.given or Path(config.src_dir).exists()
-    found = [(path, 0) for path in images_below(config.src_dir, "src_dir")[: studio.EXAMPLES]] if is_wanted else []
-    paths = [path for path, _ in readable(found, f"--src_dir {config.src_dir}")] if found else []
-    page = server.PlayServer(studio.Studio(solver, paths), config.port)
+    paths = images_below(config.src_dir, "src_dir") if is_wanted else []
+    page = server.PlayServer(studio.Studio(solver, studio.some_of_each_folder(paths)), config.port)
     console.info(f"Open {page.address} in a browser. Only this computer can. Ctrl-C ends the program.")
     with suppress(KeyboardInterrupt):
         page.serve_forever()

@@ -152,7 +152,7 @@ def get_sample_loader(samples, transform, batch_size=8, num_workers=4):
     return Loader(ImageList(samples, transform), batch_size, **_worker_options(num_workers))
 
 
-def get_picture_loader(paths, shape, num_workers=4):
+def get_fitted_loader(paths, shape, num_workers=4):
     """Return a DataLoader of (Fitted image, 0), one for each path. shape: a Shape."""
     samples = ImageList([(path, 0) for path in paths], shape.fit)
     return Loader(samples, batch_size=None, collate_fn=tuple, **_worker_options(num_workers))

@@ -13,7 +13,7 @@ from core.checkpoint.init_from import load_source
 from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, StepFiles
 from core.cli.config import RunConfig
 from core.cli.flags import SINGLE_OUTPUTS
-from core.data_loader import get_picture_loader
+from core.data_loader import get_fitted_loader
 from core.evaluation.evaluator import Evaluation, check_scorable
 from core.evaluation.per_image import PerImage
 from core.evaluation.score_page import write_page
@@ -261,7 +261,7 @@ class Solver:
                         writer.clips(loaders.clips, styles[kind], translator)
                     elif output in SINGLE_OUTPUTS:
                         paths = [path for path, _ in loaders.src.dataset.samples]
-                        pictures = get_picture_loader(paths, translator.shape, config.num_workers)
+                        pictures = get_fitted_loader(paths, translator.shape, config.num_workers)
                         writer.images(paths, pictures, styles[kind], translator)
         finally:
             writer.finish(config.changed_flags())  # Complete and list the outputs even after an unreadable source.

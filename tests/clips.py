@@ -15,7 +15,8 @@ def colour_of(number):
     return [number * 37 % 256, number * 91 % 256, number * 53 % 256]
 
 
-def make_clip(path, count=30, steps=(20,), size=(96, 64), rotation=0, sound="aac", start=0):
+def make_clip(path, count=30, steps=(20,), size=(96, 64), rotation=0, sound="aac", start=0, pixel_ratio=None,
+              sound_rate=44100):  # fmt: skip
     """Write a clip of frames in one colour each, with a red corner at the top left.
 
     steps: durations of frames in TICKs, repeated. size: (width, height). rotation: in metadata. sound: a codec, or
@@ -25,7 +26,9 @@ def make_clip(path, count=30, steps=(20,), size=(96, 64), rotation=0, sound="aac
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=30, options={"crf": "1"})
         stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = *size, "yuv420p", TICK
-        track = container.add_stream(sound, rate=44100) if sound else None
+        if pixel_ratio:
+            stream.codec_context.sample_aspect_ratio = pixel_ratio
+        track = container.add_stream(sound, rate=sound_rate) if sound else None
         time, samples = start, 0
         for number in range(count):
             image = np.full((size[1], size[0], 3), colour_of(number), np.uint8)
@@ -34,9 +37,9 @@ def make_clip(path, count=30, steps=(20,), size=(96, 64), rotation=0, sound="aac
             frame.pts, frame.time_base = time, TICK
             container.mux(stream.encode(frame))
             time += steps[number % len(steps)]
-            while track and samples / 44100 < (time - start) * TICK:
-                part = _tone(samples)
-                part.pts = samples + round(start * TICK * 44100)
+            while track and samples / sound_rate < (time - start) * TICK:
+                part = _tone(samples, sound_rate)
+                part.pts = samples + round(start * TICK * sound_rate)
                 container.mux(track.encode(part))
                 samples += 1024
         container.mux(stream.encode())
@@ -54,11 +57,11 @@ def _rotate(path, angle):
     path.write_bytes(content[:start] + struct.pack(">9i", *matrix) + content[start + 36 :])
 
 
-def _tone(first):
+def _tone(first, rate):
     """1024 samples of a tone."""
     wave = np.sin(np.arange(first, first + 1024) / 16) * 8000
     frame = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], format="s16", layout="mono")
-    frame.sample_rate, frame.time_base = 44100, Fraction(1, 44100)
+    frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
     return frame
 
 

@@ -226,6 +226,10 @@ def check_values(values):
     base, size = values["channel_base"], values["img_size"]
     if base < size:
         raise UserError(f"--channel_base must be >= --img_size {size}, got {base}.")
+    outputs = set(values["outputs"])
+    both = values["mirror"] and "video" in outputs and outputs & {"images", "images_latent"}
+    if both and values["format"] == values["video_format"]:
+        raise UserError(f"--format must differ from --video_format with --mirror, got {values['format']}.")
     if values["mode"] == "align" and values["resize"] == "keep":
         raise UserError("--resize must be stretch, crop or pad in align mode, got keep.")
     if "video_latent" in values["outputs"] and len(values["seeds"]) == 1:

@@ -208,13 +208,13 @@ def warn_about_shapes(sizes, shape):
         console.warn(
             f"Stretching {console.counted(len(stretched), 'source')} to a square, since one side is more than "
             f"{MOST_STRETCHED} times the other: {console.listed(stretched, 3)}. To keep proportions, add --resize "
-            "keep, crop or pad."
+            "crop or pad, or keep for single images and clips."
         )
     if far:
         console.warn(
             f"Keeping the size of {console.counted(len(far), 'source')}, although it is far from the trained size "
-            f"{shape.size} x {shape.size}: {console.listed(far, 3)}. Results may be poor, since the model knows things "
-            "at another scale. Resize these sources first, or use --resize crop --restore_shape."
+            f"{shape.size} x {shape.size}: {console.listed(far, 3)}. Results may be poor, since training images showed "
+            "things in another size. Resize these sources first, or use --resize crop --restore_shape."
         )
 
 

@@ -32,13 +32,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Clip:
-    """A readable clip. rate: mean, in frames per second. time_base: the unit of its times, in seconds."""
+    """A readable clip. rate: about, in frames per second. time_base: the unit of its times, in seconds."""
 
     path: Path
     count: int | None  # frames; None: unknown
     rate: Fraction
     time_base: Fraction
-    start: Fraction = Fraction(0)  # of picture and sound, in seconds as stored
+    start: Fraction = Fraction(0)  # of images and sound, in seconds as stored
     has_sound: bool = False
     size: tuple | None = None  # (width, height) of the upright frames
 
@@ -46,7 +46,7 @@ class Clip:
         """Yield all Frames, one at a time. Times begin near 0 and rise. Raises BadClip."""
         read, end, least = _animation if self.path.suffix.lower() in ANIMATED else _video, Fraction(0), Fraction(0)
         for image, time, duration in read(self):
-            frame = Frame(image, end if time is None else max(time, least), duration or 1 / self.rate)
+            frame = Frame(image, end if time is None else max(time, least), duration)
             yield frame
             end, least = frame.time + frame.duration, frame.time + self.time_base
 
@@ -55,11 +55,13 @@ def open_clip(path):
     """Return the Clip of a file, and decode its first frame. Raises BadClip if this fails."""
     path = Path(path)
     if path.suffix.lower() in ANIMATED:
-        with _animated(path) as image:
+        with opened(path, BadClip) as image:
             clip = Clip(path, getattr(image, "n_frames", 1), 1 / _duration(image), Fraction(1, 1000))
     else:
         with container_of(path) as container:
-            stream = container.streams.video[0]
+            stream = container.streams.best("video")
+            if max((entry.pos + entry.size for entry in stream.index_entries), default=0) > container.size:
+                raise ValueError("the file ends too early")
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             length = (container.duration or 0) * rate / 1_000_000  # container times are in microseconds
             count = round(length) or stream.frames or None
@@ -88,17 +90,19 @@ def container_of(path):
 def _video(clip):
     """Yield (image, time or None, duration or None) of the frames of a video."""
     with container_of(clip.path) as container:
-        stream, last = container.streams.video[0], clip.start
+        stream, end = container.streams.best("video"), clip.start
         stream.thread_type = "AUTO"  # Decode in several threads.
         for packet in container.demux():
             if packet.is_corrupt:  # The file ends within it.
-                raise ValueError(f"damaged after {float(last):.1f} seconds")
+                raise ValueError(f"damaged after {float(end):.1f} seconds")
             for frame in packet.decode() if packet.stream is stream else ():
-                last = last if frame.pts is None else frame.pts * stream.time_base
-                time = None if frame.pts is None else last - clip.start
-                yield _upright(frame), time, frame.duration * stream.time_base if frame.duration else None
-        if last < _end(stream) - MOST_MISSING:
-            raise ValueError(f"damaged after {float(last):.1f} seconds")
+                time = None if frame.pts is None else frame.pts * stream.time_base
+                duration = frame.duration * stream.time_base if frame.duration else 1 / clip.rate
+                end = (end if time is None else time) + duration
+                shown = None if time is None else time - clip.start
+                yield _upright(frame, stream.sample_aspect_ratio), shown, duration
+        if end < _end(stream) - MOST_MISSING:
+            raise ValueError(f"damaged after {float(end):.1f} seconds")
 
 
 def _end(stream):
@@ -111,30 +115,24 @@ def _end(stream):
     return ((stream.start_time or 0) + stream.duration) * stream.time_base if is_known else 0
 
 
-def _upright(frame):
-    """Return a frame of PyAV as an RGB PIL image, turned by its rotation."""
+def _upright(frame, pixel_ratio):
+    """Return a frame of PyAV as an RGB PIL image with square pixels, turned by its rotation.
+
+    pixel_ratio: width by height of its pixels; None or 0: unknown.
+    """
+    width = round(frame.width * (pixel_ratio or 1))
     has_alpha = any(component.is_alpha for component in frame.format.components)
     is_untagged = frame.colorspace == 2 and frame.height >= HD  # 2: unspecified
     form = "rgba" if has_alpha else "rgb24"
-    rgb = frame.reformat(format=form, src_colorspace="itu709" if is_untagged else None).to_ndarray()
+    rgb = frame.reformat(width, format=form, src_colorspace="itu709" if is_untagged else None).to_ndarray()
     return as_rgb(Image.fromarray(np.rot90(rgb, round(frame.rotation / 90))))
 
 
 def _animation(clip):
     """Yield (image, None, duration) of the frames of an animated image, transparent pixels white."""
-    with _animated(clip.path) as image:
+    with opened(clip.path, BadClip) as image:
         for frame in ImageSequence.Iterator(image):
             yield as_rgb(frame), None, _duration(frame)
-
-
-@contextmanager
-def _animated(path):
-    """Open an animated image with Pillow. Its errors within the context become BadClips."""
-    try:
-        with opened(path) as image:
-            yield image
-    except UserError as error:
-        raise BadClip(str(error)) from error
 
 
 def _duration(image):

@@ -130,7 +130,7 @@ def _warn_about_others(others, special, where, kind):
         num_heif = sum(name.lower().endswith(HEIF) for name in others)
         hint = f" Run python -m pip install pillow-heif to use {num_heif:,} of them." if num_heif else ""
         if kind == "an image" and any(Path(name).suffix.lower() in CLIP_SUFFIXES for name in others):
-            hint += " To translate clips, use --outputs video."
+            hint += " --outputs video translates clips."
         ignored = f"Ignoring {console.counted(len(others), 'file')} without {kind} suffix in {where}"
         console.warn_once(ignored, f"{ignored}: {console.listed(others, 3)}.{hint}")
     if special:
@@ -177,7 +177,7 @@ def find_sources(root, result_dir, kind="an image"):
     if real_path(root) == real_path(result_dir):
         raise UserError(f"Cannot use --src_dir {root} (all its images are in --result_dir). Choose another folder.")
     if kind == "an image" and Path(root).is_file() and Path(root).suffix.lower() in set(CLIP_SUFFIXES) - set(ANIMATED):
-        raise UserError(f"Cannot read --src_dir {root} as an image (it is a clip). Add --outputs video.")
+        raise UserError(f"Cannot read --src_dir {root} as an image (it is a clip). Use --outputs video.")
     return images_below(root, "src_dir", result_dir, kind)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from core.images.fonts import composed, font_for, missing, spelled
-from core.images.io import JPEG_OPTIONS
+from core.images.io import SAVE_OPTIONS
 from core.system.files import atomic_write
 
 JPEG_MAX_SIDE = 65_500  # libjpeg's limit
@@ -46,7 +46,7 @@ class Grid:
     def save(self, path):
         """Write the grid in the format of the suffix, atomically. Raises UserError."""
         with atomic_write(path) as temporary:
-            self.canvas.save(temporary, **JPEG_OPTIONS)
+            self.canvas.save(temporary, **SAVE_OPTIONS)
 
     def save_small(self, path, columns, cell):
         """Write a small version for pages: the first columns, with cells of at most `cell` pixels. Raises UserError."""

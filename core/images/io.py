@@ -4,6 +4,7 @@ import stat
 import struct
 import warnings
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "PPM", "JPEG2000
 MOST_PIXELS = 2**28  # of an image: photographs of 200 megapixels, but no file that would fill the memory
 MOST_TEXT = 2**26  # bytes of the texts in a PNG file, which are not used
 DAMAGED_PROFILE, ALPHA = "damaged_profile", "alpha"  # entries of an image's info
-JPEG_OPTIONS = {"quality": 95, "subsampling": 0}  # other formats ignore them
+SAVE_OPTIONS = {"quality": 95, "subsampling": 0}  # of JPEG; WebP also has the quality, others ignore both
+LONGEST_SIDE = {".webp": 16_383, ".jpg": 65_500}  # pixels
 READ_ERRORS = (  # raised by Pillow for files that are no image, truncated or too large
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, struct.error,
 )  # fmt: skip
@@ -81,21 +83,33 @@ def image_size(path):
         return image.size
 
 
+class Upload(BytesIO):
+    """The content of an image file with its name, for readers instead of a path."""
+
+    def __init__(self, name, content):
+        super().__init__(content)
+        self.name = name
+
+    def __str__(self):
+        return self.name
+
+
 @contextmanager
-def opened(path):
-    """Open an image file. Errors of Pillow within the context become UserErrors."""
+def opened(path, kind=UserError):
+    """Open an image file or an Upload. Errors of Pillow within the context become errors of the class `kind`."""
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):  # Opening a pipe would wait for ever.
-            raise UserError(f"Cannot read {path} as an image (it is not a regular file). Replace or remove it.")
+        is_file = isinstance(path, Upload) or stat.S_ISREG(Path(path).stat().st_mode)
+        if not is_file:  # Opening a pipe would wait for ever.
+            raise kind(f"Cannot read {path} as an image (it is not a regular file). Replace or remove it.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # large images (an error from twice Pillow's limit), damaged metadata
             with Image.open(path, formats=_formats()) as image:
                 yield image
     except Image.DecompressionBombError as error:
         size = reason(error).partition(",")[0]  # without Pillow's remark on denial-of-service attacks
-        raise UserError(f"Cannot read {path} as an image: {size}. Make it smaller.") from error
+        raise kind(f"Cannot read {path} as an image: {size}. Make it smaller.") from error
     except READ_ERRORS as error:
-        raise UserError(f"Cannot read {path} as an image ({reason(error)}). Replace or remove it.") from error
+        raise kind(f"Cannot read {path} as an image ({reason(error)}). Replace or remove it.") from error
 
 
 def _formats():
@@ -167,6 +181,8 @@ def to_uint8(x):
 def write_image(path, image):
     """Write a uint8 image (H, W, 3), or (H, W, 4) with transparency, in the format of the suffix, atomically. JPEG
     drops the transparency. Raises UserError."""
-    array = np.ascontiguousarray(image)
+    array, longest = np.ascontiguousarray(image), LONGEST_SIDE.get(Path(path).suffix)
+    if longest and max(array.shape[:2]) > longest:
+        raise UserError(f"Cannot write {path} (in this format, sides have at most {longest:,} pixels). Use PNG.")
     with atomic_write(path) as temporary:
-        Image.fromarray(array[..., :3] if Path(path).suffix == ".jpg" else array).save(temporary, **JPEG_OPTIONS)
+        Image.fromarray(array[..., :3] if Path(path).suffix == ".jpg" else array).save(temporary, **SAVE_OPTIONS)

@@ -8,7 +8,9 @@ from pathlib import Path
 from threading import Lock
 from urllib.parse import unquote
 
+from core.images.io import Upload
 from core.system.errors import UserError, reason
+from core.system.memory import explain
 from core.system.notes import parse_json
 
 HOST = "127.0.0.1"
@@ -56,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({"": self._page, "image": self._image})
 
     def do_POST(self):
-        """Answer a file with its number, or a wish with an output or a style."""
+        """Answer with the number of a new image, with an output or with a style."""
         self._answer({"add": self._add, "render": self._render, "style": self._style})
 
     def log_message(self, *args):
@@ -71,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         if not is_known or self.headers.get("Host") not in hosts:
             return self._send(HTTPStatus.FORBIDDEN, error="Use the address that the program printed.")
         size = self.headers.get("Content-Length", "0")
-        if not size.isdecimal() or int(size) > MOST_BYTES:
+        if not size.isdecimal() or len(size) > 18 or int(size) > MOST_BYTES or "Transfer-Encoding" in self.headers:
             self._drain(size)
             limit = f"at most {MOST_BYTES / 1e6:.0f} MB"
             return self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error=f"Choose a smaller file ({limit}).")
@@ -81,19 +83,22 @@ class Handler(BaseHTTPRequestHandler):
             found = functions[function](unquote(rest), self.rfile.read(int(size)))
         except UserError as error:
             return self._send(HTTPStatus.BAD_REQUEST, error=str(error))
-        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError):
-            return self._send(HTTPStatus.BAD_REQUEST, error="Cannot use this request (a value is missing or wrong).")
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            sentence = explain(error) or "Cannot use this request (a value is missing or wrong)."
+            return self._send(HTTPStatus.BAD_REQUEST, error=sentence)
         return self._send(HTTPStatus.NO_CONTENT) if found is None else self._send(HTTPStatus.OK, *found)
 
     def _drain(self, size):
         """Read and drop a refused upload, within limits."""
-        self.close_connection, left = True, min(int(size), MOST_DRAINED) if size.isdecimal() else 0
+        left = min(int(size), MOST_DRAINED) if size.isdecimal() and len(size) < 18 else 0
         while left > 0 and (part := self.rfile.read(min(left, 2**16))):
             left -= len(part)
 
     def _send(self, status, kind="application/json", content=b"", error=None):
         content = json.dumps({"error": error}).encode() if error else content
         self.send_response(status)
+        if error:  # The body of a refused request may be unread.
+            self.send_header("Connection", "close")
         for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": len(content)}.items():
             self.send_header(name, str(value))
         self.end_headers()
@@ -101,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _page(self, rest, body):
         studio = self.server.studio
-        images = [{"number": number, "name": studio.known[number].name} for number in studio.examples]
+        images = [{"number": number, "name": studio.image(number).name} for number in studio.examples]
         data = json.dumps({"domains": studio.domains, "images": images}).replace("<", "\\u003c")
         return "text/html; charset=utf-8", PAGE.read_text(encoding="utf-8").replace("{{data}}", data).encode()
 
@@ -109,11 +114,12 @@ class Handler(BaseHTTPRequestHandler):
         return "image/png", self.server.studio.shown(int(rest))
 
     def _add(self, rest, body):
-        number = self.server.studio.upload(Path(rest).name or "image", body)
+        name = Path(rest).name or "image"
+        number = self.server.studio.add(Upload(name, body), name)
         return "application/json", json.dumps({"number": number}).encode()
 
     def _render(self, rest, body):
-        """Only the newest request counts: the others wait for the networks in vain and end without an output."""
+        """Only the newest request counts. Requests that still wait for the networks then get no output."""
         with self.server.lock:
             self.server.newest += 1
             number = self.server.newest

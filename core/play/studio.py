@@ -1,11 +1,9 @@
 """What the page computes: images that are encoded once, and styles from a plane, references and sliders."""
 
-import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from io import BytesIO
-from itertools import count
-from pathlib import Path
+from itertools import count, zip_longest
 from threading import Lock
 
 import torch
@@ -14,11 +12,14 @@ from PIL import Image
 from core.images.io import image_size, read_rgb
 from core.images.shape import Fitted
 from core.sampling import style_files, translate
+from core.system import console
 from core.system.errors import UserError
 
 EXAMPLES = 12  # images that the page shows from the beginning
 KEPT = 64  # images
 MOST_PIXELS = 2**25  # of an image: 33 million, a photograph of a telephone
+MOST_SIDES = 4  # with --resize keep, an image has at most the pixels of a square of this many trained sides
+MOST_STRENGTH = 100
 
 
 @dataclass
@@ -31,10 +32,18 @@ class Known:
     codes: torch.Tensor  # (domains, style_dim), its styles as a reference
 
 
-class Studio:
-    """Translates the images of the page in the styles that it chooses. Can be used by several threads.
+def some_of_each_folder(paths, most=EXAMPLES):
+    """Return at most `most` of the paths, in turn from their folders."""
+    folders = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    return [path for row in zip_longest(*folders.values()) for path in row if path][:most]
 
-    examples: paths of images that the page shows from the beginning.
+
+class Studio:
+    """Translates the images of the page in the styles that it requests. Can be used by several threads.
+
+    examples: paths of images that the page shows from the beginning; unusable ones are skipped with a warning.
     """
 
     def __init__(self, solver, examples=()):
@@ -44,77 +53,83 @@ class Studio:
         labels, latent_dim = range(len(self.domains)), solver.config.latent_dim
         with solver.autocast():
             self.planes = [_plane(self.nets.mapping_network, latent_dim, label) for label in labels]
-        self.model = style_files.fingerprint(self.nets)
-        self.examples = [self.add(path, path.name) for path in examples]
-
-    def upload(self, name, content):
-        """Read and encode an image file, bytes, and return its number. Raises UserError."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "image")
-            path.write_bytes(content)
+        self.model, self.examples = style_files.fingerprint(self.nets), []
+        for path in examples:
             try:
-                return self.add(path, name)
+                self.examples.append(self.add(path, path.name))
             except UserError as error:
-                raise UserError(str(error).replace(str(path), name)) from error
+                console.warn(f"Skipping an image. {error}")
 
-    def add(self, path, name):
-        """Read and encode an image file and return its number. Raises UserError."""
-        width, height = image_size(path)
-        if width * height > MOST_PIXELS:
-            raise UserError(f"Cannot use {name} (it has {width} x {height} pixels). Make it smaller.")
-        picture = read_rgb(path)
+    def add(self, file, name):
+        """Read and encode an image file, a path or an Upload, and return its number. Raises UserError."""
+        (width, height), shape = image_size(file), self.translator.shape
+        most = MOST_PIXELS if shape.resize != "keep" else (MOST_SIDES * shape.size) ** 2
+        if width * height > most:
+            raise UserError(f"Cannot use {name} ({width} x {height} pixels; at most {most:,}). Make it smaller.")
+        original = read_rgb(file)
         with self.lock, torch.no_grad(), self.solver.autocast():
-            image = self.translator.shape.fit(picture)
+            image = shape.fit(original)
             sources = self.translator.encode(self.translator.tensor(image.image), image)
-            x_ref = self.square.tensor(self.square.shape.fit(picture).image)  # (1, 3, size, size)
+            x_ref = self.square.tensor(self.square.shape.fit(original).image)  # (1, 3, size, size)
             y_ref = torch.arange(len(self.domains), device=x_ref.device)
             codes = translate.encoded(self.nets.style_encoder, x_ref.expand(len(y_ref), -1, -1, -1), y_ref)
             number = next(self.numbers)
             self.known[number] = Known(name, image, sources, codes)
-            while len(self.known) > KEPT:
-                self.known.popitem(last=False)
+            if len(self.known) > KEPT:
+                self.known.pop(next(other for other in self.known if other not in self.examples))
         return number
 
-    def style(self, wish):
-        """Return the Style of a wish: {"domain", "pad": [x, y] in standard deviations, "psi", "references": [[number,
-        weight from 0 to 1], ...]}. References are mixed by their weights. Their share in the style is the largest
-        weight, and the pad has the rest. Raises UserError."""
-        label = self.domains.index(wish["domain"])
+    def image(self, number):
+        """Return a Known image. Raises UserError if it is not kept any more."""
+        if number not in self.known:
+            raise UserError(f"Cannot use this image (the page keeps the last {KEPT}). Add it again.")
+        self.known.move_to_end(number)
+        return self.known[number]
+
+    def style(self, request):
+        """Return the Style of a request: {"domain", "pad": [x, y] in standard deviations, "psi", "strength",
+        "references": [[number, weight from 0 to 1], ...]}.
+
+        References are mixed by their weights. Their share in the style is the largest weight, and the pad has the rest.
+        Raises UserError.
+        """
+        label = self.domains.index(request["domain"])
         mean, axes = self.planes[label]
-        x, y = map(float, wish["pad"])
-        pad = mean + float(wish["psi"]) * (x * axes[0] + y * axes[1])  # (style_dim,)
-        known = [self.known[number] for number, _ in wish["references"]]
-        weights = pad.new_tensor([weight for _, weight in wish["references"]])
+        x, y = map(float, request["pad"])
+        pad = mean + float(request["psi"]) * (x * axes[0] + y * axes[1])  # (style_dim,)
+        known = [self.image(number) for number, _ in request["references"]]
+        weights = pad.new_tensor([weight for _, weight in request["references"]])
         code = pad
         if weights.sum() > 0:
             mixed = weights @ torch.stack([one.codes[label] for one in known]).to(pad) / weights.sum()
             code = torch.lerp(pad, mixed, weights.max())
-        if not code.isfinite().all():
-            raise UserError("Cannot use this style (it has infinite values). Choose smaller numbers.")
-        origin = {"pad": wish["pad"], "psi": wish["psi"], "references": [one.name for one in known]}
+        if not code.isfinite().all() or not abs(float(request["strength"])) <= MOST_STRENGTH:
+            raise UserError("Cannot use this style (its numbers are too large). Choose smaller ones.")
+        origin = {"pad": request["pad"], "psi": request["psi"], "references": [one.name for one in known]}
         return style_files.Style(f"pad_{x:.1f}_{y:.1f}", self.domains[label], code.float().cpu(), origin, self.model)
 
-    def render(self, wish, is_wanted=lambda: True):
-        """Return a PNG file, bytes, of image number wish["image"] in the style of the wish, with its "strength".
+    def render(self, request, is_wanted=lambda: True):
+        """Return a PNG file, bytes, of image number request["image"] in the requested style with its "strength".
 
-        is_wanted(): asked when the networks are free; if it returns False, so does this function return None.
+        is_wanted(): called when the networks are free. If it returns False, the result is None. Raises UserError.
         """
         with self.lock, torch.no_grad(), self.solver.autocast():
             if not is_wanted():
                 return None
-            known, code = self.known[wish["image"]], self.style(wish).code[None].to(self.solver.device)
-            sources = replace(known.sources, strength=float(wish["strength"]))
+            known, code = self.image(request["image"]), self.style(request).code[None].to(self.solver.device)
+            sources = replace(known.sources, strength=float(request["strength"]))
             (output,) = self.translator.render(sources, known.image, code)
         return _png(Image.fromarray(output))
 
     def shown(self, number):
         """Return an image as the networks see it, a PNG file."""
-        return _png(self.known[number].image.image)
-
-    def style_file(self, wish):
-        """Return the style of a wish as a file for --styles, bytes."""
         with self.lock:
-            return style_files.as_text([self.style(wish)]).encode()
+            return _png(self.image(number).image.image)
+
+    def style_file(self, request):
+        """Return the requested style as a file for --styles, bytes. Raises UserError."""
+        with self.lock:
+            return style_files.as_text([self.style(request)]).encode()
 
 
 def _png(image):

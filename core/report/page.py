@@ -1,6 +1,7 @@
 """HTML pages about runs. A page is a list of sections (dicts) that page.html draws; images are separate files."""
 
 import json
+import os
 import platform
 import time
 from contextlib import suppress
@@ -74,7 +75,8 @@ def steps(title, captions, by_step):
 
 
 def _files(file, small):
-    return {"file": quote(Path(file).as_posix()), "shown": quote(Path(small or file).as_posix())}
+    texts = (Path(path).as_posix() for path in (file, small or file))
+    return dict(zip(("file", "shown"), (quote(os.fsencode(text)) for text in texts), strict=True))
 
 
 def curves(title, charts):

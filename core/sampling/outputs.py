@@ -90,7 +90,7 @@ class OutputWriter:
         self._report(path)
 
     def images(self, paths, loader, styles, translator):
-        """Write an image for each source and style. loader: of the sources, see `get_picture_loader`."""
+        """Write an image for each source and style. loader: of the sources, see `get_fitted_loader`."""
         target_of = self._targets(styles)
         sources = zip(paths, self._names(paths), loader, strict=True)
         for path, name, (image, _) in console.progress(sources, total=len(paths), desc="images", unit="image"):
@@ -113,7 +113,7 @@ class OutputWriter:
                 if len(clips) > 1:
                     console.warn(f"Skipping a clip. {error}")
         if len(bad) == len(clips):
-            raise bad[0]
+            raise bad[0] if len(bad) == 1 else UserError(f"Cannot translate any of {len(bad)} clips. Replace them.")
 
     def _clip(self, clip, name, styles, translator):
         """Write a video of one clip for each style. All are written while the clip is read once."""

@@ -6,6 +6,7 @@ from core.images.clips import container_of
 
 COPIED = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")  # codecs that players expect in an MP4 file
 FALLBACK = "aac"  # for sound of other codecs
+RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)  # of FALLBACK, in Hz
 
 
 class Sound:
@@ -13,7 +14,6 @@ class Sound:
 
     def __init__(self, clip, container):
         self.container, self.packets = container, _packets(clip, container)
-        next(self.packets)  # adds the stream
         self.pending = next(self.packets, None)
 
     def copy(self, until=math.inf):
@@ -24,23 +24,21 @@ class Sound:
 
 
 def _packets(clip, container):
-    """Add a stream to a container and yield None; then yield the packets of the sound, in order."""
+    """Add a stream to a container and yield the packets of the sound, in order."""
     import av  # slow to import and not needed for training
 
     with container_of(clip.path) as source:
         track = source.streams.audio[0]
         if track.codec_context.codec.canonical_name in COPIED:
             stream = container.add_stream_from_template(track)
-            yield None
             for packet in source.demux(track):
                 if packet.dts is not None:  # None: the end
                     packet.stream, delay = stream, round(clip.start / packet.time_base)
                     packet.pts, packet.dts = packet.pts - delay, packet.dts - delay
                     yield packet
         else:
-            stream = container.add_stream(FALLBACK, rate=track.rate)
+            stream = container.add_stream(FALLBACK, rate=min(RATES, key=lambda rate: abs(rate - track.rate)))
             stream.layout = "mono" if track.channels == 1 else "stereo"
-            yield None
             resampler = av.AudioResampler("fltp", stream.layout, stream.rate, frame_size=1024)
             for frame in source.decode(track):
                 frame.pts -= round(clip.start / frame.time_base)

@@ -11,10 +11,12 @@ from PIL import Image
 
 from core.sampling.sound import Sound
 from core.sampling.translate import translate_rows
+from core.system.errors import UserError
 from core.system.files import atomic_write
 
 FRAMES_PER_SECOND = Fraction(25, 2)
 GAP = 32  # black columns between the references and the sources
+GIF_RATE = 50  # frames per second; browsers show frames of less than 20 ms for longer
 MAX_SIDE = 16_383  # pixels; the limit of the encoders
 FORMATS = {  # suffix -> codec, pixel format, colour space, options of the codec, options of the container
     # A look-ahead of 5 frames instead of 40 saves a quarter of a gigabyte for wide frames, at the same quality.
@@ -91,6 +93,9 @@ def video_file(path, rate=FRAMES_PER_SECOND, time_base=1 / FRAMES_PER_SECOND, so
     import av  # slow to import and not needed for training
 
     codec, pixels, colours, settings, file_settings = FORMATS[Path(path).suffix]
+    if codec == "gif" and rate > GIF_RATE:
+        problem = f"{float(rate):.4g} frames per second; GIF has at most {GIF_RATE}"
+        raise UserError(f"Cannot write {path} ({problem}). Use --video_format mp4 or webp.")
     with atomic_write(path) as temporary, av.open(str(temporary.absolute()), "w", options=file_settings) as container:
         stream = container.add_stream(codec, rate=rate, options=settings)
         stream.pix_fmt, context = pixels, stream.codec_context
@@ -105,7 +110,9 @@ def video_file(path, rate=FRAMES_PER_SECOND, time_base=1 / FRAMES_PER_SECOND, so
             nonlocal last, frame
             array = array if array.shape[2] == 3 else array[..., :3]
             if last is None:
-                stream.height, stream.width = (side + side % 2 * (pixels == "yuv420p") for side in array.shape[:2])
+                stream.height, stream.width = (side + side % 2 * (codec == "libx264") for side in array.shape[:2])
+            elif array.shape != last.shape:  # The frames of a clip may change their size.
+                array = np.asarray(Image.fromarray(array).resize(last.shape[1::-1]))
             if array is not last and pixels == "pal8":
                 frame = av.VideoFrame.from_ndarray(_with_palette(array), format=pixels)
             elif array is not last:

@@ -86,7 +86,7 @@ def explain(error):
         cause = str(error).strip().removeprefix("backend='inductor' raised:\n").partition("\n")[0]
         return f"Cannot compile the networks ({cause[:200]}). Omit --compile."
     if _is_out_of_memory(error):
-        smaller = "Reduce --img_size, --channel_base, --val_batch_size or --micro_batch"
+        smaller = "Reduce --img_size, --channel_base, --val_batch_size or --micro_batch, use smaller images"
         return f"Cannot allocate memory (out of memory). {smaller}, or close other programs."
     if "shared memory" in str(error) or "/torch_" in str(error):
         return f"Cannot allocate shared memory (out of memory). {fewer_workers}."

@@ -10,6 +10,7 @@ import socket
 import threading
 import urllib.request
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 
 from core.api import StarGAN
 from core.images.io import read_rgb
+from core.play import studio as studio_module
 from core.play.server import MOST_BYTES, PlayServer
 from core.play.studio import Studio
 from core.sampling.style_files import read_styles
@@ -143,7 +145,7 @@ def test_large_uploads_are_refused_and_the_server_lives(server):
     for size in (MOST_BYTES + 1, 100_000_000):
         status, body = request(server, "add/big.png", "POST", bytes(size))
         assert status == 413 and b"Choose a smaller file (at most 34 MB)." in body
-    for length in ("-1", "many", str(10**30)):
+    for length in ("-1", "many", str(10**30), "9" * 5000):
         with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as connection:
             lines = (f"Host: 127.0.0.1:{server.server_port}", f"Content-Length: {length}", "", "")
             connection.sendall("\r\n".join((f"POST /{server.token}/add/x HTTP/1.1", *lines)).encode())
@@ -168,13 +170,40 @@ def test_files_that_are_no_usable_images_are_one_sentence(content, server):
     [
         *({"image": 10**6}, {"image": "x"}, {"domain": "fish"}, {"references": [[10**6, 1]]}, {"references": 3}),
         *({"pad": [1]}, {"pad": [1, 2, 3]}, {"pad": [float("nan"), 0]}, {"pad": [1e300, 1]}),
-        *({"psi": None}, {"strength": "much"}),
+        *({"psi": None}, {"strength": "much"}, {"strength": 1e30}),
     ],
 )
 def test_wrong_requests_are_refused(change, server):
     status, body = post(server, "render", {**WISH, "image": server.studio.examples[0], **change})
     assert status == 400 and json.loads(body)["error"].startswith("Cannot use this ")
     assert post(server, "render", b"[" * 100_000)[0] == 400 and request(server, "nothing")[0] == 404
+
+
+def test_the_page_keeps_its_examples_and_the_newest_images(server, monkeypatch):
+    monkeypatch.setattr(studio_module, "KEPT", 3)
+    numbers = [json.loads(post(server, "add/x.png", CAT.read_bytes())[1])["number"] for _ in range(9)]
+    assert server.studio.examples[0] in server.studio.known and numbers[-1] in server.studio.known
+    assert request(server)[0] == 200
+    status, body = post(server, "render", {**WISH, "image": numbers[0]})
+    assert status == 400 and json.loads(body)["error"].startswith("Cannot use this image (the page keeps the last 3).")
+
+
+def test_images_of_their_own_size_are_limited_on_the_page(server):
+    shape = server.studio.translator.shape
+    server.studio.translator.shape = replace(shape, resize="keep")
+    status, body = post(server, "add/x.png", png(np.zeros((300, 300, 3), np.uint8)))
+    server.studio.translator.shape = shape
+    assert status == 400 and json.loads(body)["error"].startswith("Cannot use x.png (300 x 300 pixels; at most 65,536)")
+
+
+def test_a_connection_ends_after_a_refusal(server):
+    """What follows in it could be the rest of the refused request."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection.request("POST", f"/{server.token}/nothing", b"hello")
+    answer = connection.getresponse()
+    assert answer.status == 404 and answer.will_close
+    answer.read()
+    connection.close()
 
 
 def test_only_the_newest_request_is_computed(server):

@@ -1,6 +1,7 @@
 """--mode sample with sources of any shape, mirrored folders, and clips."""
 
 import json
+import os
 import shutil
 
 import av
@@ -100,6 +101,29 @@ def test_names_that_would_be_the_same_are_refused(sample, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_images_and_clips_of_a_mirror_need_different_formats(capsys):
+    with pytest.raises(SystemExit):
+        call("sample", "--outputs images,video --mirror --format webp --video_format webp")
+    assert "--format must differ from --video_format with --mirror, got webp." in capsys.readouterr().err
+
+
+def test_names_that_are_not_text_can_be_mirrored(sample, tmp_path):
+    noise(tmp_path / "a.png", 32, 32)
+    (tmp_path / "src").mkdir()
+    try:
+        os.rename(tmp_path / "a.png", os.path.join(os.fsencode(tmp_path), b"src", b"\xff\xe9.png"))  # noqa: PTH104, PTH118
+    except (OSError, UnicodeDecodeError):
+        pytest.skip("this system only takes names that are text")
+    assert sample("--outputs images --mirror", tmp_path / "src") == 0
+    assert "%FF%E9.png" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_webp_has_a_longest_side(sample, tmp_path, capsys):
+    noise(tmp_path / "src" / "a.png", 17_000, 2)
+    assert sample("--outputs images --resize stretch --restore_shape --format webp", tmp_path / "src") == 2
+    assert "(in this format, sides have at most 16,383 pixels). Use PNG." in capsys.readouterr().err
+
+
 def test_flags_without_effect_are_named(sample, faces, capsys):
     flags = "--outputs latent --mirror --format jpg --restore_shape --resize keep"
     assert sample(flags, faces / "val" / "bear") == 0
@@ -126,6 +150,14 @@ def test_clips_keep_frames_times_and_sound(sample, tmp_path, capsys):
     assert row["file"] == "clip__cat__3.mp4" and row["source"] == str(tmp_path / "clip.mp4")
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "clip__cat__3.mp4" in page and "Clips: 1" in capsys.readouterr().out
+
+
+def test_more_styles_than_encoders_run_at_once(sample, tmp_path, capsys):
+    make_clip(tmp_path / "clip.mp4", count=2, sound=None)
+    assert sample("--outputs video --seeds 0-8", tmp_path / "clip.mp4") == 0
+    videos = [(tmp_path / "out" / f"clip__cat__{seed}.mp4").read_bytes() for seed in range(9)]
+    assert len(set(videos)) == 9
+    assert "Stretching 1 source to a square" in capsys.readouterr().err
 
 
 def test_one_broken_clip_does_not_end_a_folder(sample, tmp_path, capsys):
@@ -159,14 +191,14 @@ def test_a_broken_clip_is_one_sentence_and_leaves_no_file(sample, tmp_path, caps
 def test_clips_need_the_output_video_and_the_reverse(sample, faces, tmp_path, capsys):
     make_clip(tmp_path / "clip.mp4", count=2, sound=None)
     assert sample("--outputs images", tmp_path / "clip.mp4") == 2
-    assert "as an image (it is a clip). Add --outputs video." in capsys.readouterr().err
+    assert "as an image (it is a clip). Use --outputs video." in capsys.readouterr().err
     assert sample("--outputs video", faces / "val") == 2
     assert "No clips found in --src_dir" in capsys.readouterr().err
     shutil.copytree(faces / "val" / "bear", tmp_path / "both")
     shutil.copy(tmp_path / "clip.mp4", tmp_path / "both")
     assert sample("--outputs images,video", tmp_path / "both") == 0
     said = capsys.readouterr().err
-    assert "Ignoring 1 file without an image suffix" in said and "To translate clips, use --outputs video." in said
+    assert "Ignoring 1 file without an image suffix" in said and "--outputs video translates clips." in said
     assert sample("--outputs video --dry_run", tmp_path / "both", "none") == 0
     assert "Compute, about 2 frames in one style" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()

@@ -219,9 +219,18 @@ def test_frames_of_a_clip_are_translated_like_images(model, tmp_path):
     assert all(map(same, frames, model.translate(sources, "cat", seed=3))) and len(frames) == 4
     assert [frame.info["time"] for frame in frames] == pytest.approx([0, 1 / 30, 1 / 10, 2 / 15])
     own = list(model.translate_clip(sources, "cat", seed=3, strength=0.5, source_domain="dog"))
-    assert same(own[0], model.translate(sources[0], "cat", seed=3, strength=0.5, source_domain="dog"))
+    options = {"seed": 3, "strength": 0.5, "source_domain": "dog"}
+    assert same(own[0], model.translate(sources[0], "cat", **options))
+    assert not same(own[1], model.translate(sources[1], "cat", **options)), "the own style is that of the first frame"
     with pytest.raises(ValueError, match="Cannot read .* as a clip"):
         model.translate_clip(tmp_path / "none.mp4", "cat")
+    with pytest.raises(TypeError):
+        model.translate_clip(sources[0], "cat")
+    make_clip(tmp_path / "clip.mkv", count=90, sound=None)
+    (tmp_path / "clip.mkv").write_bytes((tmp_path / "clip.mkv").read_bytes()[:-3000])
+    with pytest.raises(ValueError, match=r"\(damaged after") as raised:
+        list(model.translate_clip(tmp_path / "clip.mkv", "cat"))
+    assert type(raised.value) is ValueError
 
 
 def test_any_shape_can_be_kept(tmp_path):
