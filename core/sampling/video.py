@@ -86,7 +86,7 @@ def video_file(path, rate=FRAMES_PER_SECOND, time_base=1 / FRAMES_PER_SECOND, so
     """Yield write(array, time, duration=None), which appends a uint8 frame (H, W, 3) to a video in the suffix's format.
     Transparency, (H, W, 4), is dropped.
 
-    rate: mean, in frames per second. time_base: the unit of times and durations, which are in seconds, both Fractions.
+    rate: about, in frames per second. time_base: the unit of times and durations, which are in seconds, both Fractions.
     sound: the Clip whose sound is copied. A side of odd length grows by a pixel where the format needs it. Raises
     UserError.
     """
