@@ -13,6 +13,7 @@ from core.images.io import read_rgb
 from core.solver import Solver
 from data import demo
 from data.demo_faces import DOMAINS
+from tests.clips import make_clip
 from tests.command import as_flags, config_of
 
 NARROW = "--device cpu --w_hpf 0 --img_size 256 --channel_base 2048 --max_conv_dim 32 --num_domains 3"
@@ -94,3 +95,15 @@ def test_the_full_width_stays_below_2_gb(files, tmp_path):
 def test_memory_does_not_grow_with_the_references(files, tmp_path, output, sources):
     few, many = (sample(files, count, f"--outputs {output}", tmp_path, sources) for count in (28, 112))
     assert many < 1.1 * few, f"{few / 1e9:.2f} GB for 28 references, {many / 1e9:.2f} GB for 112"
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_clip(tmp_path):
+    peaks = []
+    for count in (60, 600):
+        make_clip(tmp_path / f"{count}.mp4", count=count, size=(320, 240))
+        line = "--preset demo --device cpu --num_workers 0 --outputs video --seeds 3 --target_domains cat"
+        folders = {"src_dir": tmp_path / f"{count}.mp4", "result_dir": tmp_path / "out"}
+        line = ["--mode", "sample", "--checkpoint", "assets/demo", *line.split(), *as_flags(folders)]
+        peaks.append(peak_memory([sys.executable, "main.py", *line]))
+    assert peaks[1] < 1.1 * peaks[0]
