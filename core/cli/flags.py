@@ -55,7 +55,8 @@ RESULTS = "results"  # a resumed training takes it from the checkpoint; another 
 RESUMED = "resumed"  # a resumed training takes it from the checkpoint
 
 # The modes that read a flag.
-ALL, MODEL, SCORES = "train sample eval align play", "train sample eval play", "train eval"
+ALL, MODEL, BATCHES = "train sample eval align play", "train sample eval play", "train sample eval"
+SCORES = "train eval"
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ GROUPS = {
     ],
     "speed and memory": [
         Flag("micro_batch", word_or("auto", POSITIVE), "auto", "images in memory at once; auto: all, then half as "
-             "many if memory runs out", MODEL, RESUMED),
-        Flag("batch_size", POSITIVE, 8, "train: images per update; other modes: images per batch", MODEL, RESULTS),
-        Flag("num_workers", COUNT, 4, "processes that load images; 0: load in the main process", MODEL, RESUMED),
+             "many if memory runs out", BATCHES, RESUMED),
+        Flag("batch_size", POSITIVE, 8, "train: images per update; other modes: images per batch", BATCHES, RESULTS),
+        Flag("num_workers", COUNT, 4, "processes that load images; 0: load in the main process", BATCHES, RESUMED),
         Flag("precision", one_of("fp32", "tf32", "bf16"), "fp32", "arithmetic; tf32: CUDA only; bf16: not for R1",
              MODEL, RESULTS),
         Flag("channels_last", AUTO_SWITCH, "auto", "store tensors in NHWC order; auto: no, it was never faster", MODEL),

@@ -11,8 +11,9 @@ from tests.command import ROOT
 
 READ_BY = {  # modes -> flags that they read
     "train sample eval align play": "preset dry_run device img_size wing_path",
-    "train sample eval play": "micro_batch precision channels_last compile num_domains latent_dim hidden_dim style_dim "
-    "channel_base max_conv_dim w_hpf batch_size num_workers checkpoint_dir resume_iter checkpoint",
+    "train sample eval play": "precision channels_last compile num_domains latent_dim hidden_dim style_dim "
+    "channel_base max_conv_dim w_hpf checkpoint_dir resume_iter checkpoint",
+    "train sample eval": "micro_batch batch_size num_workers",
     "train": "cuda_graph lambda_reg lambda_cyc lambda_sty lambda_ds ds_iter total_iters max_hours lr f_lr beta1 beta2 "
     "weight_decay ema_decay randcrop_prob augment augment_prob freeze_d max_bad_updates keep_checkpoints init_from "
     "init_iters init_lr_scale sample_dir log_dir print_every sample_every save_every eval_every tensorboard",
