@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import tee
 from os import PathLike
 from pathlib import Path
 
@@ -97,7 +96,7 @@ class StarGAN:
         for item in items:
             with torch.no_grad(), self.solver.autocast():
                 image, x_src = self._read(item, translator)
-                sources = translator.encode(x_src, image, self._label_of(item) if label is None else label)
+                sources = translator.encode(image, self._label_of(item) if label is None else label, x_src=x_src)
                 outputs += [Image.fromarray(output) for output in translator.render(sources, image, code)]
         return outputs[0] if is_one else outputs
 
@@ -121,15 +120,14 @@ class StarGAN:
 
     def _frames(self, frames, code, label, translator):
         """Yield the translations of Frames, or of images of any kind, as PIL images. Raises ValueError."""
-        frames, items = tee(frames)
-        images = (item.image if isinstance(item, Frame) else self._picture(item) for item in items)
-        outputs = translator.frames(images, code, label)
+        outputs = translator.frames(frames, self._picture, code, label)
         while True:
             with value_errors(), self.solver.autocast():
-                frame, outputs_of_frame = next(frames, None), next(outputs, None)
-            if outputs_of_frame is None:
+                found = next(outputs, None)
+            if found is None:
                 return
-            image = Image.fromarray(outputs_of_frame[0])
+            frame, (output,) = found
+            image = Image.fromarray(output)
             if isinstance(frame, Frame):
                 image.info = {"time": float(frame.time), "duration": float(frame.duration)}
             yield image
@@ -160,7 +158,9 @@ class StarGAN:
         return image, translator.tensor(image.image)
 
     def _picture(self, item):
-        """Return an image of any kind as an RGB PIL image."""
+        """Return an image of any kind, or a Frame, as an RGB PIL image."""
+        if isinstance(item, Frame):
+            return item.image
         if isinstance(item, torch.Tensor):
             return Image.fromarray(to_uint8(self._checked(item)[None])[0])
         if isinstance(item, np.ndarray):

@@ -4,6 +4,7 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -112,7 +113,7 @@ def sample(given):
     is_single = any(output in SINGLE_OUTPUTS for output in config.outputs)
     kept = [name for name in samples if shape.resize != "keep" or (name == "src" and is_single)]
     sizes = sizes_of(path for name in kept for path, _ in samples[name])
-    warn_about_shapes([*sizes, *((clip.path, clip.size) for clip in clips)], shape)
+    warn_about_shapes(chain(sizes, ((clip.path, clip.size) for clip in clips)), shape)
     if config.dry_run:
         report.sampling(config, samples, clips)
         return

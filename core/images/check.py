@@ -195,10 +195,10 @@ def sizes_of(paths):
 def warn_about_shapes(sizes, shape):
     """Warn about images that a Shape distorts visibly, or that keep a size far from the trained one.
 
-    sizes: (path, (width, height)) of images or clips.
+    sizes: (path, (width, height)) of images or clips; only read if a warning is possible.
     """
     stretched, far = [], []
-    for path, (width, height) in sizes:
+    for path, (width, height) in sizes if shape.resize in ("stretch", "keep") else ():
         named = f"{path.name} ({width} x {height})"
         if shape.resize == "stretch" and max(width, height) > MOST_STRETCHED * min(width, height):
             stretched.append(named)

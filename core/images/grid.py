@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from core.images.fonts import composed, font_for, missing, spelled
-from core.images.io import SAVE_OPTIONS
+from core.images.io import LONGEST_SIDE, SAVE_OPTIONS
 from core.system.files import atomic_write
 
-JPEG_MAX_SIDE = 65_500  # libjpeg's limit
+JPEG_MAX_SIDE = LONGEST_SIDE[".jpg"]
 
 
 class Grid:

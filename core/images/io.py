@@ -23,7 +23,7 @@ MOST_PIXELS = 2**28  # of an image: photographs of 200 megapixels, but no file t
 MOST_TEXT = 2**26  # bytes of the texts in a PNG file, which are not used
 DAMAGED_PROFILE, ALPHA = "damaged_profile", "alpha"  # entries of an image's info
 SAVE_OPTIONS = {"quality": 95, "subsampling": 0}  # of JPEG; WebP also has the quality, others ignore both
-LONGEST_SIDE = {".webp": 16_383, ".jpg": 65_500}  # pixels
+LONGEST_SIDE = {".webp": 16_383, ".jpg": 65_500}  # pixels; the limits of libwebp and libjpeg
 READ_ERRORS = (  # raised by Pillow for files that are no image, truncated or too large
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, struct.error,
 )  # fmt: skip

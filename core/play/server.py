@@ -72,15 +72,16 @@ class Handler(BaseHTTPRequestHandler):
         is_known = secrets.compare_digest(token.encode(), self.server.token.encode())
         if not is_known or self.headers.get("Host") not in hosts:
             return self._send(HTTPStatus.FORBIDDEN, error="Use the address that the program printed.")
-        size = self.headers.get("Content-Length", "0")
-        if not size.isdecimal() or len(size) > 18 or int(size) > MOST_BYTES or "Transfer-Encoding" in self.headers:
-            self._drain(size)
+        text = self.headers.get("Content-Length", "0")
+        size = int(text) if text.isdecimal() and len(text) <= 18 else None
+        if size is None or size > MOST_BYTES or "Transfer-Encoding" in self.headers:
+            self._drain(size or 0)
             limit = f"at most {MOST_BYTES / 1e6:.0f} MB"
             return self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error=f"Choose a smaller file ({limit}).")
         if function not in functions:
             return self._send(HTTPStatus.NOT_FOUND, error="There is no such page.")
         try:
-            found = functions[function](unquote(rest), self.rfile.read(int(size)))
+            found = functions[function](unquote(rest), self.rfile.read(size))
         except UserError as error:
             return self._send(HTTPStatus.BAD_REQUEST, error=str(error))
         except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
@@ -90,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _drain(self, size):
         """Read and drop a refused upload, within limits."""
-        left = min(int(size), MOST_DRAINED) if size.isdecimal() and len(size) < 18 else 0
+        left = min(size, MOST_DRAINED)
         while left > 0 and (part := self.rfile.read(min(left, 2**16))):
             left -= len(part)
 
@@ -114,8 +115,7 @@ class Handler(BaseHTTPRequestHandler):
         return "image/png", self.server.studio.shown(int(rest))
 
     def _add(self, rest, body):
-        name = Path(rest).name or "image"
-        number = self.server.studio.add(Upload(name, body), name)
+        number = self.server.studio.add(Upload(Path(rest).name or "image", body))
         return "application/json", json.dumps({"number": number}).encode()
 
     def _render(self, rest, body):

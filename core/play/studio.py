@@ -48,6 +48,7 @@ class Studio:
 
     def __init__(self, solver, examples=()):
         self.solver, self.nets, self.domains = solver, solver.nets_ema, solver.config.names_by_label
+        # With any strength but 1, the sources get their own styles. Each request sets its strength.
         self.translator, self.square = solver.translator(0.5), solver.translator(is_square=True)
         self.known, self.numbers, self.lock = OrderedDict(), count(1), Lock()
         labels, latent_dim = range(len(self.domains)), solver.config.latent_dim
@@ -56,25 +57,25 @@ class Studio:
         self.model, self.examples = style_files.fingerprint(self.nets), []
         for path in examples:
             try:
-                self.examples.append(self.add(path, path.name))
+                self.examples.append(self.add(path))
             except UserError as error:
                 console.warn(f"Skipping an image. {error}")
 
-    def add(self, file, name):
+    def add(self, file):
         """Read and encode an image file, a path or an Upload, and return its number. Raises UserError."""
         (width, height), shape = image_size(file), self.translator.shape
         most = MOST_PIXELS if shape.resize != "keep" else (MOST_SIDES * shape.size) ** 2
         if width * height > most:
-            raise UserError(f"Cannot use {name} ({width} x {height} pixels; at most {most:,}). Make it smaller.")
+            raise UserError(f"Cannot use {file.name} ({width} x {height} pixels; at most {most:,}). Make it smaller.")
         original = read_rgb(file)
         with self.lock, torch.no_grad(), self.solver.autocast():
             image = shape.fit(original)
-            sources = self.translator.encode(self.translator.tensor(image.image), image)
+            sources = self.translator.encode(image)
             x_ref = self.square.tensor(self.square.shape.fit(original).image)  # (1, 3, size, size)
             y_ref = torch.arange(len(self.domains), device=x_ref.device)
             codes = translate.encoded(self.nets.style_encoder, x_ref.expand(len(y_ref), -1, -1, -1), y_ref)
             number = next(self.numbers)
-            self.known[number] = Known(name, image, sources, codes)
+            self.known[number] = Known(file.name, image, sources, codes)
             if len(self.known) > KEPT:
                 self.known.pop(next(other for other in self.known if other not in self.examples))
         return number

@@ -75,8 +75,11 @@ def steps(title, captions, by_step):
 
 
 def _files(file, small):
-    texts = (Path(path).as_posix() for path in (file, small or file))
-    return dict(zip(("file", "shown"), (quote(os.fsencode(text)) for text in texts), strict=True))
+    return {"file": _address(file), "shown": _address(small or file)}
+
+
+def _address(file):
+    return quote(os.fsencode(Path(file).as_posix()))  # Names of files may have bytes that are no text.
 
 
 def curves(title, charts):

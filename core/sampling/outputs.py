@@ -2,7 +2,8 @@
 
 import json
 from contextlib import ExitStack
-from itertools import chain, count, tee
+from itertools import chain, count
+from operator import attrgetter
 from pathlib import Path
 
 from core.images.clips import BadClip
@@ -95,7 +96,7 @@ class OutputWriter:
         sources = zip(paths, self._names(paths), loader, strict=True)
         for path, name, (image, _) in console.progress(sources, total=len(paths), desc="images", unit="image"):
             (label,) = translate.folder_labels([path], self.domains)
-            source = translator.encode(translator.tensor(image.image), image, label)
+            source = translator.encode(image, label)
             for row, output in enumerate(translator.render(source, image, styles.codes)):
                 file = self._single(name, target_of[row], self.image_format)
                 write_image(file, output)
@@ -120,11 +121,10 @@ class OutputWriter:
         sound = clip if clip.has_sound and self.video_format == "mp4" else None
         (label,) = translate.folder_labels([clip.path], self.domains)
         files = [self._single(name, target, self.video_format) for target in self._targets(styles)]
-        frames, images = tee(console.progress(clip.frames(), total=clip.count, desc=clip.path.name, unit="frame"))
+        frames = console.progress(clip.frames(), total=clip.count, desc=clip.path.name, unit="frame")
         with ExitStack() as stack:
             writers = [stack.enter_context(video.video_file(path, clip.rate, clip.time_base, sound)) for path in files]
-            outputs = translator.frames((frame.image for frame in images), styles.codes, label)
-            for frame, arrays in zip(frames, outputs, strict=True):
+            for frame, arrays in translator.frames(frames, attrgetter("image"), styles.codes, label):
                 for write, array in zip(writers, arrays, strict=True):
                     write(array, frame.time, frame.duration)
         for row, path in enumerate(files):
@@ -141,10 +141,11 @@ class OutputWriter:
         names = [f"{label}__{style}" for label, style in zip(labels, styles.names, strict=True)]
         if self.mirrored is None:
             return names
-        for name, origin in zip(names, map(repr, styles.origins), strict=True):
-            if (name, origin) not in self.trees:
-                self.trees[name, origin] = self._free_path(name).name
-        return [self.trees[name, origin] for name, origin in zip(names, map(repr, styles.origins), strict=True)]
+        keys = list(zip(names, map(repr, styles.origins), strict=True))
+        for key in keys:
+            if key not in self.trees:
+                self.trees[key] = self._free_path(key[0]).name
+        return [self.trees[key] for key in keys]
 
     def _single(self, name, target, suffix):
         """Return the path of the file for one source and one style."""

@@ -20,11 +20,13 @@ class Translator:
     def __init__(self, nets, shape, to_device, strength=1):
         self.nets, self.shape, self.to_device, self.strength = nets, shape, to_device, strength
 
-    def encode(self, x_src, image, label=None, own_codes=None):
-        """Return the Sources of one Fitted image and its `tensor` x_src.
+    def encode(self, image, label=None, own_codes=None, x_src=None):
+        """Return the Sources of one Fitted image.
 
-        label: its domain; None: unknown. own_codes: its own style, if it is known.
+        label: its domain; None: unknown. own_codes: its own style, if it is known. x_src: the image as a tensor
+        (1, 3, H, W) in [-1, 1], if that has more than 8 bit.
         """
+        x_src = self.tensor(image.image) if x_src is None else x_src
         sources = read_sources(self.nets, [x_src], ONE)
         if self.strength == 1 or own_codes is not None:
             return replace(sources, own_codes=own_codes, strength=self.strength)
@@ -41,16 +43,17 @@ class Translator:
         for (output,) in translate_rows(self.nets.generator, sources, codes, ONE):
             yield self.shape.restored(output, image)
 
-    def frames(self, images, codes, label=None):
-        """Yield a list of the translations into style codes (R, style_dim) for each of the RGB PIL images of a clip.
+    def frames(self, frames, image_of, codes, label=None):
+        """Yield (frame, its translations into style codes (R, style_dim)) for each frame of a clip.
 
-        The source's own style is that of the first image.
+        image_of(frame): an RGB PIL image. The source's own style is that of the first frame.
         """
         own_codes = None
-        for image in map(self.shape.fit, images):
-            sources = self.encode(self.tensor(image.image), image, label, own_codes)
+        for frame in frames:
+            image = self.shape.fit(image_of(frame))
+            sources = self.encode(image, label, own_codes)
             own_codes = sources.own_codes
-            yield list(self.render(sources, image, codes))
+            yield frame, list(self.render(sources, image, codes))
 
     def tensor(self, image):
         """Return a PIL image as a tensor (1, 3, H, W) in [-1, 1] on the device."""

@@ -16,6 +16,7 @@ from core.images.grid import JPEG_MAX_SIDE, Grid
 from core.images.io import to_uint8
 from core.model import Content
 from core.system import console
+from core.system.device import at_least_single
 from core.system.files import file_names
 from core.system.memory import chunks
 from core.system.random import random_generator
@@ -75,7 +76,7 @@ def encoded(style_encoder, x, y):
 
     One image at a time: in a batch, a code would depend on the number of images by rounding.
     """
-    return _single(torch.cat([style_encoder(x[row : row + 1], y[row : row + 1]) for row in range(len(x))]))
+    return at_least_single(torch.cat([style_encoder(x[row : row + 1], y[row : row + 1]) for row in range(len(x))]))
 
 
 @torch.no_grad()
@@ -108,11 +109,6 @@ def with_own_styles(nets, sources, x_src, labels, strength, inference_batch, x_o
         labels = [guess if label is None else label for label, guess in zip(labels, best, strict=True)]
     own_codes = encoded(encoder, x_own, torch.tensor(labels, device=x_own.device))  # (N, style_dim)
     return replace(sources, own_codes=own_codes, strength=strength)
-
-
-def _single(codes):
-    """Convert style codes to at least single precision, since bf16 is too coarse for means and mixes."""
-    return codes.to(torch.promote_types(codes.dtype, torch.float32))
 
 
 def folder_labels(paths, domains):
@@ -236,7 +232,7 @@ def latent_styles(mapping_network, z_trg, domains):
     """Return the styles of codes z_trg (N, latent_dim) in each domain: (domains, N, style_dim)."""
     z_trg = z_trg.to(next(mapping_network.parameters()))
     labels = [torch.full((len(z_trg),), domain, device=z_trg.device) for domain in domains]
-    return _single(torch.stack([mapping_network(z_trg, y_trg) for y_trg in labels]))
+    return at_least_single(torch.stack([mapping_network(z_trg, y_trg) for y_trg in labels]))
 
 
 def in_domains(codes, domains):

@@ -68,7 +68,8 @@ def autocast(device, precision):
 
 
 def at_least_single(x):
-    """Convert x to at least single precision. Autocast may return half precision, which is too coarse for sums."""
+    """Convert x to at least single precision. Autocast may return half precision, which is too coarse for sums, means
+    and mixes."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

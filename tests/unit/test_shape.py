@@ -94,7 +94,7 @@ def test_the_generator_translates_any_shape():
     image, s_trg = translator.shape.fit(noise((35, 66))), torch.randn(1, 64)
     x_src = translator.tensor(image.image)
     assert x_src.shape == (1, 3, 66, 36)
-    (found,) = translator.render(translator.encode(x_src, image), image, s_trg)
+    (found,) = translator.render(translator.encode(image), image, s_trg)
     with torch.no_grad():
         expected = to_uint8(generator(x_src, s_trg))[0, :, :35]
     assert found.shape == (66, 35, 3) and np.array_equal(found, expected)
