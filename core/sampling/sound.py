@@ -25,8 +25,6 @@ class Sound:
 
 def _packets(clip, container):
     """Add a stream to a container and yield the packets of the sound, in order."""
-    import av  # slow to import and not needed for training
-
     with container_of(clip.path) as source:
         track = source.streams.audio[0]
         if track.codec_context.codec.canonical_name in COPIED:
@@ -39,9 +37,7 @@ def _packets(clip, container):
         else:
             stream = container.add_stream(FALLBACK, rate=min(RATES, key=lambda rate: abs(rate - track.rate)))
             stream.layout = "mono" if track.channels == 1 else "stereo"
-            resampler = av.AudioResampler("fltp", stream.layout, stream.rate, frame_size=1024)
             for frame in source.decode(track):
                 frame.pts -= round(clip.start / frame.time_base)
-                for part in resampler.resample(frame):
-                    yield from stream.encode(part)
+                yield from stream.encode(frame)  # This converts it to what the codec needs.
             yield from stream.encode()
