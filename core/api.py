@@ -12,7 +12,7 @@ from PIL import Image
 from core.cli.config import defaults, merge
 from core.cli.domains import name_domains
 from core.cli.flags import check_values
-from core.cli.resolve import loaded_for_sampling
+from core.cli.resolve import loaded_config
 from core.images.clips import Frame, open_clip
 from core.images.io import as_rgb, read_rgb, to_uint8
 from core.sampling import translate
@@ -48,7 +48,7 @@ class StarGAN:
         if unknown := sorted(flags.keys() - defaults().keys()):
             raise UserError(f"Cannot use {unknown[0]} (there is no such flag). Remove it.")
         check_values(merge(given))
-        config = name_domains(loaded_for_sampling(given), [])
+        config = name_domains(loaded_config(given), [])
         solver = Solver(config)
         solver.read(config.resume_iter)
         return cls(solver)
@@ -63,8 +63,10 @@ class StarGAN:
                 if not items:
                     raise UserError("Cannot average references (the list is empty). Give at least one image.")
                 y_ref = torch.full((len(items),), label, device=self.solver.device)
-                squares = self.solver.translator(is_square=True)
-                x_ref = torch.cat([self._read(item, squares)[1] for item in items])
+                translator = self.solver.translator()
+                exact = [self._exact(item) for item in items]
+                x_ref = torch.cat([translator.square(self._picture(item)) if x is None else x
+                                   for item, x in zip(items, exact, strict=True)])  # fmt: skip
                 code = translate.encoded(nets.style_encoder, x_ref, y_ref).cpu().float().mean(0)
                 paths = [str(item) for item in items if isinstance(item, str | PathLike)]
                 name = Path(paths[0]).stem if len(items) == len(paths) == 1 else f"mean_of_{len(items)}"
@@ -90,13 +92,12 @@ class StarGAN:
         (seed, psi). strength: from 0, the source's own style, to 1. source_domain: of the sources, for their own style;
         None: their folder may name it, else it is the domain that reproduces them best.
         """
-        code, label = self._code(target, reference, style, seed, psi), self._label(source_domain)
-        translator, (items, is_one) = self._translator(strength), _as_list(images)
-        outputs = []
+        code, translator = self._code(target, reference, style, seed, psi), self._translator(strength)
+        (items, is_one), outputs = _as_list(images), []
         for item in items:
+            image, label = translator.shape.fit(self._picture(item)), self._label_of(item, source_domain)
             with torch.no_grad(), self.solver.autocast():
-                image, x_src = self._read(item, translator)
-                sources = translator.encode(image, self._label_of(item) if label is None else label, x_src=x_src)
+                sources = translator.encode(image, label, x_src=self._exact(item))
                 outputs += [Image.fromarray(output) for output in translator.render(sources, image, code)]
         return outputs[0] if is_one else outputs
 
@@ -112,15 +113,14 @@ class StarGAN:
         their time and duration in seconds in `info`. All frames have the same style; the source's own style, for
         strength, is that of the first frame. Others: see `translate`.
         """
-        code, label = self._code(target, reference, style, seed, psi), self._label(source_domain)
+        code, label = self._code(target, reference, style, seed, psi), self._label_of(clip, source_domain)
         is_file = isinstance(clip, str | PathLike)
-        label = self._label_of(clip) if is_file and label is None else label
-        frames = open_clip(clip).frames() if is_file else iter(clip)
+        frames = open_clip(clip).frames() if is_file else (Frame(self._picture(item)) for item in clip)
         return self._frames(frames, code, label, self._translator(strength))
 
     def _frames(self, frames, code, label, translator):
-        """Yield the translations of Frames, or of images of any kind, as PIL images. Raises ValueError."""
-        outputs = translator.frames(frames, self._picture, code, label)
+        """Yield the translations of Frames as PIL images. Raises ValueError."""
+        outputs = translator.frames(frames, code, label)
         while True:
             with value_errors(), self.solver.autocast():
                 found = next(outputs, None)
@@ -128,7 +128,7 @@ class StarGAN:
                 return
             frame, (output,) = found
             image = Image.fromarray(output)
-            if isinstance(frame, Frame):
+            if frame.time is not None:
                 image.info = {"time": float(frame.time), "duration": float(frame.duration)}
             yield image
 
@@ -146,21 +146,18 @@ class StarGAN:
         check_values(defaults() | {"strength": strength})
         return self.solver.translator(strength)
 
-    def _label_of(self, item):
-        """Return the label of the domain that the folder of a path names; None for other images and folders."""
+    def _label_of(self, item, domain):
+        """Return the label of a source's domain: `domain`, or what the folder of its path names; None if unknown."""
+        if domain is not None:
+            return self._label(domain)
         return translate.folder_labels([item], self.domains)[0] if isinstance(item, str | PathLike) else None
 
-    def _read(self, item, translator):
-        """Return an image of any kind as (Fitted, tensor (1, 3, H, W) on the device)."""
-        image = translator.shape.fit(self._picture(item))
-        if isinstance(item, torch.Tensor):  # It may have more than 8 bit.
-            return image, item.float()[None].to(self.solver.device)
-        return image, translator.tensor(image.image)
+    def _exact(self, item):
+        """Return a tensor, which may have more than 8 bit, as (1, 3, H, W) on the device; None for other images."""
+        return self._checked(item).float()[None].to(self.solver.device) if isinstance(item, torch.Tensor) else None
 
     def _picture(self, item):
-        """Return an image of any kind, or a Frame, as an RGB PIL image."""
-        if isinstance(item, Frame):
-            return item.image
+        """Return an image of any kind as an RGB PIL image."""
         if isinstance(item, torch.Tensor):
             return Image.fromarray(to_uint8(self._checked(item)[None])[0])
         if isinstance(item, np.ndarray):
@@ -177,9 +174,6 @@ class StarGAN:
         return array
 
     def _label(self, domain):
-        """Return the label of a domain; None for None. Raises UserError."""
-        if domain is None:
-            return None
         if domain not in self.domains:
             raise UserError(f"Cannot use domain {domain} (there are {', '.join(self.domains)}). Choose one of them.")
         return self.domains.index(domain)

@@ -4,19 +4,18 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import torch
 from munch import Munch
 
 from core.cli.config import merge
-from core.cli.flags import SINGLE_OUTPUTS
+from core.cli.flags import SINGLE
 from core.cli.resolve import resolve, with_checkpoint
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.dry_run import report
 from core.images.advice import warn_about_counts
-from core.images.check import readable, readable_clips, sizes_of, warn_about_shapes
+from core.images.check import readable, readable_clips
 from core.images.folders import check_same_on_all_ranks, find_references, find_sources, images_below, mirrored_names
 from core.images.inventory import inventory, warn_about_changes
 from core.images.shape import Shape
@@ -92,28 +91,26 @@ def sample(given):
         return
     config = resolve(given)
     labels = config.target_labels()
-    found, clips = {}, []
+    found, clips, shape = {}, [], Shape(config.img_size, config.resize, config.restore_shape)
     if any(output != "video" for output in config.outputs):
         found["src"] = [(path, 0) for path in find_sources(config.src_dir, config.result_dir)]
     if "video" in config.outputs:
-        clips = readable_clips(find_sources(config.src_dir, config.result_dir, "a clip"), f"--src_dir {config.src_dir}")
+        paths = find_sources(config.src_dir, config.result_dir, "clip")
+        clips = readable_clips(paths, f"--src_dir {config.src_dir}", shape)
     if "reference" in config.all_style_kinds():
         found["ref"] = find_references(config.ref_dir, config.names_by_label, labels, config.result_dir)
     folders = {name: f"--{name}_dir {config.flags[f'{name}_dir']}" for name in found}
-    samples = {name: readable(found[name], folders[name], config.num_workers) for name in found}
+    square = replace(shape, resize=shape.square)
+    shapes = {"src": shape if {*SINGLE} & {*config.outputs} else square, "ref": square}
+    samples = {name: readable(found[name], folders[name], shapes[name], config.num_workers) for name in found}
     console.info(f"Domains: {', '.join(config.names_by_label)} ({config.domains_origin})")
     if samples:
         console.info("Images: " + ", ".join(f"{len(images)} {name}" for name, images in samples.items()))
     if clips:
         console.info(f"Clips: {len(clips)}")
-    shape = Shape(config.img_size, config.resize, config.restore_shape)
     if config.mirror:
         for paths in ([path for path, _ in samples.get("src", ())], [clip.path for clip in clips]):
             mirrored_names(paths, config.src_dir)  # raises UserError where two are the same
-    is_single = any(output in SINGLE_OUTPUTS for output in config.outputs)
-    kept = [name for name in samples if shape.resize != "keep" or (name == "src" and is_single)]
-    sizes = sizes_of(path for name in kept for path, _ in samples[name])
-    warn_about_shapes(chain(sizes, ((clip.path, clip.size) for clip in clips)), shape)
     if config.dry_run:
         report.sampling(config, samples, clips)
         return
@@ -152,16 +149,16 @@ def align(given):
         return
     device = select_device(config.device)
     console.info(f"Device: {describe_device(device)}")
-    faces = align_folder(
+    num_aligned, num_skipped, num_existing = align_folder(
         fan.to(device), mean_face, config.inp_dir, config.out_dir, config.img_size, config.resize,
         partial(torch.Tensor.to, device=device), sheet=config.contact_sheet, override=config.override,
     )  # fmt: skip
-    skipped = console.counted(faces.num_skipped, "image")
-    console.info(f"Aligned {console.counted(faces.num_aligned, 'face')} into {config.out_dir}, skipped {skipped}")
-    if faces.num_existing:
-        existing = console.counted(faces.num_existing, "face")
+    skipped = console.counted(num_skipped, "image")
+    console.info(f"Aligned {console.counted(num_aligned, 'face')} into {config.out_dir}, skipped {skipped}")
+    if num_existing:
+        existing = console.counted(num_existing, "face")
         console.info(f"Skipped {existing} that exist already. To replace them, add --override.")
-    if faces.num_skipped and not faces.num_aligned + faces.num_existing:
+    if num_skipped and not num_aligned + num_existing:
         raise UserError(f"No face found in any image of {config.inp_dir}. Choose photographs that show a face.")
 
 

@@ -22,9 +22,8 @@ from core.system.random import random_generator
 from core.system.signals import restore_child_signal
 from core.system.workers import Loader
 
-SCALE = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])  # uint8 to [-1, 1]
-TO_TENSOR = v2.PILToTensor(), SCALE
-in_range = v2.Compose(TO_TENSOR)  # PIL image -> tensor (3, H, W) in [-1, 1]
+# PIL image -> tensor (3, H, W) in [-1, 1]
+in_range = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
 MAX_WARNINGS = 10  # for images that became unreadable; a missing folder raises an error instead
 
 
@@ -117,12 +116,12 @@ class BalancedBatchSampler(Sampler):
 def train_transform(img_size, prob):
     """Crop with probability `prob`, resize, flip, scale to [-1, 1]."""
     crop = v2.RandomApply([v2.RandomResizedCrop(img_size, scale=(0.8, 1.0), ratio=(0.9, 1.1))], p=prob)
-    return v2.Compose([crop, v2.Resize([img_size, img_size]), v2.RandomHorizontalFlip(), *TO_TENSOR])
+    return v2.Compose([crop, v2.Resize([img_size, img_size]), v2.RandomHorizontalFlip(), in_range])
 
 
 def test_transform(img_size, resize="stretch"):
     """Make the image square (see `core.images.io.squared`), scale to [-1, 1]."""
-    return v2.Compose([partial(squared, size=img_size, resize=resize), *TO_TENSOR])
+    return v2.Compose([partial(squared, size=img_size, resize=resize), in_range])
 
 
 def get_train_loader(root, which="source", img_size=256, batch_size=8, prob=0.5, num_workers=4, seed=777, start=0,
@@ -147,15 +146,9 @@ def get_test_loader(root, img_size=256, batch_size=32, shuffle=True, num_workers
     return Loader(dataset, batch_size, shuffle=shuffle, generator=order, **_worker_options(num_workers))
 
 
-def get_sample_loader(samples, transform, batch_size=8, num_workers=4):
-    """Return a DataLoader of batches (x, y) of the samples (path, label), in their order."""
-    return Loader(ImageList(samples, transform), batch_size, **_worker_options(num_workers))
-
-
-def get_fitted_loader(paths, shape, num_workers=4):
-    """Return a DataLoader of (Fitted image, 0), one for each path. shape: a Shape."""
-    samples = ImageList([(path, 0) for path in paths], shape.fit)
-    return Loader(samples, batch_size=None, collate_fn=tuple, **_worker_options(num_workers))
+def get_sample_loader(samples, transform, batch_size=8, num_workers=4, **options):
+    """Return a DataLoader of batches (x, y) of the samples (path, label), in their order. options: of a DataLoader."""
+    return Loader(ImageList(samples, transform), batch_size, **_worker_options(num_workers), **options)
 
 
 def _worker_options(num_workers):

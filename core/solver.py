@@ -12,8 +12,8 @@ from core.augment import Probability, random_numbers
 from core.checkpoint.init_from import load_source
 from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, StepFiles
 from core.cli.config import RunConfig
-from core.cli.flags import SINGLE_OUTPUTS
-from core.data_loader import get_fitted_loader
+from core.cli.flags import SINGLE
+from core.data_loader import get_sample_loader
 from core.evaluation.evaluator import Evaluation, check_scorable
 from core.evaluation.per_image import PerImage
 from core.evaluation.score_page import write_page
@@ -26,7 +26,7 @@ from core.sampling.outputs import OutputWriter, possible_outputs
 from core.sampling.single import Translator
 from core.sampling.snapshots import SMALL, SMALL_CELL, SMALL_COLUMNS, snapshot_grids
 from core.system import console, distributed
-from core.system.device import autocast, check_cuda_graph, compiled, memory_format, select_device, set_precision
+from core.system.device import autocast, check_cuda_graph, compiled, select_device, set_precision
 from core.system.errors import UserError
 from core.system.files import make_folder
 from core.system.memory import MicroBatch, images_at_once
@@ -61,7 +61,8 @@ class Solver:
         self.nets, self.nets_ema = build_model(config)
         if not is_training:
             self.nets = Munch()
-        self.memory_format = memory_format(config.channels_last)
+        # auto: NHWC was not faster in any measurement, neither on CPUs nor on an H100 (docs/performance.md).
+        self.memory_format = torch.channels_last if config.channels_last is True else torch.contiguous_format
         augment = config.augment if is_training else "none"
         self.augmentation = Probability(config.augment_prob if augment == "fixed" else 0)
         adapted = {"augment": self.augmentation} if augment == "ada" else {}
@@ -244,6 +245,7 @@ class Solver:
             image_format=config.format, mirrored=config.src_dir if config.mirror else None,
         )  # fmt: skip
         wanted = [(output, kind) for output in config.outputs for kind in config.style_kinds(output)]
+        most = video.most_sources(config.img_size)
         try:
             with self.autocast():
                 styles = {kind: self._styles(kind, loaders) for kind in config.all_style_kinds()}
@@ -251,34 +253,29 @@ class Solver:
                     number = style_files.save(config.save_styles, styles.values(), nets, config.names_by_label)
                     console.info(f"Wrote {console.counted(number, 'style')} to {config.save_styles}")
                 wanted = possible_outputs(wanted, styles)
-                shared = [(output, kind) for output, kind in wanted if output not in SINGLE_OUTPUTS]
-                for sources in self._source_groups(loaders.src) if shared else ():
+                shared = [(output, kind) for output, kind in wanted if output not in SINGLE]
+                groups = translate.source_groups(
+                    nets, loaders.get("src"), most, self.inference_batch, self._to_device,
+                    domains=config.names_by_label, strength=config.strength,
+                )  # fmt: skip
+                for sources in groups if shared else ():
                     for output, kind in shared:
                         writer.write(output, sources, styles[kind])
                 translator = self.translator(config.strength)
                 for output, kind in wanted:
                     if output == "video":
                         writer.clips(loaders.clips, styles[kind], translator)
-                    elif output in SINGLE_OUTPUTS:
-                        paths = [path for path, _ in loaders.src.dataset.samples]
-                        pictures = get_fitted_loader(paths, translator.shape, config.num_workers)
-                        writer.images(paths, pictures, styles[kind], translator)
+                    elif output in SINGLE:
+                        samples, fit = loaders.src.dataset.samples, translator.shape.fit
+                        pictures = get_sample_loader(samples, fit, None, config.num_workers, collate_fn=tuple)
+                        writer.images([path for path, _ in samples], pictures, styles[kind], translator)
         finally:
             writer.finish(config.changed_flags())  # Complete and list the outputs even after an unreadable source.
 
-    def translator(self, strength=1, is_square=False):
-        """Return a Translator of single images in the shapes of --resize. is_square: squares even with keep."""
+    def translator(self, strength=1):
+        """Return a Translator of single images in the shapes of --resize."""
         shape = Shape(self.config.img_size, self.config.resize, self.config.restore_shape)
-        shape = Shape(shape.size, shape.square) if is_square else shape
         return Translator(self.nets_ema, shape, self._to_device, strength)
-
-    def _source_groups(self, loader):
-        """Yield the images of a DataLoader as Sources, as many as fit into a frame of a video."""
-        config = self.config
-        return translate.source_groups(
-            self.nets_ema, loader, video.most_sources(config.img_size), self.inference_batch, self._to_device,
-            domains=config.names_by_label, strength=config.strength,
-        )  # fmt: skip
 
     def _styles(self, kind, loaders):
         """Return the styles of --styles, of the references, or of --seeds in the domains of --target_domains."""

@@ -124,11 +124,6 @@ class FAN(nn.Module):
             return maps
         return preprocess(F.interpolate(maps, scale_factor=4, mode="bilinear", align_corners=True))
 
-    @torch.no_grad()
-    def get_landmark(self, x):
-        """Images x (N, 3, H, W) in [-1, 1] -> landmarks (N, 98, 2) as (x, y), in pixels at 256 x 256."""
-        return landmarks_of(self.get_heatmap(x, b_preprocess=False)) * 4
-
 
 def preprocess(x):
     """Heat maps (N, 98, H, W), about 1 at the landmark -> two masks (N, 1, H, W) in [0, 1].

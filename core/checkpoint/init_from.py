@@ -9,7 +9,6 @@ from core.checkpoint.io import CONFIG, NETWORKS, found, read_data, unwrapped
 from core.checkpoint.tensors import fit_state, is_dense, kind_flaw, plain_keys
 from core.system import console
 from core.system.errors import UserError, reason
-from core.system.files import real_path
 
 
 def describe_source(path, assumed, given, domain_names=None):
@@ -51,11 +50,6 @@ def check_frozen(number, img_size, inherited):
         flaw = f"D starts with random weights, since no nets file with a discriminator is beside {inherited['file']}"
         advice = "Copy the matching file ..._nets.ckpt there or remove --freeze_d"
         raise UserError(f"Cannot use --freeze_d {number} ({flaw}). {advice}.")
-
-
-def is_source(path, inherited):
-    """Whether `path` is the file that a run started from."""
-    return inherited is not None and real_path(inherited["file"]) == real_path(path)
 
 
 def _read(path):

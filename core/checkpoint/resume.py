@@ -10,25 +10,8 @@ from core.system.files import sha256
 from core.system.notes import parse_json, read_text
 
 
-def step_to_resume(folder, wanted, mend=True):
-    """Return the step to resume from, 0 for a new training. wanted: a step, or "latest" (see `newest_whole_step`)."""
-    if wanted != "latest":
-        return wanted
-    step = newest_whole_step(folder, mend)
-    if step is None:
-        console.info(f"No checkpoint in {folder}. Training starts from iteration 0.")
-    return step or 0
-
-
-def check_whole(folder, step):
-    """Raise UserError if a step's files are incomplete or have changed."""
-    flaw = find_flaw(folder, step)
-    if flaw:
-        raise UserError(f"Cannot resume from step {step} in {folder}: {flaw}. Use another step or restore its files.")
-
-
 def newest_whole_step(folder, mend=True):
-    """Return the newest complete step in the folder; None if there is none, or only an interrupted save.
+    """Return the newest complete step in the folder; 0 if there is none, or only an interrupted save.
 
     mend: write the manifest of a complete step if it is missing or damaged. Raises UserError if all steps are damaged.
     """
@@ -42,7 +25,8 @@ def newest_whole_step(folder, mend=True):
         console.warn(f"Skipping step {step} in {folder}: {flaw}. Looking for an earlier step.")
     if not all(is_half(folder, step) for step in steps):
         raise UserError(f"No complete step in {folder}. Restart with --resume_iter 0 and another --checkpoint_dir.")
-    return None
+    console.info(f"No checkpoint in {folder}. Training starts from iteration 0.")
+    return 0
 
 
 def find_flaw(folder, step):

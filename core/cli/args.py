@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 import core
 from core.cli import help as help_text
@@ -10,6 +9,7 @@ from core.cli.config import merge
 from core.cli.flags import FLAGS, GROUPS, MODES, check_values, flags_of
 from core.cli.parser import Parser, with_underscores
 from core.cli.values import nearest, parse_value
+from core.report.page import versions
 from core.system import console
 from core.system.errors import UserError
 from core.system.launcher import is_rank_0
@@ -82,14 +82,8 @@ def split_mode(tokens):
 def _answer(mode, tokens):
     """Return the lines that --help, --help_all or --version prints."""
     if "--version" in tokens:
-        return [f"StarGAN v2 {core.__version__}, PyTorch {_installed('torch')}, Python {sys.version.split()[0]}"]
+        found = {"torch": "not installed"} | versions()
+        return [f"StarGAN v2 {core.__version__}, PyTorch {found['torch']}, Python {found['python']}"]
     if "--help_all" in tokens:
         return help_text.everything()
     return help_text.of_mode(mode) if mode else help_text.overview()
-
-
-def _installed(package):
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

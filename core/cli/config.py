@@ -26,7 +26,8 @@ def _with_commas(names, domains):
 
 def defaults():
     """Return the default of every flag: {name: value}."""
-    return {name: flag.default_value for name, flag in FLAGS.items()}
+    texts = {name: flag.default for name, flag in FLAGS.items()}
+    return {name: FLAGS[name].kind.parse(value) if isinstance(value, str) else value for name, value in texts.items()}
 
 
 def merge(given, checkpoint=None):

@@ -46,7 +46,7 @@ OUTPUTS = {  # --outputs of sampling -> what it creates
     "images_latent": "one file per source, domain and seed",
     "video": "one video per clip in --src_dir, a video or an animated image; styles as for images",
 }
-SINGLE_OUTPUTS = ("images", "images_latent", "video")  # those with a file for each source and style
+SINGLE = ("images", "images_latent", "video")  # those with a file for each source and style
 WIDTH = integers(1, 2**16 - 1)  # wider networks fit nowhere
 
 # What a run does with a flag.
@@ -69,11 +69,6 @@ class Flag:
     help: str
     modes: str = "train"  # those that read it
     use: str = ""  # NETWORK, RESULTS, RESUMED or nothing
-
-    @property
-    def default_value(self):
-        """The default as parsed."""
-        return self.kind.parse(self.default) if isinstance(self.default, str) else self.default
 
 
 _FACES = "assets/representative"

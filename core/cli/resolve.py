@@ -6,21 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.checkpoint.describe import describe, saved_source
-from core.checkpoint.init_from import check_frozen, describe_source, is_source
+from core.checkpoint.init_from import check_frozen, describe_source
 from core.checkpoint.io import newest_step, read_checkpoint, saved_steps
-from core.checkpoint.resume import check_whole, step_to_resume
+from core.checkpoint.resume import find_flaw, newest_whole_step
 from core.checkpoint.steps import NETS_EMA
 from core.cli.config import RunConfig, merge
 from core.cli.domains import name_domains, settle_domains
-from core.cli.flags import (
-    AFFECTS_RESULTS,
-    NETWORK_FLAGS,
-    ON_ALL_RANKS,
-    RESUMED_FLAGS,
-    SINGLE_OUTPUTS,
-    check_values,
-    parse_flag,
-)
+from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, ON_ALL_RANKS, RESUMED_FLAGS, SINGLE, check_values, parse_flag
 from core.cli.presets import DATA_SETS, MODELS, SETTINGS, SHIPPED, asset, preset_defaults
 from core.cli.values import as_typed
 from core.images.check import check_images
@@ -52,16 +44,17 @@ def _training(given):
     """Resolve a training. If its last iteration is done, only its flags are resolved."""
     flags = merge(given)
     folder, is_latest = Path(flags["checkpoint_dir"]), flags["resume_iter"] == "latest" or has_begun()
-    step = step_to_resume(folder, "latest" if is_latest else flags["resume_iter"], mend=not flags["dry_run"])
+    step = newest_whole_step(folder, mend=not flags["dry_run"]) if is_latest else flags["resume_iter"]
     config = config_of_step(given, step) if step else beginning_config(given)
-    if step and not is_latest:
-        check_whole(folder, step)
+    if step and not is_latest and (flaw := find_flaw(folder, step)):
+        raise UserError(f"Cannot resume from step {step} in {folder}: {flaw}. Use another step or restore its files.")
     if step >= config.total_iters:
         if not is_latest:
             raise UserError(f"--total_iters must be > {step}, the step to resume from, got {config.total_iters}.")
         console.info(f"Training is complete: step {step} in {folder} is the last one.")
         return config
-    if step and config.init_from is not None and not is_source(config.init_from, config.inherited):
+    source = config.inherited and real_path(config.inherited["file"])
+    if step and config.init_from is not None and real_path(config.init_from) != source:
         console.warn(f"Ignoring --init_from {config.init_from}: training resumes from step {step}.")
     local_batch_size(config.batch_size)  # raises where the processes cannot share the batch
     check_frozen(config.freeze_d, config.img_size, config.inherited)
@@ -86,16 +79,8 @@ def _check_faces(config):
     find_wing(config.wing_path)
 
 
-def loaded_for_sampling(given):
-    """Resolve a run that loads a step to translate images. Raises UserError, also for shapes that it cannot process."""
-    config = loaded_config(given)
-    if config.resize == "keep" and config.w_hpf:
-        raise UserError("--resize must be stretch, crop or pad for models of faces (w_hpf > 0), got keep.")
-    return config
-
-
 def _sampling(given):
-    config = loaded_for_sampling(given)
+    config = loaded_config(given)
     kinds = config.all_style_kinds()
     _warn_about_unused(config, kinds)
     demo = "or add --preset demo for the included images"
@@ -108,7 +93,7 @@ def _sampling(given):
 
 
 def _playing(given):
-    config = name_domains(loaded_for_sampling(given), [])
+    config = name_domains(loaded_config(given), [])
     is_chosen = "resize" in given or config.resize != "stretch"
     return config if is_chosen else config.with_flags(resize="crop")
 
@@ -125,18 +110,18 @@ def _warn_about_unused(config, kinds):
     random = "For random styles, add latent, video_latent or images_latent."
     random = "For random styles beside --styles, add --seeds." if config.styles else random
     references = "For the styles of references, add reference, video_ref or images."
-    files = f"Only {', '.join(SINGLE_OUTPUTS)} do."
+    files = f"Only {', '.join(SINGLE)} do."
     for name, uses, advice in (
         ("seeds", {"seed"}, random),
         ("psi", {"seed"}, random),
         ("ref_dir", {"reference"}, references),
-        ("mirror", set(SINGLE_OUTPUTS), files),
-        ("restore_shape", set(SINGLE_OUTPUTS), files),
+        ("mirror", set(SINGLE), files),
+        ("restore_shape", set(SINGLE), files),
         ("format", {"images", "images_latent"}, "Only images and images_latent do."),
     ):
         if name in config.given and not uses & {*kinds, *config.outputs}:
             console.warn(f"Ignoring --{name}: --outputs {','.join(config.outputs)} does not use it. {advice}")
-    squares = [output for output in config.outputs if output not in SINGLE_OUTPUTS]
+    squares = [output for output in config.outputs if output not in SINGLE]
     if config.resize == "keep" and squares:
         console.warn(f"Cropping images to squares for --outputs {','.join(squares)}, in spite of --resize keep.")
 
@@ -202,7 +187,10 @@ def config_of_step(given, step):
         saved, inherited = saved_settings(given, description, where), saved_source(description, where)
         images = description.images
     config = RunConfig.from_given(given, saved, domains=description.domains, inherited=inherited, images=images)
-    return _checked(config.with_flags(resume_iter=step, **description.networks), where)
+    config = config.with_flags(resume_iter=step, **description.networks)
+    if given["mode"] in ("sample", "play") and config.resize == "keep" and config.w_hpf:
+        raise UserError("--resize must be stretch, crop or pad for models of faces (w_hpf > 0), got keep.")
+    return _checked(config, where)
 
 
 def beginning_config(given):

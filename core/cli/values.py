@@ -128,10 +128,6 @@ def _truth(text):
     return WORDS[text.lower()]
 
 
-def _auto_or_truth(text):
-    return text if text == "auto" else _truth(text)
-
-
 def _names(text):
     """'cat,"cats, dogs"' -> ["cat", "cats, dogs"]. As in CSV, quotes count only around a name; "" is a quote in it."""
     parts = re.findall(r'\s*(?:"((?:[^"]|"")+)"\s*|([^,]*))(?:,|\Z)', f"{text},")[:-1]
@@ -160,10 +156,10 @@ def _part(text):
 
 DEVICE = Kind(_device, "one of auto, cpu, cuda, mps, or a GPU such as cuda:1", "NAME", ("auto", "cpu", "cuda", "mps"))
 SWITCH = Kind(_truth, "given without a value")
-AUTO_SWITCH = Kind(_auto_or_truth, "auto, yes or no", "auto|yes|no")  # the flag alone stands for yes
 TEXT = Kind(str, "a text", "NAME")
 PATH = Kind(_path, "a path", "PATH")
 TRUTH = Kind(_truth, "yes or no", "yes|no")
+AUTO_SWITCH = Kind(word_or("auto", TRUTH).parse, "auto, yes or no", "auto|yes|no")  # the flag alone stands for yes
 NAMES = Kind(_names, "a comma-separated list of names, each once", "LIST")
 SEEDS = Kind(_seeds, f"at most {MAX_SEEDS} integers and ranges, such as 0-9,20", "LIST")
 PART = Kind(_part, "a fraction below 1, or a number of images per domain", "X")

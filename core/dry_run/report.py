@@ -18,7 +18,7 @@ from core.sampling.snapshots import PSIS, check_grid_side
 from core.sampling.style_files import chosen_styles
 from core.sampling.video import most_sources
 from core.system import console, distributed
-from core.system.device import check_cuda_graph, check_precision, describe_device, select_device
+from core.system.device import check_cuda_graph, describe_device, select_device, set_precision
 from core.system.files import real_path
 from core.system.memory import memory_of, resident
 from core.training.loop import times_due
@@ -162,7 +162,7 @@ def _settings(config):
 def _begin(config, has_networks=True):
     """Print device and networks; return the device and the memory that the program already uses, in bytes."""
     device = select_device(config.device)
-    check_precision(config.precision, device)
+    set_precision(config.precision, device)
     check_cuda_graph(config.mode == "train" and config.cuda_graph, device)
     base = 0 if device.type == "cuda" else resident()
     console.info(f"Device: {describe_device(device)}, precision: {config.precision}")

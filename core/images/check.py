@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from core.images.clips import BadClip, open_clip
 from core.images.folders import ANIMATED, domain_names, images_below
-from core.images.io import DAMAGED_PROFILE, glance, image_size
+from core.images.io import DAMAGED_PROFILE, read_with_size
 from core.system import console
 from core.system.device import usable_cores
 from core.system.errors import UserError
@@ -20,6 +21,7 @@ from core.system.workers import Loader
 MOST_BROKEN = 0.01  # share of all images; training does not start with more
 NAMED = 10  # file names in a message
 MOST_STRETCHED = 1.2  # longer side by shorter side
+FAR = 2  # times the trained side; InstanceNorm takes its statistics from the whole image
 RULES = 2  # change it whenever other files become readable: older findings are then ignored
 FEW = 500  # files; up to this number starting worker processes takes longer than reading
 
@@ -28,11 +30,11 @@ def look(path):
     """Read an image file and return its finding: {"broken": reason}, or its width, height, whether it looks grey, and
     whether its colour profile is damaged."""
     try:
-        image, width, height = glance(path)
+        image, (width, height) = read_with_size(path, 32)
     except UserError as error:
         return {"broken": str(error)}
-    red, green, blue = (np.asarray(channel, np.int16) for channel in image.split())
-    grey = max(np.abs(red - green).max(), np.abs(green - blue).max()) <= 8  # tolerance for rounding in JPEG
+    some = np.asarray(image.resize((32, 32), Image.Resampling.NEAREST))
+    grey = np.ptp(some, axis=2).max() <= 8  # tolerance for rounding in JPEG
     return {"width": width, "height": height, "grey": bool(grey), "profile": DAMAGED_PROFILE in image.info}
 
 
@@ -146,10 +148,10 @@ def _warn_about(paths, kind, effect, findings, where, warn=console.warn):
         warn(f"{found}: {console.listed(paths, NAMED)}. {effect}")
 
 
-def readable(samples, where, num_workers=0):
+def readable(samples, where, shape, num_workers=0):
     """Return the samples, (path, label), of readable images, and warn about the others. where: their folder.
 
-    Raises UserError if no image is readable.
+    shape: warn about the images that this Shape does not suit. Raises UserError if no image is readable.
     """
     findings = scan(dict.fromkeys(path for path, _ in samples), num_workers)
     broken = {path: finding["broken"] for path, finding in findings.items() if "broken" in finding}
@@ -162,59 +164,53 @@ def readable(samples, where, num_workers=0):
         skipped = f"Skipping {console.counted(len(broken), 'unreadable image')} of {len(findings):,} in {where}"
         console.warn(f"{skipped}: {console.listed(broken, NAMED)}. Sampling continues with the others.")
     _warn_about_profiles(findings, where)
+    warn_about_shapes(_sides(findings), shape)
     return [sample for sample in samples if sample[0] not in broken]
 
 
-def readable_clips(paths, where):
+def readable_clips(paths, where, shape):
     """Return the Clips of the files that begin as a clip, and warn about the others. where: their folder.
 
     Ignores images of a folder that are not animated. Raises UserError if no clip is left.
     """
-    clips, broken = [], []
+    clips = []
     for path in paths:
         try:
             clip = open_clip(path)
-        except BadClip as error:
-            broken.append(error)
-        else:
             clips += [clip] * (len(paths) == 1 or clip.count != 1 or path.suffix.lower() not in ANIMATED)
+        except BadClip as error:
+            if len(paths) == 1:
+                raise
+            console.warn(f"Skipping a clip. {error}")
     if not clips:
-        raise broken[0] if broken else UserError(f"No clips found in {where} (its images are not animated). Add clips.")
-    for error in broken:
-        console.warn(f"Skipping a clip. {error}")
+        raise UserError(f"No clips found in {where} (no file is a readable video or animated image). Add clips.")
+    warn_about_shapes({clip.path: clip.size for clip in clips}, shape)
     return clips
-
-
-def sizes_of(paths):
-    """Yield (path, (width, height)) of images. Ignores unreadable ones, which are reported later."""
-    for path in paths:
-        with suppress(UserError):
-            yield path, image_size(path)
 
 
 def warn_about_shapes(sizes, shape):
     """Warn about images that a Shape distorts visibly, or that keep a size far from the trained one.
 
-    sizes: (path, (width, height)) of images or clips; only read if a warning is possible.
+    sizes: {path: (width, height)} of images or clips.
     """
     stretched, far = [], []
-    for path, (width, height) in sizes if shape.resize in ("stretch", "keep") else ():
-        named = f"{path.name} ({width} x {height})"
+    for path, (width, height) in sizes.items():
+        named, ratio = f"{path.name} ({width} x {height})", (width * height) ** 0.5 / shape.size
         if shape.resize == "stretch" and max(width, height) > MOST_STRETCHED * min(width, height):
             stretched.append(named)
-        elif shape.is_far((width, height)):
+        elif shape.resize == "keep" and not 1 / FAR <= ratio <= FAR:
             far.append(named)
     if stretched:
         console.warn(
-            f"Stretching {console.counted(len(stretched), 'source')} to a square, since one side is more than "
+            f"Stretching {console.counted(len(stretched), 'file')} to a square, since one side is more than "
             f"{MOST_STRETCHED} times the other: {console.listed(stretched, 3)}. To keep proportions, add --resize "
             "crop or pad, or keep for single images and clips."
         )
     if far:
         console.warn(
-            f"Keeping the size of {console.counted(len(far), 'source')}, although it is far from the trained size "
+            f"Keeping the size of {console.counted(len(far), 'file')}, although it is far from the trained size "
             f"{shape.size} x {shape.size}: {console.listed(far, 3)}. Results may be poor, since training images showed "
-            "things in another size. Resize these sources first, or use --resize crop --restore_shape."
+            "things in another size. Resize these files first, or use --resize crop --restore_shape."
         )
 
 

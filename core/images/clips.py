@@ -23,11 +23,11 @@ class BadClip(UserError):
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame: an RGB PIL image, upright; its time and its duration in seconds, exact Fractions."""
+    """A frame: an RGB PIL image, upright; its time and its duration in seconds, exact Fractions, None if unknown."""
 
     image: Image.Image
-    time: Fraction
-    duration: Fraction
+    time: Fraction | None = None
+    duration: Fraction | None = None
 
 
 @dataclass(frozen=True)

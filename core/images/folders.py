@@ -1,8 +1,9 @@
 """The images of a folder: one sub-folder per domain, a flat folder, or a single file."""
 
 import os
+import stat
+from contextlib import suppress
 from importlib.util import find_spec
-from operator import attrgetter
 from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -21,7 +22,7 @@ CLIP_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
     ".ogv", ".mxf", ".vob", *ANIMATED,
 )  # fmt: skip
-KINDS = {"an image": SUFFIXES, "a clip": CLIP_SUFFIXES}  # kind of file -> its suffixes
+KINDS = {"image": SUFFIXES, "clip": CLIP_SUFFIXES}  # kind of file -> its suffixes
 SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")  # formats that the program writes
 
 
@@ -71,7 +72,7 @@ def _holds_only(folder, results):
     real, results = real_path(folder), real_path(results)
     if real == results or not results.is_relative_to(real):
         return real == results
-    return not any(is_image(entry.name) for entry in _files_below(folder, results))
+    return not any(is_image(path.name) for path in _files_below(folder, results))
 
 
 def prepared_resize(root):
@@ -95,33 +96,32 @@ def is_image(name):
     return not is_hidden(name) and Path(name).suffix.lower() in SUFFIXES
 
 
-def images_below(root, flag=None, results=None, kind="an image"):
+def images_below(root, flag=None, results=None, kind="image"):
     """Return the sorted paths of the images in a folder and its sub-folders, without hidden ones; [root] for a file.
 
-    results: a folder of the program's outputs; if it is below root, its images are omitted. kind: "an image", or
-    "a clip" for clips instead.
+    results: a folder of the program's outputs; if it is below root, its images are omitted. kind: a key of KINDS.
     """
     root, where = Path(root), f"--{flag} {root}" if flag else root
     if root.is_file():
         return [root]
     if not root.is_dir():
         problem = "it is no file or folder" if os.path.lexists(root) else "it does not exist"
-        raise UserError(f"Cannot read {where} ({problem}). Give {kind} or a folder of {_several(kind)}.")
+        raise UserError(f"Cannot read {where} ({problem}). Give a file or a folder of {kind}s.")
     images, others, special = [], [], []
-    for entry in _files_below(root, results):
-        is_wanted = Path(entry.name).suffix.lower() in KINDS[kind]
-        found = special if _kind(entry) == "special" else images if is_wanted else others
-        found.append(Path(entry.path))
+    for path in _files_below(root, results):
+        found = special if _is_special(path) else images if path.suffix.lower() in KINDS[kind] else others
+        found.append(path)
     if not images:
-        add = f"Add {_several(kind)} ({' '.join(KINDS[kind])})"
-        raise UserError(f"No {_several(kind)} found in {where}. {add} or choose another folder.")
+        add = f"Add {kind}s ({' '.join(KINDS[kind])})"
+        raise UserError(f"No {kind}s found in {where}. {add} or choose another folder.")
     _warn_about_others(sorted(path.name for path in others), sorted(path.name for path in special), where, kind)
     return sorted(images, key=lambda path: path.relative_to(root).parts)
 
 
-def _several(kind):
-    """ "an image" -> "images" """
-    return f"{kind.split()[1]}s"
+def _is_special(path):
+    """Whether a file is a pipe, socket or device. A link to nowhere is not; it becomes an unreadable image."""
+    with suppress(OSError):
+        return not stat.S_ISREG(path.stat().st_mode)
 
 
 def _warn_about_others(others, special, where, kind):
@@ -129,7 +129,7 @@ def _warn_about_others(others, special, where, kind):
     if others:
         num_heif = sum(name.lower().endswith(HEIF) for name in others)
         hint = f" Run python -m pip install pillow-heif to use {num_heif:,} of them." if num_heif else ""
-        if kind == "an image" and any(Path(name).suffix.lower() in CLIP_SUFFIXES for name in others):
+        if kind == "image" and any(Path(name).suffix.lower() in CLIP_SUFFIXES for name in others):
             hint += " --outputs video translates clips."
         ignored = f"Ignoring {console.counted(len(others), 'file')} without {kind} suffix in {where}"
         console.warn_once(ignored, f"{ignored}: {console.listed(others, 3)}.{hint}")
@@ -139,44 +139,26 @@ def _warn_about_others(others, special, where, kind):
 
 
 def _files_below(root, results=None):
-    """Yield the directory entries of the files in a folder and its sub-folders, without hidden ones. Follows links.
+    """Yield the paths of the files in a folder and its sub-folders, without hidden ones. Follows links.
 
     results: a folder to skip.
     """
-    results = real_path(results) if results else None
-    seen, folders = set(), [root]
-    while folders:
-        folder = folders.pop()
+    results, seen = real_path(results) if results else None, set()
+    for folder, folders, names in os.walk(root, onerror=_fail_to_read, followlinks=True):
         real = real_path(folder)
-        if real in seen or (real == results and folder != root):
+        if real in seen or (real == results and Path(folder) != Path(root)):
+            folders.clear()
             continue
         seen.add(real)  # A link may lead to a parent folder.
-        try:
-            with os.scandir(folder) as entries:
-                shown = sorted((entry for entry in entries if not is_hidden(entry.name)), key=attrgetter("name"))
-        except OSError as error:
-            _fail_to_read(error)
-        yield from (entry for entry in shown if _kind(entry) != "folder")
-        folders += [entry.path for entry in reversed(shown) if _kind(entry) == "folder"]
+        folders[:] = (name for name in folders if not is_hidden(name))
+        yield from (Path(folder, name) for name in names if not is_hidden(name))
 
 
-def _kind(entry):
-    """Return "folder", "file" or "special" (a pipe, socket or device). A link to nowhere is a file, but unreadable."""
-    try:
-        if entry.is_dir():
-            return "folder"
-        is_file = entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
-    except OSError:  # a link that leads to itself
-        return "file"
-    return "file" if is_file else "special"
-
-
-def find_sources(root, result_dir, kind="an image"):
-    """Return the images below --src_dir, or its clips, without those in --result_dir. Raises UserError if there are
-    none."""
+def find_sources(root, result_dir, kind="image"):
+    """Return the images or clips below --src_dir without those in --result_dir. Raises UserError if there are none."""
     if real_path(root) == real_path(result_dir):
         raise UserError(f"Cannot use --src_dir {root} (all its images are in --result_dir). Choose another folder.")
-    if kind == "an image" and Path(root).is_file() and Path(root).suffix.lower() in set(CLIP_SUFFIXES) - set(ANIMATED):
+    if kind == "image" and Path(root).is_file() and Path(root).suffix.lower() in set(CLIP_SUFFIXES) - set(ANIMATED):
         raise UserError(f"Cannot read --src_dir {root} as an image (it is a clip). Use --outputs video.")
     return images_below(root, "src_dir", result_dir, kind)
 

@@ -71,12 +71,6 @@ def as_rgb(image):
     return _rgb(upright, image.format)
 
 
-def glance(path):
-    """Decode an image file completely -> (version of 32 x 32 pixels, width, height). Raises UserError."""
-    image, size = read_with_size(path, 32)
-    return image.resize((32, 32), Image.Resampling.NEAREST), *size
-
-
 def image_size(path):
     """Return (width, height) as stored in an image file, without decoding it. Raises UserError."""
     with opened(path) as image:

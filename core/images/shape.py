@@ -7,17 +7,13 @@ from PIL import Image
 
 from core.images.io import ALPHA, padded_box, squared
 
-FAR = 2  # times the trained side; InstanceNorm takes its statistics from the whole image
-
 
 @dataclass(frozen=True)
 class Fitted:
     """An image as the networks process it, and what `Shape.restored` needs of its source."""
 
     image: Image.Image  # RGB
-    size: tuple  # (width, height) of the source
-    alpha: Image.Image | None = None  # of the source, where outputs keep its shape
-    around: Image.Image | None = None  # the source, where outputs only replace its middle
+    source: Image.Image | None  # where outputs keep its shape
 
 
 @dataclass(frozen=True)
@@ -39,48 +35,36 @@ class Shape:
         """How references become squares, which the style encoder needs."""
         return "crop" if self.resize == "keep" else self.resize
 
-    @property
-    def is_kept(self):
-        """Whether outputs have the shape of their source."""
-        return self.restore or self.resize == "keep"
-
     def fit(self, image):
         """Return an RGB PIL image as Fitted."""
-        alpha = image.info.get(ALPHA) if self.is_kept else None
-        around = image if self.restore and self.resize == "crop" else None
+        source = image if self.restore or self.resize == "keep" else None
         if self.resize != "keep":
-            return Fitted(squared(image, self.size, self.resize), image.size, alpha, around)
+            return Fitted(squared(image, self.size, self.resize), source)
         left, top, right, bottom = self._margins(image.size)
         extended = np.pad(np.asarray(image), ((top, bottom), (left, right), (0, 0)), "reflect")
-        return Fitted(Image.fromarray(extended), image.size, alpha)
+        return Fitted(Image.fromarray(extended), source)
 
-    def restored(self, output, source):
+    def restored(self, output, fitted):
         """Return an output (h, w, 3) of the networks in its final shape: (H, W, 3), or (H, W, 4) with transparency.
 
-        output: uint8. source: the Fitted image that it is made of.
+        output: uint8. fitted: the Fitted image that it is made of.
         """
-        if not self.is_kept:
+        source = fitted.source
+        if source is None:
             return output
         (width, height), image = source.size, Image.fromarray(output)
         if self.resize == "keep":
             left, top, _, _ = self._margins(source.size)
             image = image.crop((left, top, left + width, top + height))
         elif self.resize == "crop":
-            side, middle = min(width, height), image
-            image = source.around.copy()
-            image.paste(_resized(middle, (side, side)), ((width - side) // 2, (height - side) // 2))
-        elif self.resize == "pad":
-            image = _resized(image.crop(padded_box(source.size, self.size)), source.size)
+            side, middle, image = min(width, height), image, source.copy()
+            image.paste(middle.resize((side, side)), ((width - side) // 2, (height - side) // 2))  # bicubic
         else:
-            image = _resized(image, source.size)
-        if source.alpha is not None:
-            image.putalpha(source.alpha)
+            image = image.crop(padded_box(source.size, self.size)) if self.resize == "pad" else image
+            image = image.resize(source.size)  # bicubic
+        if ALPHA in source.info:
+            image.putalpha(source.info[ALPHA])
         return np.asarray(image)
-
-    def is_far(self, size):
-        """Whether an image of this (width, height) keeps a shape that is much larger or smaller than in training."""
-        ratio = (size[0] * size[1]) ** 0.5 / self.size
-        return self.resize == "keep" and not 1 / FAR <= ratio <= FAR
 
     def _margins(self, size):
         """Return (left, top, right, bottom), the pixels that extend an image of this (width, height)."""
@@ -88,7 +72,3 @@ class Shape:
         missing = [max(2 * step, -(-side // step) * step) - side for side in size]  # 1 x 1 features have no variance
         left, top = (pixels // 2 for pixels in missing)
         return left, top, missing[0] - left, missing[1] - top
-
-
-def _resized(image, size):
-    return image.resize(size, Image.Resampling.BICUBIC)

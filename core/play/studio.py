@@ -32,12 +32,12 @@ class Known:
     codes: torch.Tensor  # (domains, style_dim), its styles as a reference
 
 
-def some_of_each_folder(paths, most=EXAMPLES):
-    """Return at most `most` of the paths, in turn from their folders."""
+def some_of_each_folder(paths):
+    """Return at most EXAMPLES of the paths, in turn from their folders."""
     folders = {}
     for path in paths:
         folders.setdefault(path.parent, []).append(path)
-    return [path for row in zip_longest(*folders.values()) for path in row if path][:most]
+    return [path for row in zip_longest(*folders.values()) for path in row if path][:EXAMPLES]
 
 
 class Studio:
@@ -49,7 +49,7 @@ class Studio:
     def __init__(self, solver, examples=()):
         self.solver, self.nets, self.domains = solver, solver.nets_ema, solver.config.names_by_label
         # With any strength but 1, the sources get their own styles. Each request sets its strength.
-        self.translator, self.square = solver.translator(0.5), solver.translator(is_square=True)
+        self.translator = solver.translator(0.5)
         self.known, self.numbers, self.lock = OrderedDict(), count(1), Lock()
         labels, latent_dim = range(len(self.domains)), solver.config.latent_dim
         with solver.autocast():
@@ -69,13 +69,11 @@ class Studio:
             raise UserError(f"Cannot use {file.name} ({width} x {height} pixels; at most {most:,}). Make it smaller.")
         original = read_rgb(file)
         with self.lock, torch.no_grad(), self.solver.autocast():
-            image = shape.fit(original)
-            sources = self.translator.encode(image)
-            x_ref = self.square.tensor(self.square.shape.fit(original).image)  # (1, 3, size, size)
+            image, x_ref = shape.fit(original), self.translator.square(original)  # (1, 3, size, size)
             y_ref = torch.arange(len(self.domains), device=x_ref.device)
             codes = translate.encoded(self.nets.style_encoder, x_ref.expand(len(y_ref), -1, -1, -1), y_ref)
             number = next(self.numbers)
-            self.known[number] = Known(file.name, image, sources, codes)
+            self.known[number] = Known(file.name, image, self.translator.encode(image), codes)
             if len(self.known) > KEPT:
                 self.known.pop(next(other for other in self.known if other not in self.examples))
         return number
@@ -96,17 +94,16 @@ class Studio:
         """
         label = self.domains.index(request["domain"])
         mean, axes = self.planes[label]
-        x, y = map(float, request["pad"])
-        pad = mean + float(request["psi"]) * (x * axes[0] + y * axes[1])  # (style_dim,)
+        (x, y), psi = map(float, request["pad"]), float(request["psi"])
+        code = mean + psi * (x * axes[0] + y * axes[1])  # (style_dim,)
         known = [self.image(number) for number, _ in request["references"]]
-        weights = pad.new_tensor([weight for _, weight in request["references"]])
-        code = pad
+        weights = code.new_tensor([weight for _, weight in request["references"]])
         if weights.sum() > 0:
-            mixed = weights @ torch.stack([one.codes[label] for one in known]).to(pad) / weights.sum()
-            code = torch.lerp(pad, mixed, weights.max())
+            mixed = weights @ torch.stack([one.codes[label] for one in known]).to(code) / weights.sum()
+            code = torch.lerp(code, mixed, weights.max())
         if not code.isfinite().all() or not abs(float(request["strength"])) <= MOST_STRENGTH:
             raise UserError("Cannot use this style (its numbers are too large). Choose smaller ones.")
-        origin = {"pad": request["pad"], "psi": request["psi"], "references": [one.name for one in known]}
+        origin = {"pad": [x, y], "psi": psi, "references": [one.name for one in known]}
         return style_files.Style(f"pad_{x:.1f}_{y:.1f}", self.domains[label], code.float().cpu(), origin, self.model)
 
     def render(self, request, is_wanted=lambda: True):
@@ -117,7 +114,7 @@ class Studio:
         with self.lock, torch.no_grad(), self.solver.autocast():
             if not is_wanted():
                 return None
-            known, code = self.image(request["image"]), self.style(request).code[None].to(self.solver.device)
+            known, code = self.image(int(request["image"])), self.style(request).code[None].to(self.solver.device)
             sources = replace(known.sources, strength=float(request["strength"]))
             (output,) = self.translator.render(sources, known.image, code)
         return _png(Image.fromarray(output))

@@ -1,7 +1,6 @@
 """HTML pages about runs. A page is a list of sections (dicts) that page.html draws; images are separate files."""
 
 import json
-import os
 import platform
 import time
 from contextlib import suppress
@@ -75,11 +74,8 @@ def steps(title, captions, by_step):
 
 
 def _files(file, small):
-    return {"file": _address(file), "shown": _address(small or file)}
-
-
-def _address(file):
-    return quote(os.fsencode(Path(file).as_posix()))  # Names of files may have bytes that are no text.
+    paths = {"file": Path(file), "shown": Path(small or file)}  # Names of files may have bytes that are no text.
+    return {name: quote(path.as_posix(), errors="surrogateescape") for name, path in paths.items()}
 
 
 def curves(title, charts):

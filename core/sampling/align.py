@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,17 +28,10 @@ SHEET_CELL, SHEET_COLUMNS, SHEET_MOST = 192, 6, 600
 ANOTHER = "Delete it and run python -m data.download wing."
 
 
-class AlignedFolder(NamedTuple):
-    """Numbers of images: written, skipped (unreadable or without a face), and not read because their output exists."""
-
-    num_aligned: int
-    num_skipped: int
-    num_existing: int
-
-
 def align_folder(fan, mean_face, root, out_dir, img_size, resize, to_device, sheet=None, override=False):
-    """Align the faces in the images below root and save each in out_dir under the same name -> AlignedFolder.
+    """Align the faces in the images below root and save each in out_dir under the same name.
 
+    Returns numbers of images: written, skipped (unreadable or without a face), not read because their output exists.
     mean_face: landmarks (98, 2) in pixels of a 256 x 256 image. sheet: file for a contact sheet. Raises UserError.
     """
     if sheet and Path(sheet).suffix.lower() not in SAVED_SUFFIXES:
@@ -62,8 +54,7 @@ def align_folder(fan, mean_face, root, out_dir, img_size, resize, to_device, she
                 pairs.append([_small(x) for x in (with_landmarks(image, landmarks), aligned) if x is not None])
     if pairs:
         contact_sheet(pairs, sheet)
-    num_skipped = len(paths) - num_aligned
-    return AlignedFolder(num_aligned, num_skipped, num_existing=len(targets) - len(paths))
+    return num_aligned, len(paths) - num_aligned, len(targets) - len(paths)
 
 
 def _read_batches(paths, img_size, resize):

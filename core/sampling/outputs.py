@@ -2,8 +2,8 @@
 
 import json
 from contextlib import ExitStack
+from functools import cache
 from itertools import chain, count
-from operator import attrgetter
 from pathlib import Path
 
 from core.images.clips import BadClip
@@ -44,7 +44,7 @@ class OutputWriter:
         for incomplete in (self.folder, self.folder / SMALL):
             clear_away(incomplete, older_than=3600)  # Other running programs may also write there.
         self.taken, self.manifest = set(), {}  # file names used; {name of a single image: manifest entry}
-        self.trees = {}  # (name, origin) of a style -> its folder
+        self.tree = cache(lambda name, origin: self._free_path(name).name)  # folder of a style
         self.has_written = False
         self.has_warned = False  # of characters that no font has
 
@@ -91,7 +91,7 @@ class OutputWriter:
         self._report(path)
 
     def images(self, paths, loader, styles, translator):
-        """Write an image for each source and style. loader: of the sources, see `get_fitted_loader`."""
+        """Write an image for each source and style. loader: of their (Fitted image, label)."""
         target_of = self._targets(styles)
         sources = zip(paths, self._names(paths), loader, strict=True)
         for path, name, (image, _) in console.progress(sources, total=len(paths), desc="images", unit="image"):
@@ -124,7 +124,7 @@ class OutputWriter:
         frames = console.progress(clip.frames(), total=clip.count, desc=clip.path.name, unit="frame")
         with ExitStack() as stack:
             writers = [stack.enter_context(video.video_file(path, clip.rate, clip.time_base, sound)) for path in files]
-            for frame, arrays in translator.frames(frames, attrgetter("image"), styles.codes, label):
+            for frame, arrays in translator.frames(frames, styles.codes, label):
                 for write, array in zip(writers, arrays, strict=True):
                     write(array, frame.time, frame.duration)
         for row, path in enumerate(files):
@@ -139,13 +139,7 @@ class OutputWriter:
         """Return a name for each style, that of its folder if outputs mirror the sources."""
         labels = [safe_name(self.domains[label]) for label in styles.labels]
         names = [f"{label}__{style}" for label, style in zip(labels, styles.names, strict=True)]
-        if self.mirrored is None:
-            return names
-        keys = list(zip(names, map(repr, styles.origins), strict=True))
-        for key in keys:
-            if key not in self.trees:
-                self.trees[key] = self._free_path(key[0]).name
-        return [self.trees[key] for key in keys]
+        return names if self.mirrored is None else list(map(self.tree, names, map(repr, styles.origins)))
 
     def _single(self, name, target, suffix):
         """Return the path of the file for one source and one style."""

@@ -27,12 +27,10 @@ class Translator:
         (1, 3, H, W) in [-1, 1], if that has more than 8 bit.
         """
         x_src = self.tensor(image.image) if x_src is None else x_src
-        sources = read_sources(self.nets, [x_src], ONE)
+        sources = read_sources(self.nets, x_src, ONE)
         if self.strength == 1 or own_codes is not None:
             return replace(sources, own_codes=own_codes, strength=self.strength)
-        x_own = x_src
-        if self.shape.resize == "keep":
-            x_own = self.tensor(squared(image.image, self.shape.size, self.shape.square))  # (1, 3, size, size)
+        x_own = self.square(image.image) if self.shape.resize == "keep" else x_src
         return with_own_styles(self.nets, sources, x_src, [label], self.strength, ONE, x_own)
 
     def render(self, sources, image, codes):
@@ -43,14 +41,14 @@ class Translator:
         for (output,) in translate_rows(self.nets.generator, sources, codes, ONE):
             yield self.shape.restored(output, image)
 
-    def frames(self, frames, image_of, codes, label=None):
-        """Yield (frame, its translations into style codes (R, style_dim)) for each frame of a clip.
+    def frames(self, frames, codes, label=None):
+        """Yield (frame, its translations into style codes (R, style_dim)) for each Frame of a clip.
 
-        image_of(frame): an RGB PIL image. The source's own style is that of the first frame.
+        The source's own style is that of the first frame.
         """
         own_codes = None
         for frame in frames:
-            image = self.shape.fit(image_of(frame))
+            image = self.shape.fit(frame.image)
             sources = self.encode(image, label, own_codes)
             own_codes = sources.own_codes
             yield frame, list(self.render(sources, image, codes))
@@ -58,3 +56,7 @@ class Translator:
     def tensor(self, image):
         """Return a PIL image as a tensor (1, 3, H, W) in [-1, 1] on the device."""
         return self.to_device(in_range(image)[None])
+
+    def square(self, image):
+        """Return an RGB PIL image as the square (1, 3, size, size) that the style encoder needs."""
+        return self.tensor(squared(image, self.shape.size, self.shape.square))

@@ -42,7 +42,7 @@ class Style:
     @value_errors()
     def save(self, path):
         """Write the style as a JSON file. Raises ValueError."""
-        write_styles(path, [self])
+        write_text(Path(path), as_text([self]))
 
 
 def fingerprint(nets):
@@ -53,11 +53,6 @@ def fingerprint(nets):
             digest.update(f"{name}.{key}".encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def write_styles(path, styles):
-    """Write styles as a JSON file. Raises UserError."""
-    write_text(Path(path), as_text(styles))
 
 
 def as_text(styles):
@@ -147,5 +142,5 @@ def save(path, all_styles, nets, domains):
             code = torch.stack([style.code for style in chosen]).mean(0)
             origin = {"mean": [style.origin["reference"] for style in chosen]}
             found.append(Style(f"mean_of_{len(chosen)}", domain, code, origin, model))
-    write_styles(path, found)
+    write_text(Path(path), as_text(found))
     return len(found)

@@ -61,13 +61,9 @@ class Styles:
 
 
 @torch.no_grad()
-def read_sources(nets, batches, inference_batch):
-    """Encode one or more batches of images x_src (N, 3, H, W) in [-1, 1] -> Sources without names."""
-    contents, shown = [], []
-    for x_src in batches:
-        contents.append(Content.of(nets, x_src, inference_batch))
-        shown.append(to_uint8(x_src))
-    return Sources(content=Content.join(contents), shown=np.concatenate(shown))
+def read_sources(nets, x_src, inference_batch):
+    """Encode images x_src (N, 3, H, W) in [-1, 1] -> Sources without names."""
+    return Sources(content=Content.of(nets, x_src, inference_batch), shown=to_uint8(x_src))
 
 
 @torch.no_grad()
@@ -127,8 +123,7 @@ def source_groups(nets, loader, most, inference_batch, to_device, domains=(), st
     images = (x_src for x_batch, _ in loader for x_src in x_batch)
     for group in chunks(len(paths), most):
         x_src = to_device(torch.stack(list(islice(images, group.stop - group.start))))  # (N, 3, H, W)
-        batches = console.progress(x_src.split(inference_batch.size), desc="sources", unit="batch")
-        sources = read_sources(nets, batches, inference_batch)
+        sources = read_sources(nets, x_src, inference_batch)
         if strength != 1:
             labels = folder_labels(paths[group], domains)
             sources = with_own_styles(nets, sources, x_src, labels, strength, inference_batch)
@@ -158,9 +153,9 @@ def _paths(loader):
 
 def seed_styles(mapping_network, domains, seeds, psi, latent_dim):
     """Return Styles of random codes, one per seed and domain. psi: truncation, from 0 (mean style) to 1 (none)."""
+    z_trg = [torch.randn(1, latent_dim, generator=random_generator(seed, "code")) for seed in seeds]
     # One code at a time: in a batch, a style would depend on the number of seeds by rounding.
-    codes = [latent_styles(mapping_network, z, domains) for z in codes_of_seeds(seeds, latent_dim).split(1)]
-    codes = torch.cat(codes, dim=1)  # (domains, seeds, style_dim)
+    codes = torch.cat([latent_styles(mapping_network, z, domains) for z in z_trg], dim=1)  # (domains, seeds, style_dim)
     if psi != 1:
         means = mean_styles(mapping_network, latent_dim, domains)
         codes = torch.lerp(means[:, None], codes, psi)
@@ -210,11 +205,6 @@ def grid_pages(num_sources, num_styles, size):
     most = min((JPEG_MAX_SIDE - 20) // size - 1, MOST_PIXELS // (size * size * columns)) - 1  # 1 row for titles
     pages = math.ceil(num_styles / max(1, most))
     return chunks(num_styles, math.ceil(num_styles / pages))
-
-
-def codes_of_seeds(seeds, latent_dim):
-    """Return one random code per seed: (seeds, latent_dim). A code depends on its seed only."""
-    return torch.cat([torch.randn(1, latent_dim, generator=random_generator(seed, "code")) for seed in seeds])
 
 
 def mean_styles(mapping_network, latent_dim, domains):

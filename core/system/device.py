@@ -56,12 +56,6 @@ def describe_device(device):
     return device.type
 
 
-def check_precision(name, device):
-    """Raise UserError if the device does not support the precision."""
-    if name == "tf32" and device.type != "cuda":
-        raise UserError(f"--precision must be fp32 or bf16 on {device.type} (tf32 needs CUDA), got tf32.")
-
-
 def autocast(device, precision):
     """Return the context for running networks. With bf16 it casts convolutions and products; weights stay fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
@@ -81,18 +75,16 @@ def check_cuda_graph(is_wanted, device):
 
 
 def set_precision(name, device):
-    """Set the precision of fp32 products. PyTorch's default lets cuDNN round their inputs to TF32."""
-    check_precision(name, device)
+    """Set the precision of fp32 products. PyTorch's default lets cuDNN round their inputs to TF32.
+
+    Raises UserError if the device does not support it.
+    """
+    if name == "tf32" and device.type != "cuda":
+        raise UserError(f"--precision must be fp32 or bf16 on {device.type} (tf32 needs CUDA), got tf32.")
     # With bf16 on CUDA, the products that stay fp32 (of R1 and the face network) use TF32: its rounding is eight times
     # finer than that of bf16, and without it they took longer than bf16 saved elsewhere (docs/performance.md).
     rounds = name == "tf32" or (name == "bf16" and device.type == "cuda")
     set_tf32(matmul=rounds, convolution=rounds)
-
-
-def memory_format(channels_last):
-    """Return the torch.memory_format of weights and images for --channels_last."""
-    # auto: NHWC was not faster in any measurement, neither on CPUs nor on an H100 (docs/performance.md).
-    return torch.channels_last if channels_last is True else torch.contiguous_format
 
 
 def compiled(function, any_batch=False):

@@ -73,7 +73,7 @@ class Iteration:
             s_trg = self._style(batch, mode)
         return self._fastest(discriminator_loss, batch)(
             self.nets, batch.x_src, batch.y_src, batch.y_ref, batch.content, s_trg, self.config.lambda_reg,
-            self._augment(f"D/{mode}_", batch),
+            batch.get("augment"),
         )  # fmt: skip
 
     def _g_loss(self, lambda_ds, mode, batch):
@@ -83,12 +83,8 @@ class Iteration:
         return self._fastest(generator_loss, batch)(
             self.nets, batch.x_src, batch.y_src, batch.y_ref, s_trg, s_trg2,
             self.config.lambda_sty, lambda_ds, self.config.lambda_cyc, batch.content.masks,
-            self._augment(f"G/{mode}_", batch),
+            batch.get("augment"),
         )  # fmt: skip
-
-    def _augment(self, name, batch):
-        """Return the random numbers (N, 2, NUMBERS) and the probability of augmentation in an update, None without."""
-        return (batch.augment[:, list(UPDATES).index(name)], self.augmentation.p) if "augment" in batch else None
 
     def _fastest(self, loss_fn, batch):
         """Return the compiled form of a loss, if any. It is for a fixed number of images, so the last part of a batch
@@ -113,7 +109,7 @@ class Iteration:
             network.requires_grad_(network_name in learners)
         if "discriminator" in learners and self.config.freeze_d:
             self.nets.discriminator.main[: self.config.freeze_d].requires_grad_(False)
-        count = len(batch.x_src)
+        count, number = len(batch.x_src), list(UPDATES).index(name)
         for attempt in self.micro_batch.attempts():
             with attempt:
                 loss, values = None, {}  # None frees the graph of a failed attempt.
@@ -123,6 +119,8 @@ class Iteration:
                     weight = (images.stop - images.start) / count
                     with self._autocast():
                         part = Munch({key: value[images] for key, value in batch.items()})
+                        if "augment" in part:  # random numbers (N, 2, NUMBERS) of this update, and the probability
+                            part.augment = part.augment[:, number], self.augmentation.p
                         loss, terms, meters = loss_fn(part)
                     (weight * loss).backward()
                     values = {k: values.get(k, 0) + weight * value for k, value in (terms | meters).items()}

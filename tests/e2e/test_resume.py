@@ -170,7 +170,7 @@ def test_an_incomplete_first_step_is_not_resumed(whole, tmp_path):
     folder.mkdir()
     for name in ("000003_nets.ckpt", "000003_nets_ema.ckpt"):
         shutil.copy(whole[0] / "checkpoints" / name, folder)
-    assert resume.newest_whole_step(folder) is None
+    assert resume.newest_whole_step(folder) == 0
     (folder / "000003_nets.ckpt").unlink()
     with pytest.raises(UserError, match="No complete step in "):
         resume.newest_whole_step(folder)

@@ -6,7 +6,10 @@ from PIL import Image
 
 from core.images import check
 from core.images.check import check_images, readable
+from core.images.shape import Shape
 from core.system.errors import UserError
+
+SQUARE = Shape(64, "crop")
 
 
 @pytest.fixture
@@ -101,14 +104,14 @@ def test_evaluation_skips_unreadable_images_and_warns_about_no_others(pictures, 
 def test_sampling_skips_unreadable_images_until_none_is_left(pictures, capsys):
     paths = [pictures / "a" / f"{number:03d}.png" for number in range(3)]
     samples = [(path, label) for label in (2, 0) for path in paths]
-    assert readable(samples, "--src_dir x") == samples and capsys.readouterr().err == ""
+    assert readable(samples, "--src_dir x", SQUARE) == samples and capsys.readouterr().err == ""
     paths[0].write_bytes(paths[0].read_bytes()[:60])
     paths[2].unlink()
-    assert readable(samples, "--src_dir x") == [(paths[1], 2), (paths[1], 0)]
+    assert readable(samples, "--src_dir x", SQUARE) == [(paths[1], 2), (paths[1], 0)]
     said = capsys.readouterr().err
     assert said.startswith("warning: Skipping 2 unreadable images of 3 in --src_dir x: ")
     assert "000.png" in said and "002.png" in said and said.endswith("Sampling continues with the others.\n")
     with pytest.raises(UserError, match=r"^Cannot read any of 2 images in --src_dir x: .*000\.png, .*Replace these"):
-        readable([(paths[0], 0), (paths[2], 0)], "--src_dir x")
+        readable([(paths[0], 0), (paths[2], 0)], "--src_dir x", SQUARE)
     with pytest.raises(UserError, match=r"^Cannot read .*002\.png as an image \(no such file"):
-        readable([(paths[2], 0), (paths[2], 1)], "--src_dir x")
+        readable([(paths[2], 0), (paths[2], 1)], "--src_dir x", SQUARE)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from core.images import check
-from core.images.io import DAMAGED_PROFILE, FORMATS, glance, read_rgb, read_with_size
+from core.images.io import DAMAGED_PROFILE, FORMATS, read_rgb, read_with_size
+from core.images.shape import Shape
 from core.system import console
 from data import prepare
 from tests.command import picture
@@ -27,7 +28,8 @@ def test_rgb_profiles_are_converted_to_srgb(name, form, tmp_path):
     found = read_rgb(path)
     assert error(found, patches()) <= 6 < 30 < error(picture(path), patches())
     assert "icc_profile" not in found.info
-    assert error(glance(path)[0], patches().resize((32, 32), Image.Resampling.NEAREST)) <= 6
+    small, nearest = (32, 32), Image.Resampling.NEAREST
+    assert error(read_with_size(path, 32)[0].resize(small, nearest), patches().resize(small, nearest)) <= 6
 
 
 def test_palettes_and_transparency_are_converted_too(tmp_path):
@@ -103,7 +105,7 @@ def test_a_data_set_with_damaged_profiles_is_reported_once(num_workers, damaged,
     assert said.count("damaged colour") == 1 and "Found 6 damaged colour profiles among 6 in --train_img_dir" in said
     monkeypatch.setattr(console, "_kinds_warned", set())
     samples = [(path, 0) for path in sorted((damaged / "cat").iterdir())]
-    assert check.readable(samples, "--src_dir x", num_workers) == samples
+    assert check.readable(samples, "--src_dir x", Shape(64), num_workers) == samples
     assert "Found 6 damaged colour profiles among 6 in --src_dir x: " in capsys.readouterr().err
 
 

@@ -74,11 +74,11 @@ def test_skipped_files_are_warned_about(zoo, capsys):
     (zoo / "cat" / "IMG_1.MOV").write_bytes(b"")
     folders.images_below(zoo)
     said = capsys.readouterr().err
-    assert "Ignoring 2 files without an image suffix in" in said and ": IMG_1.MOV, notes.txt." in said
+    assert "Ignoring 2 files without image suffix in" in said and ": IMG_1.MOV, notes.txt." in said
 
 
 def test_heic_without_pillow_heif_warns_how_to_install_it(zoo, monkeypatch, capsys):
-    monkeypatch.setitem(folders.KINDS, "an image", tuple(set(folders.SUFFIXES) - set(folders.HEIF)))
+    monkeypatch.setitem(folders.KINDS, "image", tuple(set(folders.SUFFIXES) - set(folders.HEIF)))
     (zoo / "cat" / "IMG_1.HEIC").write_bytes(b"")
     assert all(path.suffix != ".HEIC" for path in folders.images_below(zoo))
     assert "pip install pillow-heif to use 1 of them." in capsys.readouterr().err

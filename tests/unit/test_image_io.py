@@ -51,7 +51,7 @@ def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, monkeypatch):
     Image.OPEN.pop("HEIF")
     Image.ID.remove("HEIF")  # as before the first one is read
     found = io.read_rgb(tmp_path / "x.HEIC", 16)
-    assert found.size == (64, 96) and io.glance(tmp_path / "x.HEIC")[1:] == (64, 96)
+    assert found.size == (64, 96) and io.read_with_size(tmp_path / "x.HEIC", 32)[1] == (64, 96)
     assert np.abs(np.asarray(found).astype(int) - np.asarray(shown)).mean() < 4
 
 
@@ -167,7 +167,6 @@ def test_a_jpeg_of_200_megapixels_is_read_at_reduced_size(tmp_path):
     Image.new("L", (16320, 12240), 77).save(tmp_path / "x.jpg", quality=30)
     image, size = io.read_with_size(tmp_path / "x.jpg", 512)
     assert size == (16320, 12240) and image.size == (2040, 1530) and image.getpixel((9, 9)) == (77, 77, 77)
-    assert io.glance(tmp_path / "x.jpg")[1:] == (16320, 12240)
 
 
 @pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt", "after the image"])
@@ -196,7 +195,7 @@ def test_only_documented_formats_are_opened_whatever_the_name(tmp_path, monkeypa
         image.save(path, format=file_format)
         for content in (path.read_bytes(), eps):
             path.write_bytes(content)
-            for read in (io.read_rgb, io.glance, io.image_size):
+            for read in (io.read_rgb, io.image_size):
                 with pytest.raises(UserError, match="as an image"):
                     read(path)
     for file_format in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA"):
@@ -222,6 +221,6 @@ def test_only_regular_files_are_opened(kind, tmp_path):
         make[kind]()
     except (OSError, AttributeError):
         pytest.skip("not possible on this system")
-    for read in (io.read_rgb, io.glance, io.image_size):
+    for read in (io.read_rgb, io.image_size):
         with pytest.raises(UserError, match=r"^Cannot read .*x\.png as an image \(.*\)\. Replace or remove it\."):
             read(path)

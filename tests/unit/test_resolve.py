@@ -10,7 +10,7 @@ import main
 from core.cli.args import parse_given
 from core.cli.presets import SHIPPED, preset_defaults
 from core.cli.resolve import loaded_config, resolve
-from core.images.check import sizes_of, warn_about_shapes
+from core.images.check import readable
 from core.images.shape import Shape
 from core.solver import Solver
 from core.system.errors import UserError
@@ -125,10 +125,10 @@ def test_stretching_is_warned_about_from_a_ratio_of_more_than_1_2(tmp_path, caps
     for name, size in (("a", (120, 100)), ("b", (100, 121)), ("c", (64, 64)), ("d", (300, 100))):
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
     (tmp_path / "e.png").write_bytes(b"no image")
-    warn_about_shapes(sizes_of(sorted(tmp_path.iterdir())), Shape(64))
+    readable([(path, 0) for path in sorted(tmp_path.iterdir())], "--src_dir x", Shape(64))
     warning = capsys.readouterr().err
-    assert "Stretching 2 sources to a square" in warning and "b.png (100 x 121), d.png (300 x 100)" in warning
-    warn_about_shapes(sizes_of([tmp_path / "a.png", tmp_path / "c.png"]), Shape(64))
+    assert "Stretching 2 files to a square" in warning and "b.png (100 x 121), d.png (300 x 100)" in warning
+    readable([(tmp_path / "a.png", 0), (tmp_path / "c.png", 0)], "--src_dir x", Shape(64))
     assert capsys.readouterr().err == ""
 
 

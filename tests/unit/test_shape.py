@@ -1,11 +1,14 @@
 """Shapes of images: to the networks and back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from munch import Munch
 from PIL import Image
 
+from core.images.check import warn_about_shapes
 from core.images.io import ALPHA, read_rgb, to_uint8
 from core.images.shape import Shape
 from core.model import Generator
@@ -80,11 +83,14 @@ def test_transparency_of_files_is_kept(tmp_path):
     assert ALPHA not in read_rgb(tmp_path / "b.png").info
 
 
-def test_only_sizes_far_from_training_are_far():
-    shape = Shape(64, "keep")
-    assert not any(map(shape.is_far, [(64, 64), (128, 128), (40, 90)]))
-    assert all(map(shape.is_far, [(129, 128), (31, 31)]))
-    assert not Shape(64, "crop").is_far((4000, 3000))
+def test_only_kept_sizes_far_from_training_are_warned_about(capsys):
+    near, far = [(64, 64), (128, 128), (40, 90)], [(129, 128), (31, 31)]
+    for sizes, shape in ((near, Shape(64, "keep")), ([*far, (4000, 3000)], Shape(64, "crop"))):
+        warn_about_shapes({Path(f"{number}.png"): size for number, size in enumerate(sizes)}, shape)
+    assert capsys.readouterr().err == ""
+    for size in far:
+        warn_about_shapes({Path("x.png"): size}, Shape(64, "keep"))
+        assert f"x.png ({size[0]} x {size[1]}). Results may be poor" in capsys.readouterr().err
 
 
 def test_the_generator_translates_any_shape():
