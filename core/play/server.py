@@ -29,37 +29,31 @@ HEADERS = {
 class PlayServer(ThreadingHTTPServer):
     """Serves the page of a Studio. port: 0 for any free one. Raises UserError if it is not free."""
 
-    daemon_threads = True
-
     def __init__(self, studio, port=0):
         try:
             super().__init__((HOST, port), Handler)
         except OSError as error:
             raise UserError(f"Cannot use --port {port} ({reason(error)}). Choose another one, or 0.") from error
         self.studio, self.token = studio, secrets.token_urlsafe(16)
+        self.address = f"http://{HOST}:{self.server_port}/{self.token}/"
         self.newest, self.lock = 0, Lock()  # number of the newest request for an output
-
-    @property
-    def address(self):
-        """The address of the page, with its token."""
-        return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def handle_error(self, request, client_address):
         """Ignore connections that break."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one request: the page, an image, a new image, an output, a style."""
+    """Answers requests with the page, an image, a style, the number of a new image, or an output."""
 
     protocol_version, server_version, timeout = "HTTP/1.1", "StarGAN", 60
 
     def do_GET(self):
-        """Answer with the page, or with an image as the networks see it."""
-        self._answer({"": self._page, "image": self._image})
+        """Answer with the page, an image as the networks see it, or a style."""
+        self._answer({"": self._page, "image": self._image, "style": self._style})
 
     def do_POST(self):
-        """Answer with the number of a new image, with an output or with a style."""
-        self._answer({"add": self._add, "render": self._render, "style": self._style})
+        """Answer with the number of a new image, or with an output."""
+        self._answer({"add": self._add, "render": self._render})
 
     def log_message(self, *args):
         """Print nothing."""
@@ -67,9 +61,9 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, functions):
         """Send what the function that the path names returns: (content type, bytes), or None for nothing."""
         hosts = {f"{host}:{self.server.server_port}" for host in (HOST, "localhost")}
-        token, _, path = self.path.lstrip("/").partition("/")
+        token, slash, path = self.path.lstrip("/").partition("/")
         function, _, rest = path.partition("/")
-        is_known = secrets.compare_digest(token.encode(), self.server.token.encode())
+        is_known = secrets.compare_digest(f"{token}{slash}".encode(), f"{self.server.token}/".encode())
         if not is_known or self.headers.get("Host") not in hosts:
             return self._send(HTTPStatus.FORBIDDEN, error="Use the address that the program printed.")
         text = self.headers.get("Content-Length", "0")
@@ -127,4 +121,4 @@ class Handler(BaseHTTPRequestHandler):
         return output and ("image/png", output)
 
     def _style(self, rest, body):
-        return "application/json", self.server.studio.style_file(parse_json(body))
+        return "application/json", self.server.studio.style_file(parse_json(rest))

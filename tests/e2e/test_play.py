@@ -11,6 +11,8 @@ import threading
 import urllib.request
 import zlib
 from dataclasses import replace
+from urllib.error import HTTPError
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -85,7 +87,7 @@ def test_outputs_are_those_of_the_model(server):
     model, image = StarGAN.load(DEMO, device="cpu"), server.studio.examples[0]
     for wish in ({**WISH, "image": image}, {**WISH, "image": image, "strength": 0.6}):
         status, output = post(server, "render", wish)
-        _, style = post(server, "style", wish)
+        _, style = request(server, f"style/{quote(json.dumps(wish))}")
         (ROOT / "expr").mkdir(exist_ok=True)
         style = json.loads(style)["styles"][0]
         assert status == 200 and style["domain"] == "cat" and style["origin"]["pad"] == [1, -0.5]
@@ -131,6 +133,7 @@ def test_only_this_computer_with_the_token_is_answered(server):
     assert request(server, Host=f"localhost:{server.server_port}")[0] == 200
     for options in (
         {"token": ""},
+        {"token": server.token[:-1]},
         {"token": "x" * 22},
         {"Host": "evil.example"},
         {"Host": f"evil.example:{server.server_port}"},
@@ -139,6 +142,8 @@ def test_only_this_computer_with_the_token_is_answered(server):
             status, body = request(server, path, method, b"{}" if method == "POST" else None, **options)
             assert status == 403 and b"Use the address that the program printed." in body
     assert server.token not in request(server)[1].decode()
+    with pytest.raises(HTTPError, match="403"):  # Without the last slash, the page would not find its images.
+        urllib.request.urlopen(server.address.rstrip("/"))
 
 
 def test_large_uploads_are_refused_and_the_server_lives(server):
@@ -251,7 +256,7 @@ def test_the_page_in_a_browser(server, tmp_path):
         )
         page.wait_for_selector("img[alt='cat.png']")
         shown = output(shown)
-        page.get_by_role("button", name="dog", exact=True).click()
+        page.get_by_role("radio", name="dog", exact=True).click()
         shown = output(shown)
         pad = page.locator("#pad")
         pad.scroll_into_view_if_needed()
@@ -264,16 +269,16 @@ def test_the_page_in_a_browser(server, tmp_path):
         assert page.locator("#output").bounding_box()["y"] >= 0, "the output stays visible while dragging"
         pad.press("ArrowLeft")
         shown = output(shown)
-        page.get_by_role("button", name="reference").last.click()
-        shown = output(shown)
-        assert page.locator("#references img").count() == 1
+        page.get_by_title("Weight of cat.png as a reference").fill("0.8")
+        page.wait_for_function("() => decodeURIComponent(document.getElementById('save_style').href).includes(',0.8]')")
+        assert page.locator("#share").text_content() == "20 % from this pad, the rest from references"
         with page.expect_download() as download:
-            page.get_by_role("button", name="Style file").click()
+            page.get_by_role("link", name="style file").click()
         download.value.save_as(tmp_path / "style.json")
         (style,) = read_styles(tmp_path / "style.json", ["bear", "cat", "dog"])
         assert style.domain == "dog" and style.origin["references"] == ["cat.png"]
         with page.expect_download() as download:
-            page.get_by_role("button", name="Image", exact=True).click()
+            page.get_by_role("link", name="Image", exact=True).click()
         download.value.save_as(tmp_path / "output.png")
         assert read_rgb(tmp_path / "output.png").size == (64, 64)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
