@@ -92,12 +92,12 @@ class StarGAN:
         (seed, psi). strength: from 0, the source's own style, to 1. source_domain: of the sources, for their own style;
         None: their folder may name it, else it is the domain that reproduces them best.
         """
-        code, translator = self._code(target, reference, style, seed, psi), self._translator(strength)
-        (items, is_one), outputs = _as_list(images), []
+        code, label = self._code(target, reference, style, seed, psi), self._label(source_domain)
+        translator, (items, is_one), outputs = self._translator(strength), _as_list(images), []
         for item in items:
-            image, label = translator.shape.fit(self._picture(item)), self._label_of(item, source_domain)
+            image = translator.shape.fit(self._picture(item))
             with torch.no_grad(), self.solver.autocast():
-                sources = translator.encode(image, label, x_src=self._exact(item))
+                sources = translator.encode(image, self._label_of(item, label), x_src=self._exact(item))
                 outputs += [Image.fromarray(output) for output in translator.render(sources, image, code)]
         return outputs[0] if is_one else outputs
 
@@ -113,10 +113,13 @@ class StarGAN:
         their time and duration in seconds in `info`. All frames have the same style; the source's own style, for
         strength, is that of the first frame. Others: see `translate`.
         """
-        code, label = self._code(target, reference, style, seed, psi), self._label_of(clip, source_domain)
+        code, label = self._code(target, reference, style, seed, psi), self._label(source_domain)
         is_file = isinstance(clip, str | PathLike)
-        frames = open_clip(clip).frames() if is_file else (Frame(self._picture(item)) for item in clip)
-        return self._frames(frames, code, label, self._translator(strength))
+        frames = open_clip(clip).frames() if is_file else map(self._frame, clip)
+        return self._frames(frames, code, self._label_of(clip, label), self._translator(strength))
+
+    def _frame(self, item):
+        return item if isinstance(item, Frame) else Frame(self._picture(item))
 
     def _frames(self, frames, code, label, translator):
         """Yield the translations of Frames as PIL images. Raises ValueError."""
@@ -146,11 +149,11 @@ class StarGAN:
         check_values(defaults() | {"strength": strength})
         return self.solver.translator(strength)
 
-    def _label_of(self, item, domain):
-        """Return the label of a source's domain: `domain`, or what the folder of its path names; None if unknown."""
-        if domain is not None:
-            return self._label(domain)
-        return translate.folder_labels([item], self.domains)[0] if isinstance(item, str | PathLike) else None
+    def _label_of(self, item, label):
+        """Return `label`; if it is None, that of the domain that the folder of a path names; else None."""
+        if label is None and isinstance(item, str | PathLike):
+            (label,) = translate.folder_labels([item], self.domains)
+        return label
 
     def _exact(self, item):
         """Return a tensor, which may have more than 8 bit, as (1, 3, H, W) on the device; None for other images."""
@@ -174,6 +177,9 @@ class StarGAN:
         return array
 
     def _label(self, domain):
+        """Return the label of a domain; None for None. Raises UserError."""
+        if domain is None:
+            return None
         if domain not in self.domains:
             raise UserError(f"Cannot use domain {domain} (there are {', '.join(self.domains)}). Choose one of them.")
         return self.domains.index(domain)

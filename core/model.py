@@ -38,7 +38,11 @@ class Content:
     @staticmethod
     def of(nets, x, micro_batch):
         """Return the content of images x (N, 3, H, W), with masks if nets have `fan`. micro_batch: a MicroBatch."""
-        contents = micro_batch.run(lambda part: nets.generator.content(part, face_masks(nets, part)), x)
+        return Content.join(micro_batch.run(lambda part: nets.generator.content(part, face_masks(nets, part)), x))
+
+    @staticmethod
+    def join(contents):
+        """Concatenate the contents, in their order."""
         features = torch.cat([content.features for content in contents])
         skips = {size: torch.cat([content.skips[size] for content in contents]) for size in contents[0].skips}
         masks = contents[0].masks and tuple(map(torch.cat, zip(*(content.masks for content in contents), strict=True)))

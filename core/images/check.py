@@ -33,8 +33,8 @@ def look(path):
         image, (width, height) = read_with_size(path, 32)
     except UserError as error:
         return {"broken": str(error)}
-    some = np.asarray(image.resize((32, 32), Image.Resampling.NEAREST))
-    grey = np.ptp(some, axis=2).max() <= 8  # tolerance for rounding in JPEG
+    some = np.asarray(image.resize((32, 32), Image.Resampling.NEAREST), np.int16)
+    grey = np.abs(np.diff(some, axis=2)).max() <= 8  # tolerance for rounding in JPEG
     return {"width": width, "height": height, "grey": bool(grey), "profile": DAMAGED_PROFILE in image.info}
 
 
@@ -164,7 +164,7 @@ def readable(samples, where, shape, num_workers=0):
         skipped = f"Skipping {console.counted(len(broken), 'unreadable image')} of {len(findings):,} in {where}"
         console.warn(f"{skipped}: {console.listed(broken, NAMED)}. Sampling continues with the others.")
     _warn_about_profiles(findings, where)
-    warn_about_shapes(_sides(findings), shape)
+    warn_about_shapes(_sides(findings), where, shape)
     return [sample for sample in samples if sample[0] not in broken]
 
 
@@ -184,14 +184,14 @@ def readable_clips(paths, where, shape):
             console.warn(f"Skipping a clip. {error}")
     if not clips:
         raise UserError(f"No clips found in {where} (no file is a readable video or animated image). Add clips.")
-    warn_about_shapes({clip.path: clip.size for clip in clips}, shape)
+    warn_about_shapes({clip.path: clip.size for clip in clips}, where, shape)
     return clips
 
 
-def warn_about_shapes(sizes, shape):
+def warn_about_shapes(sizes, where, shape):
     """Warn about images that a Shape distorts visibly, or that keep a size far from the trained one.
 
-    sizes: {path: (width, height)} of images or clips.
+    sizes: {path: (width, height)} of images or clips. where: their folder.
     """
     stretched, far = [], []
     for path, (width, height) in sizes.items():
@@ -202,15 +202,15 @@ def warn_about_shapes(sizes, shape):
             far.append(named)
     if stretched:
         console.warn(
-            f"Stretching {console.counted(len(stretched), 'file')} to a square, since one side is more than "
+            f"Stretching {console.counted(len(stretched), 'file')} in {where} to squares, since one side is more than "
             f"{MOST_STRETCHED} times the other: {console.listed(stretched, 3)}. To keep proportions, add --resize "
             "crop or pad, or keep for single images and clips."
         )
     if far:
         console.warn(
-            f"Keeping the size of {console.counted(len(far), 'file')}, although it is far from the trained size "
-            f"{shape.size} x {shape.size}: {console.listed(far, 3)}. Results may be poor, since training images showed "
-            "things in another size. Resize these files first, or use --resize crop --restore_shape."
+            f"Keeping the size of {console.counted(len(far), 'file')} in {where}, although it is far from the trained "
+            f"size {shape.size} x {shape.size}: {console.listed(far, 3)}. Results may be poor, since training images "
+            "showed things in another size. Resize these files first, or use --resize crop --restore_shape."
         )
 
 

@@ -106,10 +106,11 @@ def images_below(root, flag=None, results=None, kind="image"):
         return [root]
     if not root.is_dir():
         problem = "it is no file or folder" if os.path.lexists(root) else "it does not exist"
-        raise UserError(f"Cannot read {where} ({problem}). Give a file or a folder of {kind}s.")
+        raise UserError(f"Cannot read {where} ({problem}). Give one {kind} or a folder of {kind}s.")
     images, others, special = [], [], []
     for path in _files_below(root, results):
-        found = special if _is_special(path) else images if path.suffix.lower() in KINDS[kind] else others
+        is_wanted = path.suffix.lower() in KINDS[kind]
+        found = others if not is_wanted else special if _is_special(path) else images
         found.append(path)
     if not images:
         add = f"Add {kind}s ({' '.join(KINDS[kind])})"
@@ -131,7 +132,7 @@ def _warn_about_others(others, special, where, kind):
         hint = f" Run python -m pip install pillow-heif to use {num_heif:,} of them." if num_heif else ""
         if kind == "image" and any(Path(name).suffix.lower() in CLIP_SUFFIXES for name in others):
             hint += " --outputs video translates clips."
-        ignored = f"Ignoring {console.counted(len(others), 'file')} without {kind} suffix in {where}"
+        ignored = f"Ignoring {console.counted(len(others), 'file')} without any {kind} suffix in {where}"
         console.warn_once(ignored, f"{ignored}: {console.listed(others, 3)}.{hint}")
     if special:
         ignored = f"Ignoring {console.counted(len(special), 'special file')} (pipes, sockets or devices) in {where}"
@@ -145,12 +146,12 @@ def _files_below(root, results=None):
     """
     results, seen = real_path(results) if results else None, set()
     for folder, folders, names in os.walk(root, onerror=_fail_to_read, followlinks=True):
-        real = real_path(folder)
-        if real in seen or (real == results and Path(folder) != Path(root)):
+        if (real := real_path(folder)) in seen:  # A link may lead to a parent folder.
             folders.clear()
             continue
-        seen.add(real)  # A link may lead to a parent folder.
-        folders[:] = (name for name in folders if not is_hidden(name))
+        seen.add(real)
+        wanted = (name for name in folders if not is_hidden(name) and real_path(Path(folder, name)) != results)
+        folders[:] = sorted(wanted)  # Of several links to a folder, the first one counts on every machine.
         yield from (Path(folder, name) for name in names if not is_hidden(name))
 
 

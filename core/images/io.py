@@ -84,7 +84,7 @@ class Upload(BytesIO):
         super().__init__(content)
         self.name = name
 
-    def __str__(self):
+    def __repr__(self):
         return self.name
 
 

@@ -13,7 +13,9 @@ class Fitted:
     """An image as the networks process it, and what `Shape.restored` needs of its source."""
 
     image: Image.Image  # RGB
-    source: Image.Image | None  # where outputs keep its shape
+    size: tuple  # (width, height) of the source
+    alpha: Image.Image | None = None  # of the source, where outputs keep its shape
+    around: Image.Image | None = None  # the source, where outputs only replace its middle
 
 
 @dataclass(frozen=True)
@@ -35,35 +37,40 @@ class Shape:
         """How references become squares, which the style encoder needs."""
         return "crop" if self.resize == "keep" else self.resize
 
+    @property
+    def is_kept(self):
+        """Whether outputs have the shape of their source."""
+        return self.restore or self.resize == "keep"
+
     def fit(self, image):
         """Return an RGB PIL image as Fitted."""
-        source = image if self.restore or self.resize == "keep" else None
+        alpha = image.info.get(ALPHA) if self.is_kept else None
+        around = image if self.restore and self.resize == "crop" else None
         if self.resize != "keep":
-            return Fitted(squared(image, self.size, self.resize), source)
+            return Fitted(squared(image, self.size, self.resize), image.size, alpha, around)
         left, top, right, bottom = self._margins(image.size)
         extended = np.pad(np.asarray(image), ((top, bottom), (left, right), (0, 0)), "reflect")
-        return Fitted(Image.fromarray(extended), source)
+        return Fitted(Image.fromarray(extended), image.size, alpha)
 
-    def restored(self, output, fitted):
+    def restored(self, output, source):
         """Return an output (h, w, 3) of the networks in its final shape: (H, W, 3), or (H, W, 4) with transparency.
 
-        output: uint8. fitted: the Fitted image that it is made of.
+        output: uint8. source: the Fitted image that it is made of.
         """
-        source = fitted.source
-        if source is None:
+        if not self.is_kept:
             return output
         (width, height), image = source.size, Image.fromarray(output)
         if self.resize == "keep":
             left, top, _, _ = self._margins(source.size)
             image = image.crop((left, top, left + width, top + height))
         elif self.resize == "crop":
-            side, middle, image = min(width, height), image, source.copy()
+            side, middle, image = min(width, height), image, source.around.copy()
             image.paste(middle.resize((side, side)), ((width - side) // 2, (height - side) // 2))  # bicubic
         else:
             image = image.crop(padded_box(source.size, self.size)) if self.resize == "pad" else image
             image = image.resize(source.size)  # bicubic
-        if ALPHA in source.info:
-            image.putalpha(source.info[ALPHA])
+        if source.alpha is not None:
+            image.putalpha(source.alpha)
         return np.asarray(image)
 
     def _margins(self, size):

@@ -27,7 +27,7 @@ class Translator:
         (1, 3, H, W) in [-1, 1], if that has more than 8 bit.
         """
         x_src = self.tensor(image.image) if x_src is None else x_src
-        sources = read_sources(self.nets, x_src, ONE)
+        sources = read_sources(self.nets, [x_src], ONE)
         if self.strength == 1 or own_codes is not None:
             return replace(sources, own_codes=own_codes, strength=self.strength)
         x_own = self.square(image.image) if self.shape.resize == "keep" else x_src

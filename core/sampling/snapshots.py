@@ -35,7 +35,7 @@ def snapshot_grids(nets, inputs, z_trg, num_domains, inference_batch):
     """Yield (name, Grid): cycle consistency, references, and random codes z_trg (N, latent_dim) for each psi of PSIS.
     inputs: Munch(x_src, y_src, x_ref, y_ref)."""
     yield "cycle_consistency", cycle_grid(nets, inputs, inference_batch)
-    sources = translate.read_sources(nets, inputs.x_src, inference_batch)
+    sources = translate.read_sources(nets, [inputs.x_src], inference_batch)
     references = [(inputs.x_ref, inputs.y_ref)]  # a single batch
     styles = {"reference": translate.read_references(nets.style_encoder, references)}
     domains = shown_domains(num_domains)

@@ -61,9 +61,13 @@ class Styles:
 
 
 @torch.no_grad()
-def read_sources(nets, x_src, inference_batch):
-    """Encode images x_src (N, 3, H, W) in [-1, 1] -> Sources without names."""
-    return Sources(content=Content.of(nets, x_src, inference_batch), shown=to_uint8(x_src))
+def read_sources(nets, batches, inference_batch):
+    """Encode one or more batches of images x_src (N, 3, H, W) in [-1, 1] -> Sources without names."""
+    contents, shown = [], []
+    for x_src in batches:
+        contents.append(Content.of(nets, x_src, inference_batch))
+        shown.append(to_uint8(x_src))
+    return Sources(content=Content.join(contents), shown=np.concatenate(shown))
 
 
 @torch.no_grad()
@@ -123,7 +127,8 @@ def source_groups(nets, loader, most, inference_batch, to_device, domains=(), st
     images = (x_src for x_batch, _ in loader for x_src in x_batch)
     for group in chunks(len(paths), most):
         x_src = to_device(torch.stack(list(islice(images, group.stop - group.start))))  # (N, 3, H, W)
-        sources = read_sources(nets, x_src, inference_batch)
+        batches = console.progress(x_src.split(inference_batch.size), desc="sources", unit="batch")
+        sources = read_sources(nets, batches, inference_batch)
         if strength != 1:
             labels = folder_labels(paths[group], domains)
             sources = with_own_styles(nets, sources, x_src, labels, strength, inference_batch)

@@ -49,7 +49,7 @@ def test_different_names_look_different():
 def test_sampling_warns_once_of_characters_without_glyphs(nets, pictures, tmp_path, capsys):
     x_src, x_ref, _ = pictures
     inference_batch = MicroBatch(2, 2)
-    sources = replace(translate.read_sources(nets, x_src[:1], inference_batch), names=["a"])
+    sources = replace(translate.read_sources(nets, [x_src[:1]], inference_batch), names=["a"])
     styles = translate.read_references(nets.style_encoder, [(x_ref[:2], torch.tensor([0, 1]))])
     styles = replace(styles, names=["x", "y"], origins=[{}, {}])
     for titled, warnings in ((True, 1), (False, 0)):

@@ -18,7 +18,7 @@ def test_file_names_never_collide(nets, pictures, tmp_path):
     """Underscores in names, names that differ in capitals only, pages of domains numbered by the user."""
     x_src, x_ref, _ = pictures
     inference_batch = MicroBatch(2, 2)
-    sources = translate.read_sources(nets, x_src[:2], inference_batch)
+    sources = translate.read_sources(nets, [x_src[:2]], inference_batch)
     sources = replace(sources, names=["a", "a__cat"])
     translator = Translator(nets, Shape(len(x_src[0, 0])), lambda x: x)
     images = [(translator.shape.fit(Image.fromarray(image)), 0) for image in to_uint8(x_src[:2])]

@@ -127,7 +127,9 @@ def test_stretching_is_warned_about_from_a_ratio_of_more_than_1_2(tmp_path, caps
     (tmp_path / "e.png").write_bytes(b"no image")
     readable([(path, 0) for path in sorted(tmp_path.iterdir())], "--src_dir x", Shape(64))
     warning = capsys.readouterr().err
-    assert "Stretching 2 files to a square" in warning and "b.png (100 x 121), d.png (300 x 100)" in warning
+    assert (
+        "Stretching 2 files in --src_dir x to squares" in warning and "b.png (100 x 121), d.png (300 x 100)" in warning
+    )
     readable([(tmp_path / "a.png", 0), (tmp_path / "c.png", 0)], "--src_dir x", Shape(64))
     assert capsys.readouterr().err == ""
 

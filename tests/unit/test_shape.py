@@ -86,10 +86,10 @@ def test_transparency_of_files_is_kept(tmp_path):
 def test_only_kept_sizes_far_from_training_are_warned_about(capsys):
     near, far = [(64, 64), (128, 128), (40, 90)], [(129, 128), (31, 31)]
     for sizes, shape in ((near, Shape(64, "keep")), ([*far, (4000, 3000)], Shape(64, "crop"))):
-        warn_about_shapes({Path(f"{number}.png"): size for number, size in enumerate(sizes)}, shape)
+        warn_about_shapes({Path(f"{number}.png"): size for number, size in enumerate(sizes)}, "--src_dir x", shape)
     assert capsys.readouterr().err == ""
     for size in far:
-        warn_about_shapes({Path("x.png"): size}, Shape(64, "keep"))
+        warn_about_shapes({Path("x.png"): size}, "--src_dir x", Shape(64, "keep"))
         assert f"x.png ({size[0]} x {size[1]}). Results may be poor" in capsys.readouterr().err
 
 

@@ -20,7 +20,7 @@ from tests.grids import assert_equal_pictures, cells
 def test_reference_grid_shows_every_source_in_every_style(nets, pictures, batch):
     x_src, x_ref, y_ref = pictures
     inference_batch = MicroBatch(batch, batch)
-    sources = translate.read_sources(nets, x_src, inference_batch)
+    sources = translate.read_sources(nets, [x_src], inference_batch)
     references = translate.read_references(nets.style_encoder, [(x_ref, y_ref)])
     rows = translate.translate_rows(nets.generator, sources, references.codes, inference_batch)
     found = cells(translate.style_grid(sources, references, rows))
@@ -67,7 +67,7 @@ def test_seed_styles_depend_only_on_seed_domain_and_psi(nets):
 @torch.no_grad()
 def test_latent_grid_shows_every_source_in_every_random_style(nets, pictures):
     x_src = pictures[0][:2]
-    sources = translate.read_sources(nets, x_src, MicroBatch(2, 2))
+    sources = translate.read_sources(nets, [x_src], MicroBatch(2, 2))
     codes = torch.randn(3, 2, 64, generator=torch.Generator().manual_seed(0))
     styles = translate.in_domains(codes, [0, 2, 1])
     assert styles.labels == [0, 0, 2, 2, 1, 1]
@@ -82,7 +82,7 @@ def test_latent_grid_shows_every_source_in_every_random_style(nets, pictures):
 def test_titles_do_not_change_the_cells(nets, pictures):
     x_src, x_ref, y_ref = pictures
     inference_batch = MicroBatch(8, 8)
-    sources = translate.read_sources(nets, x_src, inference_batch)
+    sources = translate.read_sources(nets, [x_src], inference_batch)
     sources = replace(sources, names=[f"source {i}" for i in range(5)])
     references = translate.read_references(nets.style_encoder, [(x_ref, y_ref)])
     references = replace(references, names=list("abcd"))

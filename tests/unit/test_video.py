@@ -21,7 +21,7 @@ def scene():
     nets = build_model(main.parse_args(["--mode", "sample", *NARROW.split(), "--num_domains", "3"]))[1]
     torch.manual_seed(0)
     x_src, x_ref = torch.rand(3, 3, 32, 32) * 2 - 1, torch.rand(6, 3, 32, 32) * 2 - 1
-    sources = translate.read_sources(nets, x_src, MicroBatch(3, 3))
+    sources = translate.read_sources(nets, [x_src], MicroBatch(3, 3))
     y_ref = torch.tensor([0, 0, 1, 2, 2, 2])
     references = translate.read_references(nets.style_encoder, [(x_ref, y_ref)])
     return nets.generator, x_src, sources, references
