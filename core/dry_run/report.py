@@ -88,11 +88,12 @@ def sampling(config, samples, clips=()):
     num_sources = len(samples.get("src", ()))
     group = max(1, min(num_sources, most_sources(config.img_size)))
     translation = cost.sampling(config, group, num_styles)
-    _flops(f"{console.counted(group, 'source')} in one style", translation.flops, group)
+    each = f"at {config.img_size} px in one style"  # with --resize keep, the cost grows with the pixels
+    _flops(f"{console.counted(group, 'source')} {each}", translation.flops, group)
     _memory(device, base, "sampling", translation.peak)
     frames = sum(clip.count or 0 for clip in clips)
     if clips:
-        _flops(f"about {console.counted(frames, 'frame')} in one style", translation.flops / group * frames)
+        _flops(f"about {console.counted(frames, 'frame')} {each}", translation.flops / group * frames)
     sources = console.counted(num_sources + len(clips), "source")
     outputs = f"{', '.join(config.outputs)} of {sources} in {console.counted(num_styles, 'style')}"
     styles = [(config.save_styles, "styles as JSON", None)] if config.save_styles else []

@@ -199,7 +199,7 @@ def test_clips_need_the_output_video_and_the_reverse(sample, faces, tmp_path, ca
     said = capsys.readouterr().err
     assert "Ignoring 1 file without any image suffix" in said and "--outputs video translates clips." in said
     assert sample("--outputs video --dry_run", tmp_path / "both", "none") == 0
-    assert "Compute, about 2 frames in one style" in capsys.readouterr().out
+    assert "Compute, about 2 frames at 32 px in one style" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
 
 
