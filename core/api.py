@@ -64,9 +64,8 @@ class StarGAN:
                     raise UserError("Cannot average references (the list is empty). Give at least one image.")
                 y_ref = torch.full((len(items),), label, device=self.solver.device)
                 translator = self.solver.translator()
-                exact = [self._exact(item) for item in items]
-                x_ref = torch.cat([translator.square(self._picture(item)) if x is None else x
-                                   for item, x in zip(items, exact, strict=True)])  # fmt: skip
+                x_ref = torch.cat([translator.square(self._picture(item)) if (x := self._exact(item)) is None else x
+                                   for item in items])  # fmt: skip
                 code = translate.encoded(nets.style_encoder, x_ref, y_ref).cpu().float().mean(0)
                 paths = [str(item) for item in items if isinstance(item, str | PathLike)]
                 name = Path(paths[0]).stem if len(items) == len(paths) == 1 else f"mean_of_{len(items)}"

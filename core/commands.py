@@ -10,7 +10,7 @@ import torch
 from munch import Munch
 
 from core.cli.config import merge
-from core.cli.flags import SINGLE
+from core.cli.flags import SINGLE_OUTPUTS
 from core.cli.resolve import resolve, with_checkpoint
 from core.data_loader import get_sample_loader, get_test_loader, get_train_loader, test_transform
 from core.dry_run import report
@@ -101,7 +101,7 @@ def sample(given):
         found["ref"] = find_references(config.ref_dir, config.names_by_label, labels, config.result_dir)
     folders = {name: f"--{name}_dir {config.flags[f'{name}_dir']}" for name in found}
     square = replace(shape, resize=shape.square)
-    shapes = {"src": shape if {*SINGLE} & {*config.outputs} else square, "ref": square}
+    shapes = {"src": shape if {*SINGLE_OUTPUTS} & {*config.outputs} else square, "ref": square}
     samples = {name: readable(found[name], folders[name], shapes[name], config.num_workers) for name in found}
     console.info(f"Domains: {', '.join(config.names_by_label)} ({config.domains_origin})")
     if samples:

@@ -12,7 +12,7 @@ from core.augment import Probability, random_numbers
 from core.checkpoint.init_from import load_source
 from core.checkpoint.steps import NETS, NETS_EMA, OPTIMS, StepFiles
 from core.cli.config import RunConfig
-from core.cli.flags import SINGLE
+from core.cli.flags import SINGLE_OUTPUTS
 from core.data_loader import get_sample_loader
 from core.evaluation.evaluator import Evaluation, check_scorable
 from core.evaluation.per_image import PerImage
@@ -253,7 +253,7 @@ class Solver:
                     number = style_files.save(config.save_styles, styles.values(), nets, config.names_by_label)
                     console.info(f"Wrote {console.counted(number, 'style')} to {config.save_styles}")
                 wanted = possible_outputs(wanted, styles)
-                shared = [(output, kind) for output, kind in wanted if output not in SINGLE]
+                shared = [(output, kind) for output, kind in wanted if output not in SINGLE_OUTPUTS]
                 groups = translate.source_groups(
                     nets, loaders.get("src"), most, self.inference_batch, self._to_device,
                     domains=config.names_by_label, strength=config.strength,
@@ -265,7 +265,7 @@ class Solver:
                 for output, kind in wanted:
                     if output == "video":
                         writer.clips(loaders.clips, styles[kind], translator)
-                    elif output in SINGLE:
+                    elif output in SINGLE_OUTPUTS:
                         samples, fit = loaders.src.dataset.samples, translator.shape.fit
                         pictures = get_sample_loader(samples, fit, None, config.num_workers, collate_fn=tuple)
                         writer.images([path for path, _ in samples], pictures, styles[kind], translator)

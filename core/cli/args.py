@@ -9,7 +9,6 @@ from core.cli.config import merge
 from core.cli.flags import FLAGS, GROUPS, MODES, check_values, flags_of
 from core.cli.parser import Parser, with_underscores
 from core.cli.values import nearest, parse_value
-from core.report.page import versions
 from core.system import console
 from core.system.errors import UserError
 from core.system.launcher import is_rank_0
@@ -82,6 +81,8 @@ def split_mode(tokens):
 def _answer(mode, tokens):
     """Return the lines that --help, --help_all or --version prints."""
     if "--version" in tokens:
+        from core.report.page import versions  # other command lines start without it
+
         found = {"torch": "not installed"} | versions()
         return [f"StarGAN v2 {core.__version__}, PyTorch {found['torch']}, Python {found['python']}"]
     if "--help_all" in tokens:

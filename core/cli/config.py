@@ -26,8 +26,10 @@ def _with_commas(names, domains):
 
 def defaults():
     """Return the default of every flag: {name: value}."""
-    texts = {name: flag.default for name, flag in FLAGS.items()}
-    return {name: FLAGS[name].kind.parse(value) if isinstance(value, str) else value for name, value in texts.items()}
+    return {
+        name: flag.kind.parse(flag.default) if isinstance(flag.default, str) else flag.default
+        for name, flag in FLAGS.items()
+    }
 
 
 def merge(given, checkpoint=None):

@@ -46,7 +46,7 @@ OUTPUTS = {  # --outputs of sampling -> what it creates
     "images_latent": "one file per source, domain and seed",
     "video": "one video per clip in --src_dir, a video or an animated image; styles as for images",
 }
-SINGLE = ("images", "images_latent", "video")  # those with a file for each source and style
+SINGLE_OUTPUTS = ("images", "images_latent", "video")  # those with a file for each source and style
 WIDTH = integers(1, 2**16 - 1)  # wider networks fit nowhere
 
 # What a run does with a flag.

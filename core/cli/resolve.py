@@ -12,7 +12,15 @@ from core.checkpoint.resume import find_flaw, newest_whole_step
 from core.checkpoint.steps import NETS_EMA
 from core.cli.config import RunConfig, merge
 from core.cli.domains import name_domains, settle_domains
-from core.cli.flags import AFFECTS_RESULTS, NETWORK_FLAGS, ON_ALL_RANKS, RESUMED_FLAGS, SINGLE, check_values, parse_flag
+from core.cli.flags import (
+    AFFECTS_RESULTS,
+    NETWORK_FLAGS,
+    ON_ALL_RANKS,
+    RESUMED_FLAGS,
+    SINGLE_OUTPUTS,
+    check_values,
+    parse_flag,
+)
 from core.cli.presets import DATA_SETS, MODELS, SETTINGS, SHIPPED, asset, preset_defaults
 from core.cli.values import as_typed
 from core.images.check import check_images
@@ -110,18 +118,18 @@ def _warn_about_unused(config, kinds):
     random = "For random styles, add latent, video_latent or images_latent."
     random = "For random styles beside --styles, add --seeds." if config.styles else random
     references = "For the styles of references, add reference, video_ref or images."
-    files = f"Only {', '.join(SINGLE)} do."
+    files = f"Only {', '.join(SINGLE_OUTPUTS)} do."
     for name, uses, advice in (
         ("seeds", {"seed"}, random),
         ("psi", {"seed"}, random),
         ("ref_dir", {"reference"}, references),
-        ("mirror", set(SINGLE), files),
-        ("restore_shape", set(SINGLE), files),
+        ("mirror", set(SINGLE_OUTPUTS), files),
+        ("restore_shape", set(SINGLE_OUTPUTS), files),
         ("format", {"images", "images_latent"}, "Only images and images_latent do."),
     ):
         if name in config.given and not uses & {*kinds, *config.outputs}:
             console.warn(f"Ignoring --{name}: --outputs {','.join(config.outputs)} does not use it. {advice}")
-    squares = [output for output in config.outputs if output not in SINGLE]
+    squares = [output for output in config.outputs if output not in SINGLE_OUTPUTS]
     if config.resize == "keep" and squares:
         console.warn(f"Cropping images to squares for --outputs {','.join(squares)}, in spite of --resize keep.")
 

@@ -271,6 +271,7 @@ def test_the_page_in_a_browser(server, tmp_path):
         shown = output(shown)
         page.get_by_title("Weight of cat.png as a reference").fill("0.8")
         page.wait_for_function("() => decodeURIComponent(document.getElementById('save_style').href).includes(',0.8]')")
+        shown = output(shown)
         assert "The references have 80 % of the style" in page.locator("#share").text_content()
         with page.expect_download() as download:
             page.get_by_role("link", name="style file").click()

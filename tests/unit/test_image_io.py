@@ -2,6 +2,7 @@ import os
 import socketserver
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -167,6 +168,7 @@ def test_a_jpeg_of_200_megapixels_is_read_at_reduced_size(tmp_path):
     Image.new("L", (16320, 12240), 77).save(tmp_path / "x.jpg", quality=30)
     image, size = io.read_with_size(tmp_path / "x.jpg", 512)
     assert size == (16320, 12240) and image.size == (2040, 1530) and image.getpixel((9, 9)) == (77, 77, 77)
+    assert io.read_with_size(tmp_path / "x.jpg", 32)[1] == (16320, 12240)
 
 
 @pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt", "after the image"])
@@ -195,7 +197,7 @@ def test_only_documented_formats_are_opened_whatever_the_name(tmp_path, monkeypa
         image.save(path, format=file_format)
         for content in (path.read_bytes(), eps):
             path.write_bytes(content)
-            for read in (io.read_rgb, io.image_size):
+            for read in (io.read_rgb, partial(io.read_with_size, least_side=32), io.image_size):
                 with pytest.raises(UserError, match="as an image"):
                     read(path)
     for file_format in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA"):
@@ -221,6 +223,6 @@ def test_only_regular_files_are_opened(kind, tmp_path):
         make[kind]()
     except (OSError, AttributeError):
         pytest.skip("not possible on this system")
-    for read in (io.read_rgb, io.image_size):
+    for read in (io.read_rgb, partial(io.read_with_size, least_side=32), io.image_size):
         with pytest.raises(UserError, match=r"^Cannot read .*x\.png as an image \(.*\)\. Replace or remove it\."):
             read(path)
