@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 import main as program
 from benchmarks.train_step import make_inputs
 from core.cli.parser import Parser
+from core.cli.values import each_of
 from core.dry_run import cost
 from core.solver import Solver
 from core.system.device import describe_device
@@ -273,12 +274,12 @@ def main(argv=None):
     parser.add_argument("--img_size", type=int, default=256, help="side of the images in pixels")
     parser.add_argument("--channel_base", type=int, default=2**14, help="width of the networks")
     parser.add_argument("--batch_size", type=int, default=8, help="images per iteration")
-    parser.add_argument("--only", default=",".join(LIMITS), help="sections to run, comma-separated")
+    parser.add("only", each_of(*LIMITS), list(LIMITS), "sections to run, comma-separated")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         study = Study(options, folder)
         for section in LIMITS:
-            if section in options.only.split(","):
+            if section in options.only:
                 study.run(section)
 
 

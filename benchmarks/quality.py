@@ -23,6 +23,7 @@ from core.checkpoint.steps import NETS_EMA
 from core.cli.args import parse_given
 from core.cli.parser import Parser
 from core.cli.resolve import loaded_config
+from core.cli.values import SEEDS, word_or
 from core.solver import Solver
 from core.system.files import atomic_write
 from data.demo_faces import DOMAINS
@@ -31,6 +32,7 @@ MODES = ("latent", "reference")
 CONTENT, STYLE = ("x", "y", "size", "tilt"), ("fur", "eyes", "background")
 OUTPUTS = 4  # styles of each source and domain
 AT_ONCE = 16  # sources per batch
+STEPS = word_or("newest", word_or("all", SEEDS))
 
 
 def load_networks(checkpoint_dir, step, device="auto"):
@@ -148,7 +150,7 @@ def report(options):
     """
     every = saved_steps(options.checkpoint_dir, NETS_EMA)
     newest = newest_step(options.checkpoint_dir, NETS_EMA)
-    steps = {"newest": [newest], "all": every}.get(options.steps) or [int(step) for step in options.steps.split(",")]
+    steps = {"newest": [newest], "all": every}[options.steps] if isinstance(options.steps, str) else options.steps
     judge, results = None, []
     for step in steps:
         solver = load_networks(options.checkpoint_dir, step)
@@ -174,7 +176,7 @@ def main(argv=None):
     parser.add_argument("--checkpoint_dir", default="expr/checkpoints/demo", help="folder of checkpoints")
     parser.add_argument("--data", default="data/demo", help="folder created by python -m data.demo")
     parser.add_argument("--images", type=int, help="validation images per domain (default all)")
-    parser.add_argument("--steps", default="newest", help="newest, all, or steps like 400,800")
+    parser.add("steps", STEPS, "newest", "newest, all, or steps like 400,800", metavar="LIST")
     parser.add_argument("--out", default="expr/quality", help="folder for quality.json")
     parser.add_argument("--curve", help="image file for a plot over the steps (needs matplotlib)")
     parser.run(report, argv)

@@ -28,6 +28,13 @@ def test_benchmarks_print_a_row_for_each_variant(name, flags, words, monkeypatch
     assert all(any(line.startswith(variant) for line in lines) for variant in ("plain", "fused"))
 
 
+@pytest.mark.parametrize(("name", "line"), [("quality", "--steps 400,abc"), ("device", "--only facts,sped")])
+def test_a_mistake_is_one_sentence(name, line, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module(f"benchmarks.{name}").main(line.split())
+    assert capsys.readouterr().err.count(f"error: {line.split()[0]} must be ") == 1
+
+
 def test_a_device_is_measured_within_its_time(tmp_path, capsys):
     """All sections but the commands; a section whose time is over reports it."""
     few = f"--device cpu --img_size 32 --channel_base 256 --batch_size 2 --minutes 0.1 --out {tmp_path}"
