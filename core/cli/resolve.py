@@ -163,7 +163,7 @@ def with_checkpoint(given):
     if not path.exists():
         raise UserError(f"Cannot read --checkpoint {path} (no such file or folder). Check the path.")
     if not name and not path.is_dir():
-        raise UserError(f"--checkpoint must be a folder, or a file named like 010800_nets_ema.ckpt, got {path}.")
+        raise UserError(f"--checkpoint must be a folder, or a file named like 015000_nets_ema.ckpt, got {path}.")
     if path.is_dir() and not saved_steps(path, NETS_EMA):
         raise UserError(f"No checkpoint in --checkpoint {path}. Check the path.")
     folder, step = (path, "latest") if path.is_dir() else (path.parent, int(name[1]))

@@ -66,7 +66,7 @@ def networks(folder):
         line = ("--preset", preset, *NARROW.split(), "--num_domains", "3", "--checkpoint_dir", checkpoints / name)
         Solver(config_of("train", *line, domains=domains)).save(100000)
     (checkpoints / "demo").mkdir()
-    shutil.copy(ROOT / "assets" / "demo" / "010800_nets_ema.ckpt", checkpoints / "demo")
+    shutil.copy(ROOT / "assets" / "demo" / "015000_nets_ema.ckpt", checkpoints / "demo")
     torch.save({"state_dict": FAN().state_dict()}, checkpoints / "wing.ckpt")
     np.savez(checkpoints / "celeba_lm_mean.npz", mean=np.random.default_rng(0).uniform(50, 200, (98, 2)))
 

@@ -61,7 +61,7 @@ def test_paired_translations_are_scored_and_drawn(faces, tmp_path, capsys):
     ]
     importlib.import_module("benchmarks.paired").main(flags)
     said = capsys.readouterr().out
-    assert "bear to cat, step 10800, 3 pairs, retrieval by chance 0.333" in said and said.count("true style") == 7
+    assert "bear to cat, step 15000, 3 pairs, retrieval by chance 0.333" in said and said.count("true style") == 7
     assert height(tmp_path / "grid.png") == 6 * 5 * 64
 
 
