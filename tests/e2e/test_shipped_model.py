@@ -1,5 +1,7 @@
 """The model in assets/demo is what its README says."""
 
+import json
+
 import pytest
 import torch
 
@@ -32,7 +34,6 @@ def test_shipped_model_reaches_its_documented_quality(tmp_path):
     demo.make(tmp_path)
     judge, faces = train_judge(*read_faces(tmp_path, "train", 64)), read_faces(tmp_path, "val", 64)
     solver = quality.load_networks(ROOT / SHIPPED, newest_step(ROOT / SHIPPED, NETS_EMA), "cpu")
-    for mode in quality.MODES:
-        found = quality.measure(solver, judge, faces, mode)
-        assert found["domain"] >= 0.95 and min(found["x"], found["y"]) >= 0.9 and found["diversity"] >= 1 / 3, found
-    assert found["fur"] >= 0.9  # in the style of references
+    documented = json.loads((ROOT / SHIPPED / "quality.json").read_text(encoding="utf-8"))["results"][0]
+    for mode in quality.MODES:  # Two judges differ by up to 0.01.
+        assert quality.measure(solver, judge, faces, mode) == pytest.approx(documented[mode], abs=0.03)
