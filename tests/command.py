@@ -9,6 +9,7 @@ from core.cli.args import parse_given
 from core.cli.config import RunConfig
 
 ROOT = Path(main.__file__).parent
+(SHIPPED_MODEL,) = (ROOT / "assets" / "demo").glob("*_nets_ema.ckpt")
 
 # The smallest useful networks: 32 px, some ten thousand parameters.
 NARROW = "--device cpu --w_hpf 0 --img_size 32 --channel_base 256 --max_conv_dim 16 --hidden_dim 32"

@@ -24,7 +24,7 @@ from core.solver import Solver
 from core.wing import FAN
 from data import demo
 from metrics import __main__ as scoring
-from tests.command import NARROW, ROOT, config_of
+from tests.command import NARROW, ROOT, SHIPPED_MODEL, config_of
 
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 BLOCKS = [block for text in PAGES.values() for block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)]
@@ -66,7 +66,7 @@ def networks(folder):
         line = ("--preset", preset, *NARROW.split(), "--num_domains", "3", "--checkpoint_dir", checkpoints / name)
         Solver(config_of("train", *line, domains=domains)).save(100000)
     (checkpoints / "demo").mkdir()
-    shutil.copy(ROOT / "assets" / "demo" / "015000_nets_ema.ckpt", checkpoints / "demo")
+    shutil.copy(SHIPPED_MODEL, checkpoints / "demo")
     torch.save({"state_dict": FAN().state_dict()}, checkpoints / "wing.ckpt")
     np.savez(checkpoints / "celeba_lm_mean.npz", mean=np.random.default_rng(0).uniform(50, 200, (98, 2)))
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from tests.command import NARROW, ROOT, call
+from tests.command import NARROW, ROOT, SHIPPED_MODEL, call
 from tests.pretrained import TRAINED, pretrained, save
 from tests.runs import FLAGS, folders, losses, state
 
@@ -44,7 +44,7 @@ def test_the_shipped_model_can_be_finetuned_with_a_new_domain(faces, tmp_path, c
     for part in ("train", "val"):
         for name, new in (("cat", "cat"), ("dog", "dog"), ("bear", "panda")):
             shutil.copytree(faces / part / name, tmp_path / part / new)
-    flags = f"--device cpu --num_workers 0 --init_from {ROOT}/assets/demo/015000_nets_ema.ckpt --total_iters 2"
+    flags = f"--device cpu --num_workers 0 --init_from {SHIPPED_MODEL} --total_iters 2"
     where = {"train_img_dir": tmp_path / "train", "val_img_dir": tmp_path / "val"}
     where |= {"checkpoint_dir": tmp_path / "c", "sample_dir": tmp_path / "s"}
     flags += " --batch_size 2 --val_batch_size 2 --num_outs_per_domain 1 --sample_every 2"

@@ -93,7 +93,7 @@ def test_the_full_width_stays_below_2_gb(files, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("output", "sources"), [("reference", ""), ("video_ref", "bear/00000.png")])
 def test_memory_does_not_grow_with_the_references(files, tmp_path, output, sources):
-    # 56 references fill one page of a grid of 15 sources, 112 fill two.
+    # A grid with 15 sources takes one page for 56 references, and two of the same size for 112.
     few, many = (sample(files, count, f"--outputs {output}", tmp_path, sources) for count in (56, 112))
     assert many < 1.1 * few, f"{few / 1e9:.2f} GB for 56 references, {many / 1e9:.2f} GB for 112"
 

@@ -15,7 +15,7 @@ from core.images.io import read_rgb, to_uint8
 from core.model import face_masks
 from core.sampling.style_files import read_styles
 from tests.clips import make_clip
-from tests.command import ROOT, call, picture
+from tests.command import ROOT, SHIPPED_MODEL, call, picture
 
 DEMO = ROOT / "assets/demo"
 SHOWN = ROOT / "assets/representative/demo"
@@ -35,7 +35,7 @@ def same(image, other):
 def test_a_model_knows_its_domains_and_its_size(model, capsys):
     assert (model.domains, model.img_size) == (["bear", "cat", "dog"], 64)
     assert isinstance(model.generator, torch.nn.Module)
-    StarGAN.load(DEMO / "015000_nets_ema.ckpt", device="cpu")
+    StarGAN.load(SHIPPED_MODEL, device="cpu")
     assert capsys.readouterr() == ("", "")
 
 
